@@ -1,0 +1,154 @@
+"""`audionas STAGE …`: what the DAG runs, and what people type by hand."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from importlib import import_module
+
+from audionas.config import PARAMS, SPACES, SPLITS, load_config
+from audionas.errors import UserError
+from audionas.stages.study import check
+
+# stage: (module, function, arguments, help); modules are imported on use, for torch takes seconds
+STAGES = {
+    "segments": ("segments", "run", "", "write the lists of clips and labels of every split"),
+    "download": ("download", "run", "split", "get the original audio of a split, with a ledger"),
+    "resample": ("resample", "run", "split", "decode to mono waveforms of one rate and length"),
+    "logmel": ("logmel", "run", "split", "pack log-mel spectrograms of a split in HDF5"),
+    "teacher": ("teacher", "run", "seed", "train the CNN10 teacher"),
+    "supernet": (
+        "supernet",
+        "run",
+        "space seed",
+        "train a once-for-all supernet, distilled from the teacher",
+    ),
+    "score": ("score", "run", "space seed", "score every sub-network on validation, in one pass"),
+    "search": ("search", "run", "space constraint seed", "cut out the best sub-network for a constraint"),
+    "finetune": ("finetune", "run", "space constraint iterations seed", "train a found sub-network further"),
+    "individual": ("individual", "run", "recipe size seed", "train one uniform network: baseline or kd"),
+    "init": (
+        "individual",
+        "run_init",
+        "space constraint seed",
+        "train a found architecture from fresh weights",
+    ),
+    "evaluate": ("evaluate", "run", "model", "measure a model on the test split"),
+    "tables": ("tables", "run", "", "make the tables and figures of the paper from all results"),
+}
+ARGUMENTS = {
+    "split": {"choices": SPLITS, "help": "which split"},
+    "seed": {"type": int, "help": "seed of the run"},
+    "space": {"choices": SPACES, "help": "search space"},
+    "constraint": {"help": "number of parameters, such as 900k or 0.9M"},
+    "iterations": {"type": int, "help": "optimiser steps"},
+    "recipe": {"choices": ("baseline", "kd"), "help": "BCE with the labels, or distillation"},
+    "size": {"help": "uniform network as RATIOxDEPTH, such as 0.6x1"},
+    "model": {"help": "a file below models/"},
+}
+
+
+def _space(options: argparse.Namespace) -> None:
+    from audionas.models.architecture import Architecture
+    from audionas.search.scoring import describe
+    from audionas.search.space import SearchSpace
+
+    architecture = Architecture(options.classes, options.base_channels, options.mels, options.width_rounding)
+    table = describe(SearchSpace(options.name, architecture), options.frames)
+    if options.csv:
+        table.to_csv(sys.stdout, index=False, lineterminator="\n")
+        return
+    low, high = table.params.min(), table.params.max()
+    least, most = table.macs.min() / 1e9, table.macs.max() / 1e9
+    print(
+        f"{options.name}: {len(table)} sub-networks, {low:,} to {high:,} parameters, {least:.3f} to {most:.3f} G "
+        "multiply-adds a clip; --csv lists them"
+    )
+
+
+def _check(options: argparse.Namespace) -> None:
+    config = load_config(options.params)
+    check(config, options.params)
+    study = config.study
+    print(
+        f"{options.params}: well formed: corpus {config.corpus.name}, {len(study.seeds)} seed(s), spaces "
+        f"{', '.join(study.spaces)}, constraints {', '.join(study.constraints)}"
+    )
+
+
+def _stage(options: argparse.Namespace) -> None:
+    config = load_config()
+    check(config)
+    module, function, names, _ = STAGES[options.command]
+    arguments = {name: getattr(options, name) for name in names.split()}
+    getattr(import_module(f"audionas.stages.{module}"), function)(config, **arguments)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(
+        prog="audionas",
+        description="Once-for-all acoustic event classification: train one supernet, cut out a network for "
+        "every budget. `dvc repro` runs every stage in order; here each can be run by itself, in the "
+        "project's folder, with the parameters of params.yaml.",
+        epilog="Example: audionas check && dvc repro. Set AUDIONAS_DEBUG=1 for tracebacks.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    one = commands.add_parser("check", help="check params.yaml, or another parameters file, and run nothing")
+    one.add_argument("params", nargs="?", default=PARAMS, help="the file (default: %(default)s)")
+    one.set_defaults(run=_check)
+
+    one = commands.add_parser(
+        "space",
+        help="list the sub-networks of a search space with their costs",
+        description="Sub-networks of a search space; the defaults are the paper's CNN10.",
+    )
+    one.add_argument("name", choices=SPACES)
+    one.add_argument("--csv", action="store_true", help="one line each: r2,r3,r4,d2,d3,d4,params,macs")
+    one.add_argument("--classes", type=int, default=527, help="default: %(default)s")
+    one.add_argument("--base-channels", type=int, default=64, help="default: %(default)s")
+    one.add_argument("--mels", type=int, default=64, help="default: %(default)s")
+    one.add_argument(
+        "--frames", type=int, default=1001, help="of a clip, for multiply-adds; default: %(default)s"
+    )
+    one.add_argument(
+        "--width-rounding", choices=("floor", "nearest"), default="floor", help="default: %(default)s"
+    )
+    one.set_defaults(run=_space)
+
+    for name, (*_, names, text) in STAGES.items():
+        one = commands.add_parser(name, help=f"stage: {text}", description=f"Stage of the DAG: {text}.")
+        for argument in names.split():
+            if argument == "model":
+                one.add_argument(argument, **ARGUMENTS[argument])
+            else:
+                one.add_argument(f"--{argument}", required=True, **ARGUMENTS[argument])
+        one.set_defaults(run=_stage)
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 when it went well, 1 with a message for what the user can mend."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except UserError as error:
+        if os.environ.get("AUDIONAS_DEBUG"):
+            raise
+        print(f"audionas {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"audionas {options.command}: interrupted; run it again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `audionas space … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

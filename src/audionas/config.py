@@ -1,0 +1,395 @@
+"""`params.yaml` as typed, validated objects.
+
+Every key of `params.yaml` stands here once, with its unit and where its default comes from.
+Unknown keys and wrong types are refused before anything runs.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from audionas.errors import UserError
+
+PARAMS = Path("params.yaml")
+SPLITS = ("train", "valid", "test")
+SPACES = ("x-x-x", "2-x-x", "2-2-x", "ew")
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kM]?)")
+_SHAPE = re.compile(r"(0?\.\d+|1(?:\.0+)?)x([12])")
+
+
+def parse_size(text: str | int) -> int:
+    """A number of parameters from `900000`, `900k` or `0.9M`.
+
+    Raises ValueError when the text is none of these.
+    """
+    match = _SIZE.fullmatch(str(text).strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a number of parameters; write 900000, 900k or 0.9M")
+    return round(float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]])
+
+
+def parse_shape(text: str) -> tuple[float, int]:
+    """Width ratio and depth of a uniform network from `0.6x1` (section 3.2 of the paper)."""
+    match = _SHAPE.fullmatch(str(text).strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a uniform network; write RATIOxDEPTH, such as 0.6x1 or 1.0x2")
+    return float(match[1]), int(match[2])
+
+
+def _checked(parse):
+    def check(value):
+        parse(value)
+        return value
+
+    return check
+
+
+def _unique(values: list) -> list:
+    if len(set(values)) != len(values):
+        raise ValueError("an entry stands twice; each names a stage of its own, so keep one")
+    return values
+
+
+Size = Annotated[str, BeforeValidator(str), AfterValidator(_checked(parse_size))]
+Shape = Annotated[str, AfterValidator(_checked(parse_shape))]
+Positive = Annotated[int, Field(gt=0)]
+Folds = Annotated[list[int], Field(min_length=1), AfterValidator(_unique)]
+
+
+class Section(BaseModel):
+    """A part of `params.yaml`; unknown keys are errors, values are never coerced silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SplitCounts(Section):
+    """How many clips each split holds."""
+
+    train: Positive
+    valid: Positive
+    test: Positive
+
+
+class SplitFolds(Section):
+    """Which folds of a corpus make each split; a fold serves one split only."""
+
+    train: Folds
+    valid: Folds
+    test: Folds
+
+    @model_validator(mode="after")
+    def _disjoint(self):
+        _unique([*self.train, *self.valid, *self.test])
+        return self
+
+
+class SplitFractions(Section):
+    """Shares of the source recordings for each split; they must add up to 1."""
+
+    train: Annotated[float, Field(gt=0, lt=1)]
+    valid: Annotated[float, Field(gt=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _whole(self):
+        total = self.train + self.valid + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the fractions add up to {total:g}; make them add up to 1")
+        return self
+
+
+class SoundfontCorpus(Section):
+    """Clips rendered from a General MIDI soundfont: the embedded default."""
+
+    name: Literal["soundfont"]
+    lists: str  # CSV of instruments: program, AudioSet labels
+    clips: SplitCounts
+    instruments_per_clip: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [1, 3]
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        low, high = self.instruments_per_clip
+        if low > high:
+            raise ValueError(f"instruments_per_clip is [{low}, {high}]; write the smaller first")
+        return self
+
+
+class FolderCorpus(Section):
+    """A folder of audio files and a CSV that lists them.
+
+    The CSV has a `file` column (or AudioSet's `YTID, start_seconds, end_seconds, positive_labels`),
+    the column `labels_column`, and optionally `source` (the recording a clip was cut from) and `fold`.
+    """
+
+    name: Literal["folder"]
+    lists: str  # the CSV
+    audio: str  # the folder that holds the files
+    labels_column: str = "positive_labels"
+    split: SplitFolds | SplitFractions
+    seed: int = 0
+
+
+class Esc50Corpus(Section):
+    """ESC-50 or ESC-10 (Piczak, 2015): the archive, unpacked or zipped, or a copy with `clips.csv`."""
+
+    name: Literal["esc50"]
+    lists: str  # the archive or the folder
+    subset: Literal["esc10", "esc50"] = "esc50"
+    split: SplitFolds
+
+
+class AudiosetCorpus(Section):
+    """AudioSet's official lists (Gemmeke et al., 2017)."""
+
+    name: Literal["audioset"]
+    lists: str  # folder with the segment CSVs, the class list and the ontology
+    valid_clips: Positive = 28_339  # section 3.1 of the paper
+    seed: int = 0
+
+
+class Audio(Section):
+    """Waveforms: mono, one rate, one length."""
+
+    sample_rate: Positive = 32_000  # Hz
+    clip_seconds: Annotated[float, Field(gt=0)] = 10.0
+    min_seconds: Annotated[float, Field(ge=0)] = 0.1  # shorter recordings are left out
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples of one clip."""
+        return round(self.sample_rate * self.clip_seconds)
+
+
+class Features(Section):
+    """The log-mel front end; defaults are PANNs' (Kong et al., 2020)."""
+
+    n_fft: Positive = 1024  # samples; the window is as long
+    hop: Positive = 320  # samples
+    mels: Positive = 64
+    fmin: Annotated[float, Field(ge=0)] = 50.0  # Hz
+    fmax: Annotated[float, Field(gt=0)] = 14_000.0  # Hz
+
+
+class Network(Section):
+    """CNN10's size; the paper's is 527 classes and 64 channels in the first block."""
+
+    num_classes: Positive
+    base_channels: Positive = 64
+    block_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    width_rounding: Literal["floor", "nearest"] = "floor"
+
+
+class Augment(Section):
+    """SpecAugment: masks for each clip, filled with 0 after bn0; 2 and 2 stated, widths by convention."""
+
+    time_masks: Annotated[int, Field(ge=0)] = 2
+    time_mask_frames: Annotated[int, Field(ge=0)] = 64
+    mel_masks: Annotated[int, Field(ge=0)] = 2
+    mel_mask_bins: Annotated[int, Field(ge=0)] = 8
+
+
+class Training(Section):
+    """What every training run shares (section 3.3)."""
+
+    batch_size: Positive = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    threads: Positive = 2  # changes the bits of float sums, so it is a parameter
+    device: Literal["cpu", "cuda"] = "cpu"
+    valid_every: Positive = 1_000  # iterations between validations for the curve
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+
+
+class Teacher(Section):
+    """CNN10, BCE, mixup and SpecAugment (section 3.2)."""
+
+    iterations: Positive = 400_000
+    mixup_alpha: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Distillation(Section):
+    """The loss of equation 2; hard labels are not in the paper, so their weight is 0."""
+
+    teacher_input: Literal["augmented", "clean"] = "augmented"
+    hard_label_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class SupernetTraining(Section):
+    """Once-for-all training: the largest network first, then sampled ones (sections 2.3 and 3.3)."""
+
+    largest_iterations: Annotated[int, Field(ge=0)] = 100_000
+    sampled_iterations: Positive = 200_000
+    networks_per_step: Positive = 4
+
+
+class Calibration(Section):
+    """Batches over which BatchNorm statistics are estimated anew before every score."""
+
+    batches: Positive = 64
+
+
+class Search(Section):
+    """Random search (sections 2.4 and 3.3)."""
+
+    population: Positive = 25
+    tolerance: Size = "0.1M"
+
+
+class Individual(Section):
+    """Uniform networks trained one by one: baseline, KD, init+N (sections 3.2 and 4.3)."""
+
+    iterations: Positive = 100_000
+
+
+class Finetune(Section):
+    """Continual fine-tuning by distillation (section 4.3)."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+
+
+class Study(Section):
+    """The lists whose every entry is a stage: add one, and only what is new runs."""
+
+    seeds: Annotated[list[int], Field(min_length=1), AfterValidator(_unique)] = [0]
+    spaces: Annotated[
+        list[Literal["x-x-x", "2-x-x", "2-2-x", "ew"]], Field(min_length=1), AfterValidator(_unique)
+    ]
+    chosen_space: Literal["x-x-x", "2-x-x", "2-2-x", "ew"] = "2-2-x"
+    constraints: Annotated[list[Size], Field(min_length=1), AfterValidator(_unique)]
+    sizes: Annotated[list[Shape], Field(min_length=1), AfterValidator(_unique)]
+    finetune_iterations: Annotated[list[Positive], Field(min_length=1), AfterValidator(_unique)]
+
+    @model_validator(mode="after")
+    def _chosen(self):
+        if self.chosen_space not in self.spaces:
+            raise ValueError(
+                f"chosen_space {self.chosen_space!r} is not in spaces {self.spaces}; "
+                "add it there or choose one of them"
+            )
+        return self
+
+
+class Config(Section):
+    """The whole of `params.yaml`."""
+
+    corpus: Annotated[
+        SoundfontCorpus | FolderCorpus | Esc50Corpus | AudiosetCorpus, Field(discriminator="name")
+    ]
+    audio: Audio = Audio()
+    features: Features = Features()
+    network: Network
+    augment: Augment = Augment()
+    training: Training = Training()
+    teacher: Teacher = Teacher()
+    distillation: Distillation = Distillation()
+    supernet: SupernetTraining = SupernetTraining()
+    calibration: Calibration = Calibration()
+    search: Search = Search()
+    individual: Individual = Individual()
+    finetune: Finetune = Finetune()
+    study: Study
+
+    @property
+    def frames(self) -> int:
+        """Frames of one clip: 1 + samples // hop, since the transform is centred."""
+        return 1 + self.audio.clip_samples // self.features.hop
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        nyquist = self.audio.sample_rate / 2
+        if self.features.fmax > nyquist or self.features.fmin >= self.features.fmax:
+            raise ValueError(
+                f"features.fmin {self.features.fmin:g} and features.fmax {self.features.fmax:g} must rise and "
+                f"end at or below {nyquist:g} Hz, half of audio.sample_rate"
+            )
+        if self.augment.time_mask_frames >= self.frames:
+            raise ValueError(
+                f"augment.time_mask_frames {self.augment.time_mask_frames} is not shorter than a clip of "
+                f"{self.frames} frames; lower it, or raise audio.clip_seconds"
+            )
+        if self.augment.mel_mask_bins >= self.features.mels:
+            raise ValueError(
+                f"augment.mel_mask_bins {self.augment.mel_mask_bins} is not narrower than features.mels "
+                f"{self.features.mels}; lower it"
+            )
+        if self.audio.min_seconds > self.audio.clip_seconds:
+            raise ValueError("audio.min_seconds is longer than audio.clip_seconds; lower it")
+        if min(self.frames, self.features.mels) < 16:
+            raise ValueError(
+                f"a clip of {self.frames} frames x {self.features.mels} mels does not survive CNN10's four "
+                "2x2 poolings; give at least 16 of each (features.hop, features.mels, audio.clip_seconds)"
+            )
+        return self
+
+    def feature_settings(self) -> dict[str, Any]:
+        """What a packed log-mel file must have been made with, to be read under this configuration."""
+        return {"audio": self.audio.model_dump(), "features": self.features.model_dump()}
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, which also refuses a key that stands twice."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!r} stands twice", problem_mark=node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def load_config(path: str | Path = PARAMS) -> Config:
+    """Read and check a parameters file.
+
+    Raises UserError naming the file, the key and the mend.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file; run in the project's folder, or: cp profiles/esc10.yaml {path}"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML; mend the place named here: {error}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: holds no keys; copy a profile over it, or restore it with git")
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(_explain(path, error)) from None
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = [f"{path}: {error.error_count()} problem(s); nothing was run"]
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+        match problem["type"]:
+            case "extra_forbidden":
+                text = "no such key; remove it or mend its spelling"
+            case "missing":
+                text = "missing; add it (the profiles show every key)"
+            case _:
+                text = problem["msg"].removeprefix("Value error, ") + f" (found {problem['input']!r:.60})"
+                if problem["loc"] == () or isinstance(problem["input"], dict):
+                    text = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"  {key}: {text}")
+    return "\n".join(lines)
