@@ -1,0 +1,102 @@
+"""Predictions and their mean average precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audionas.store import ClipStore
+
+
+def batches(store: ClipStore, batch_size: int, rows: np.ndarray | None = None) -> Iterator[Tensor]:
+    """Log-mel batches [up to batch_size, frames, mels] as float32, in order or of the given rows."""
+    rows = np.arange(len(store)) if rows is None else rows
+    for start in range(0, len(rows), batch_size):
+        chosen = np.sort(rows[start : start + batch_size])  # a memory map is read fastest in order
+        yield torch.from_numpy(np.asarray(store.data[chosen])).float()
+
+
+def calibration_batches(store: ClipStore, batch_size: int, count: int, seed: int = 0) -> list[Tensor]:
+    """At most `count` batches of training clips, drawn without replacement with a generator of their own."""
+    rows = np.random.default_rng(seed).permutation(len(store))[: batch_size * count]
+    return list(batches(store, batch_size, rows))
+
+
+@torch.no_grad()
+def predict(network: torch.nn.Module, store: ClipStore, batch_size: int = 64) -> np.ndarray:
+    """Probabilities float32 [clips, classes] of a network in eval mode."""
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    outputs = [torch.sigmoid(network(x.to(device))).cpu() for x in batches(store, batch_size)]
+    network.train(training)
+    return torch.cat(outputs).numpy()
+
+
+@torch.no_grad()
+def predict_all(
+    supernet, subnetworks, statistics, store: ClipStore, batch_size: int = 64, bar=None
+) -> np.ndarray:
+    """Probabilities float32 [sub-networks, clips, classes], what sub-networks share computed once.
+
+    Args:
+        supernet, subnetworks, statistics: as `Supernet.outputs` takes them; the supernet in eval mode.
+        bar: a tqdm bar that counts the clips.
+    """
+    device = next(supernet.parameters()).device
+    index = {subnetwork: i for i, subnetwork in enumerate(subnetworks)}
+    scores = np.empty((len(index), *store.labels.shape), np.float32)
+    start = 0
+    for x in batches(store, batch_size):
+        for subnetwork, logits in supernet.outputs(x.to(device), subnetworks, statistics=statistics):
+            scores[index[subnetwork], start : start + len(x)] = logits.sigmoid().cpu().numpy()
+        start += len(x)
+        if bar is not None:
+            bar.update(len(x))
+    return scores
+
+
+def average_precisions(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Average precision of each class, as scikit-learn computes it; NaN for a class without a positive.
+
+    Args:
+        labels: 0 or 1 [clips, classes].
+        scores: finite scores [clips, classes], of any scale; equal scores count as one threshold.
+
+    Returns:
+        float64 [classes].
+
+    Raises:
+        ValueError: shapes that differ, or scores that are not finite.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    if labels.shape != scores.shape or labels.ndim != 2:
+        raise ValueError(
+            f"labels {labels.shape} and scores {scores.shape} must be one shape [clips, classes]"
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError("scores hold values that are not finite; the network has diverged")
+    n = len(labels)
+    order = np.argsort(-scores, axis=0, kind="stable")
+    ranked = np.take_along_axis(scores, order, axis=0)
+    hits = np.take_along_axis(labels, order, axis=0).astype(np.float64)
+    precision = hits.cumsum(axis=0) / np.arange(1, n + 1)[:, None]
+    # A hit counts with the precision at the end of its run of equal scores.
+    ends = np.where(
+        np.vstack([ranked[1:] != ranked[:-1], np.ones((1, labels.shape[1]), bool)]), np.arange(n)[:, None], n
+    )
+    end_of_run = np.minimum.accumulate(ends[::-1], axis=0)[::-1]
+    total = hits.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return (hits * np.take_along_axis(precision, end_of_run, axis=0)).sum(axis=0) / np.where(
+            total, total, np.nan
+        )
+
+
+def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Macro mean of `average_precisions` over the classes that have a positive; NaN where none has."""
+    values = average_precisions(labels, scores)
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

@@ -1,0 +1,120 @@
+"""CNN10 of PANNs (Kong et al., 2020): the teacher, and the form of every sub-network.
+
+Trap avoided: PANNs' dropout after its first linear layer feeds only the embedding, so there is none here.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLOCKS = 4
+
+
+class ConvBlock(nn.Module):
+    """One or two [3x3 convolution, BatchNorm, ReLU], then a 2x2 average pool.
+
+    Maps [batch, in_channels, time, mel] to [batch, out_channels, time // 2, mel // 2].
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, depth: int = 2):
+        super().__init__()
+        self.depth = depth
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        if depth == 2:
+            self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+            self.bn2 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        x = F.relu_(self.bn1(self.conv1(x)))
+        if self.depth == 2:
+            x = F.relu_(self.bn2(self.conv2(x)))
+        return F.avg_pool2d(x, 2)
+
+
+def pool_globally(x: Tensor) -> Tensor:
+    """[batch, channels, time, mel] to [batch, channels]: mean over mel, then max plus mean over time."""
+    x = x.mean(dim=3)
+    return x.amax(dim=2) + x.mean(dim=2)
+
+
+class Cnn10(nn.Module):
+    """Log-mel [batch, frames, mels] in dB to logits [batch, num_classes] (apply a sigmoid for probabilities).
+
+    The default is PANNs' CNN10: 5,219,279 parameters for 527 classes. `widths` and `depths` make the
+    smaller networks of the search space, in the same form and with the same names.
+
+    Args:
+        num_classes: how many classes.
+        base_channels: channels of the first block; each further block doubles them.
+        widths: channels of the four blocks; overrides those that `base_channels` gives.
+        depths: convolutions of the four blocks, 1 or 2 each.
+        hidden: width of the first linear layer; the full width of block 4 by default.
+        mels: mel bins of the input.
+        block_dropout, head_dropout: after every block, and before the first linear layer.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        base_channels: int = 64,
+        *,
+        widths: tuple[int, ...] | None = None,
+        depths: tuple[int, ...] = (2, 2, 2, 2),
+        hidden: int | None = None,
+        mels: int = 64,
+        block_dropout: float = 0.2,
+        head_dropout: float = 0.5,
+    ):
+        super().__init__()
+        full = tuple(base_channels * 2**i for i in range(BLOCKS))
+        widths = tuple(widths or full)
+        hidden = hidden or full[-1]
+        if len(widths) != BLOCKS or len(depths) != BLOCKS or not set(depths) <= {1, 2}:
+            raise ValueError(f"CNN10 has {BLOCKS} blocks of depth 1 or 2; got {widths} and {depths}")
+        self.spec = {
+            "num_classes": num_classes,
+            "base_channels": base_channels,
+            "widths": list(widths),
+            "depths": list(depths),
+            "hidden": hidden,
+            "mels": mels,
+            "block_dropout": block_dropout,
+            "head_dropout": head_dropout,
+        }
+        self.block_dropout, self.head_dropout = block_dropout, head_dropout
+        self.bn0 = nn.BatchNorm2d(mels)
+        for i, (inside, out, depth) in enumerate(zip((1, *widths), widths, depths, strict=False), start=1):
+            self.add_module(f"block{i}", ConvBlock(inside, out, depth))
+        self.fc1 = nn.Linear(widths[-1], hidden)
+        self.fc2 = nn.Linear(hidden, num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-uniform weights, zero biases; BatchNorm weight 1 and bias 0 (PANNs)."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def normalise_input(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """[batch, frames, mels] to [batch, 1, frames, mels] through bn0; zero where `keep` is False."""
+        x = self.bn0(x.unsqueeze(1).transpose(1, 3)).transpose(1, 3)
+        return x if keep is None else x * keep.unsqueeze(1)
+
+    def head(self, x: Tensor) -> Tensor:
+        """[batch, channels] to logits [batch, num_classes]."""
+        x = F.dropout(x, self.head_dropout, self.training)
+        return self.fc2(F.relu_(self.fc1(x)))
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Logits; `keep` [batch, frames, mels] is SpecAugment's mask, False where the input is dropped."""
+        x = self.normalise_input(x, keep)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for i in range(1, BLOCKS + 1):
+            x = F.dropout(getattr(self, f"block{i}")(x), self.block_dropout, self.training)
+        return self.head(pool_globally(x))

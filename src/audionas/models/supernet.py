@@ -1,0 +1,196 @@
+"""The weight-sharing supernet, its sub-networks, and how one is cut out (section 2 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from audionas.errors import UserError
+from audionas.models.architecture import LARGEST, Architecture, Subnetwork
+from audionas.models.cnn10 import BLOCKS, Cnn10, ConvBlock, pool_globally
+from audionas.models.dynamic import DynamicBatchNorm2d, DynamicConv2d, DynamicLinear
+from audionas.models.modelfile import read_model
+
+Key = tuple[int, ...]
+
+
+class NormStatistics:
+    """BatchNorm statistics of many sub-networks at once, kept for each layer and the path that leads to it.
+
+    What enters a layer depends only on the widths and depths before it, so sub-networks that begin alike
+    share their statistics, exactly. Statistics are cumulative averages over the batches seen, as
+    `nn.BatchNorm2d(momentum=None)` makes them. A key is (width, depth) of every block before, the block's
+    own width, and the layer's number; block 0 is bn0.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[Key, tuple[Tensor, Tensor, int]] = {}
+        self.collecting = True
+
+    def normalise(self, bn: nn.BatchNorm2d, x: Tensor, key: Key) -> Tensor:
+        """x [batch, channels, ...] normalised: by its batch while collecting, by what was kept afterwards."""
+        c = x.shape[1]
+        weight, bias = bn.weight[:c], bn.bias[:c]
+        if not self.collecting:
+            mean, variance, _ = self.values[key]
+            return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, bn.eps)
+        mean, variance, count = self.values.get(key, (x.new_zeros(c), x.new_ones(c), 0))
+        y = F.batch_norm(x, mean, variance, weight, bias, True, 1.0 / (count + 1), bn.eps)
+        self.values[key] = (mean, variance, count + 1)
+        return y
+
+
+class DynamicBlock(ConvBlock):
+    """A convolution block whose width and depth are chosen with each call."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels)
+        self.conv1 = DynamicConv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.bn1 = DynamicBatchNorm2d(out_channels)
+        self.conv2 = DynamicConv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = DynamicBatchNorm2d(out_channels)
+
+
+class Supernet(Cnn10):
+    """A CNN10 whose blocks 2, 3 and 4 are elastic in width and depth; its state dict is a CNN10's.
+
+    Args:
+        architecture: the largest network.
+        block_dropout, head_dropout: as in `Cnn10`.
+    """
+
+    def __init__(self, architecture: Architecture, *, block_dropout: float = 0.2, head_dropout: float = 0.5):
+        super().__init__(
+            architecture.num_classes,
+            architecture.base_channels,
+            mels=architecture.mels,
+            block_dropout=block_dropout,
+            head_dropout=head_dropout,
+        )
+        self.architecture = architecture
+        widths = self.spec["widths"]
+        for i in range(2, BLOCKS + 1):
+            self.add_module(f"block{i}", DynamicBlock(widths[i - 2], widths[i - 1]))
+        self.fc1 = DynamicLinear(widths[-1], self.spec["hidden"])
+        self.reset_parameters()
+
+    def forward(self, x: Tensor, keep: Tensor | None = None, subnetwork: Subnetwork = LARGEST) -> Tensor:
+        """Logits [batch, classes] of one sub-network for x [batch, frames, mels]."""
+        [(_, logits)] = self.outputs(x, [subnetwork], keep=keep)
+        return logits
+
+    def outputs(
+        self,
+        x: Tensor,
+        subnetworks: Iterable[Subnetwork],
+        *,
+        keep: Tensor | None = None,
+        statistics: NormStatistics | None = None,
+    ) -> Iterator[tuple[Subnetwork, Tensor]]:
+        """Logits of many sub-networks, every common beginning computed once.
+
+        Block 1 runs once, each variant of block 2 once, and so on down the tree; with gradients on, the
+        sum over sub-networks has the gradients of separate passes (dropout masks are shared as well).
+        The order is that of the tree, not of `subnetworks`; one given twice comes twice.
+
+        Args:
+            x: log-mel [batch, frames, mels] in dB.
+            keep: SpecAugment's mask [batch, frames, mels].
+            statistics: BatchNorm statistics to collect or to use in place of the layers' own.
+        """
+        members = [(self.architecture.widths(s), (2, *s.depths), s) for s in subnetworks]
+        members.sort(key=lambda member: member[:2])
+
+        def norm(bn: nn.BatchNorm2d, y: Tensor, key: Key) -> Tensor:
+            return bn(y) if statistics is None else statistics.normalise(bn, y, key)
+
+        x = norm(self.bn0, x.unsqueeze(1).transpose(1, 3), ()).transpose(1, 3)
+        if keep is not None:
+            x = x * keep.unsqueeze(1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        yield from self._descend(x, 0, members, (), norm)
+
+    def _descend(self, x: Tensor, level: int, members: Sequence, path: Key, norm) -> Iterator:
+        if level == BLOCKS:
+            logits = self.head(pool_globally(x))
+            for *_, subnetwork in members:
+                yield subnetwork, logits
+            return
+        block: ConvBlock = getattr(self, f"block{level + 1}")
+        for width, alike in groupby(members, key=lambda m: m[0][level]):
+            alike = sorted(alike, key=lambda m: m[1][level])
+            conv = (lambda layer, y, w=width: layer(y, w)) if level else (lambda layer, y: layer(y))
+            first = F.relu_(norm(block.bn1, conv(block.conv1, x), (*path, width, 1)))
+            for depth, group in groupby(alike, key=lambda m: m[1][level]):
+                y = first
+                if depth == 2:
+                    y = F.relu_(norm(block.bn2, conv(block.conv2, first), (*path, width, 2)))
+                y = F.dropout(F.avg_pool2d(y, 2), self.block_dropout, self.training)
+                group = sorted(group, key=lambda m: m[0][level + 1 :])
+                yield from self._descend(y, level + 1, group, (*path, width, depth), norm)
+
+
+@torch.no_grad()
+def calibrate_all(
+    supernet: Supernet, subnetworks: Sequence[Subnetwork], batches: Iterable[Tensor]
+) -> NormStatistics:
+    """Statistics of every sub-network in one pass over the batches, shared where sub-networks begin alike."""
+    statistics = NormStatistics()
+    supernet.eval()
+    for x in batches:
+        for _ in supernet.outputs(x, subnetworks, statistics=statistics):
+            pass
+    statistics.collecting = False
+    return statistics
+
+
+def extract(supernet: Supernet, subnetwork: Subnetwork, statistics: NormStatistics | None = None) -> Cnn10:
+    """The sub-network as an ordinary `Cnn10` of its own, with `statistics` or else the layers' own."""
+    architecture, spec = supernet.architecture, supernet.spec
+    widths = architecture.widths(subnetwork)
+    depths = (2, *subnetwork.depths)
+    network = Cnn10(**{**spec, "widths": widths, "depths": depths})
+    large = supernet.state_dict()
+    network.load_state_dict(
+        {
+            name: large[name][tuple(slice(n) for n in value.shape)].clone()
+            for name, value in network.state_dict().items()
+        }
+    )
+    if statistics is not None:
+        path: Key = ()
+        _set_statistics(network.bn0, statistics.values[path])
+        for i, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
+            block = getattr(network, f"block{i}")
+            for layer in range(1, depth + 1):
+                _set_statistics(getattr(block, f"bn{layer}"), statistics.values[(*path, width, layer)])
+            path = (*path, width, depth)
+    return network.train(supernet.training)
+
+
+def _set_statistics(bn: nn.BatchNorm2d, values: tuple[Tensor, Tensor, int]) -> None:
+    mean, variance, count = values
+    bn.running_mean.copy_(mean)
+    bn.running_var.copy_(variance)
+    bn.num_batches_tracked.fill_(count)
+
+
+def load_supernet(path: str | Path) -> tuple[Supernet, dict[str, Any]]:
+    """A supernet in eval mode, and what is known about it.
+
+    Raises:
+        UserError: no such file, damaged, or not a supernet.
+    """
+    content = read_model(path)
+    if content["architecture"] is None:
+        raise UserError(f"{path}: a single network, not a supernet; give a file below models/supernet/")
+    dropouts = {key: content["spec"][key] for key in ("block_dropout", "head_dropout")}
+    network = Supernet(Architecture(**content["architecture"]), **dropouts)
+    network.load_state_dict(content["state"])
+    return network.eval(), content["about"]
