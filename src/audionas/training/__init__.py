@@ -1,0 +1,1 @@
+"""Training: the loop, its objectives, augmentation, batches and checkpoints."""

@@ -1,0 +1,35 @@
+"""Training curves through DVCLive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class Curves:
+    """Writes points of a curve as DVCLive does, one table a metric, and the last values as `metrics.json`.
+
+    A resumed run writes the points of its history again: DVC has deleted the folder in between.
+    """
+
+    def __init__(self, folder: Path, history: list[dict[str, float]]):
+        self.folder, self.history = folder, history
+
+    def __enter__(self) -> Curves:
+        from dvclive import Live  # half a second, so only where a curve is drawn
+
+        # Neither dvc.yaml nor an experiment: the pipeline declares the folder itself.
+        self.live = Live(str(self.folder), save_dvc_exp=False, dvcyaml=None, monitor_system=False)
+        for point in self.history:
+            self.add(point)
+        return self
+
+    def add(self, point: dict[str, float]) -> None:
+        """One point; `iteration` is the step, the rest are metrics."""
+        self.live.step = point["iteration"]
+        for name, value in point.items():
+            if name != "iteration":
+                self.live.log_metric(name, value, timestamp=False)
+        self.live.make_summary()
+
+    def __exit__(self, *error) -> None:
+        self.live.end()

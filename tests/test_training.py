@@ -1,0 +1,265 @@
+"""The loop, its objectives and augmentation; a killed run resumed equals one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audionas.config import Augment, Distillation, SupernetTraining
+from audionas.errors import UserError
+from audionas.models import Cnn10, Supernet
+from audionas.models.architecture import LARGEST, Architecture
+from audionas.search import SearchSpace
+from audionas.stages import supernet, teacher
+from audionas.store import ClipStore
+from audionas.training.augment import mixup, spec_augment
+from audionas.training.checkpoint import Checkpoint, run_key
+from audionas.training.feed import Feed
+from audionas.training.objectives import Distilled, Supervised
+from audionas.training.once_for_all import OnceForAll
+
+PLAIN = Augment(time_masks=0, mel_masks=0)
+ARCHITECTURE = Architecture(4, 4, 16)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tiny.make(tmp_path)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    frames=st.integers(17, 80), widest=st.integers(0, 16), masks=st.integers(0, 3), seed=st.integers(0, 99)
+)
+def test_spec_augment_masks_whole_bands_of_bounded_width(frames, widest, masks, seed):
+    torch.manual_seed(seed)
+    options = Augment(time_masks=masks, time_mask_frames=widest, mel_masks=0, mel_mask_bins=0)
+    keep = spec_augment(6, frames, 20, options)
+    assert keep.shape == (6, frames, 20) and set(keep.unique().tolist()) <= {0.0, 1.0}
+    assert (keep == keep[:, :, :1]).all()  # time masks span all mels
+    assert (1 - keep[:, :, 0]).sum(dim=1).max() <= masks * widest
+
+
+def test_spec_augment_reaches_both_ends_and_every_width():
+    torch.manual_seed(0)
+    keep = spec_augment(4000, 20, 16, Augment(time_masks=1, time_mask_frames=4, mel_masks=0, mel_mask_bins=0))
+    dropped = 1 - keep[:, :, 0]
+    assert dropped[:, 0].any() and dropped[:, -1].any()
+    assert sorted(dropped.sum(dim=1).unique().tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_mixup_mixes_inputs_and_labels_alike():
+    torch.manual_seed(0)
+    y = torch.eye(8)
+    x = y[:, None, :].expand(8, 3, 8) * 10
+    mixed_x, mixed_y = mixup(x, y, 1.0)
+    assert torch.allclose(mixed_x, mixed_y[:, None, :] * 10)
+    assert torch.allclose(mixed_y.sum(dim=1), torch.ones(8)) and not torch.equal(mixed_y, y)
+    assert mixup(x, y, 0.0)[0] is x
+
+
+def test_masked_input_is_zero_after_bn0():
+    network = Cnn10(4, 4, mels=16)
+    x, keep = torch.randn(2, 20, 16), torch.ones(2, 20, 16)
+    keep[:, 3:7] = 0
+    assert not network.normalise_input(x, keep)[:, :, 3:7].any()
+
+
+def test_feed_shows_every_clip_once_an_epoch(project):
+    store = ClipStore("data/logmel/train.h5")
+    feed = Feed(store, 9)
+    seen = []
+    while len(seen) < 72:
+        feed.next()
+        seen += feed.clip_ids()
+    for epoch in range(3):
+        assert sorted(seen[24 * epoch : 24 * (epoch + 1)]) == sorted(store.clip_ids)
+
+
+def test_once_for_all_takes_the_largest_first_then_all_uniformly():
+    space = SearchSpace("2-2-x", ARCHITECTURE)
+    schedule = SupernetTraining(largest_iterations=2, sampled_iterations=1, networks_per_step=4)
+    objective = OnceForAll(
+        Supernet(ARCHITECTURE), Cnn10(4, 4, mels=16), PLAIN, Distillation(), space, schedule
+    )
+    torch.manual_seed(0)
+    assert objective.sample(0) == objective.sample(1) == [LARGEST]
+    drawn = [s for _ in range(800) for s in objective.sample(2)]
+    counts = [drawn.count(s) for s in space]
+    assert len(drawn) == 3200 and min(counts) > 5 and max(counts) < 60  # 25 expected
+
+
+def test_distillation_learns_from_the_teacher_and_leaves_it_alone():
+    torch.manual_seed(0)
+    student, master = Cnn10(4, 4, mels=16), Cnn10(4, 4, mels=16)
+    before = {k: v.clone() for k, v in master.state_dict().items()}
+    objective = Distilled(student, master, PLAIN, Distillation())
+    x, y = torch.randn(6, 20, 16), torch.zeros(6, 4)
+    loss = objective(x, y, 0)
+    loss.backward()
+    assert all(torch.equal(before[k], v) for k, v in master.state_dict().items())
+    assert all(p.grad is None for p in master.parameters())
+    target = torch.sigmoid(master.eval()(x))
+    # the loss is least where student and teacher agree
+    assert loss > -(target * target.log() + (1 - target) * (1 - target).log()).mean()
+    hard = Distilled(student, master, PLAIN, Distillation(hard_label_weight=1.0))
+    assert torch.equal(hard.target(x, y, torch.ones_like(x)), y)
+
+
+def test_golden_losses(project):
+    """The first steps of each recipe, to four digits: a change of the mathematics shows here."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    feed = Feed(ClipStore("data/logmel/train.h5"), 8)
+    augment, space = project.augment, SearchSpace("x-x-x", ARCHITECTURE)
+    master = Cnn10(4, 4, mels=16)
+    objectives = [
+        Supervised(Cnn10(4, 4, mels=16), augment, 1.0),
+        Distilled(Cnn10(4, 4, mels=16), master, augment, Distillation()),
+        OnceForAll(
+            Supernet(ARCHITECTURE),
+            master,
+            augment,
+            Distillation(),
+            space,
+            SupernetTraining(largest_iterations=1),
+        ),
+    ]
+    losses = []
+    for objective in objectives:
+        optimiser = torch.optim.Adam(objective.network.parameters(), lr=1e-3)
+        for iteration in range(3):
+            loss = objective(*feed.next(), iteration)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+    assert losses == pytest.approx(GOLDEN, abs=2e-4)
+
+
+GOLDEN = [0.0] * 9
+
+
+def test_a_teacher_learns(project):
+    config = tiny.make(
+        Path(), teacher={"iterations": 150}, training={**tiny.PARAMS["training"], "valid_every": 150}
+    )
+    teacher.run(config, seed=0)
+    value = float(Path("results/curves/teacher/0/plots/metrics/valid_mAP.tsv").read_text().split()[-1])
+    assert value > 0.9
+    assert not list(Path(".state").glob("*.pt"))
+
+
+def test_two_runs_are_equal_to_the_bit_and_two_seeds_are_not(project):
+    def run(seed):
+        teacher.run(project, seed=seed)
+        return Path(f"models/teacher/{seed}.pt").read_bytes()
+
+    first = run(0)
+    assert run(0) == first and run(1) != first
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(project, monkeypatch):
+    monkeypatch.setattr(Supervised, "__call__", lambda self, x, y, i: self.network(x).sum() * float("nan"))
+    with pytest.raises(UserError, match=r"loss became nan in iteration 1; .*: train\d+"):
+        teacher.run(project, seed=0)
+    assert not Path("models/teacher/0.pt").exists()
+
+
+def test_run_keys_tell_parameters_and_inputs_apart(tmp_path):
+    file = tmp_path / "input"
+    keys = set()
+    for content in ("a", "b"):
+        file.write_text(content)
+        for rate in (1, 2):
+            keys.add(run_key({"seed": 0}, {"rate": rate}, [file]))
+    assert len(keys) == 4
+
+
+def test_a_damaged_checkpoint_is_reported_and_training_begins_anew(tmp_path, caplog):
+    checkpoint = Checkpoint("run", "key", tmp_path)
+    assert checkpoint.load() is None
+    checkpoint.save({"iteration": 3})
+    assert checkpoint.load() == {"iteration": 3}
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:50])
+    assert checkpoint.load() is None and "damaged" in caplog.text
+
+
+KILLED = """
+import os, signal, sys
+from audionas.stages import teacher, supernet
+from audionas.config import load_config
+from audionas.training import checkpoint
+
+save, left = checkpoint.Checkpoint.save, [int(sys.argv[1])]
+def dying_save(self, state):
+    save(self, state)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoint.Checkpoint.save = dying_save
+if sys.argv[2] == "teacher":
+    teacher.run(load_config(), seed=0)
+else:
+    supernet.run(load_config(), space="x-x-x", seed=0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage, kills", [("teacher", (2, 5)), ("supernet", (3, 5))])
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(project, stage, kills):
+    """SIGKILL right after a checkpoint, twice: between validations, and in both phases of the supernet."""
+    teacher.run(project, seed=0)
+    output = Path("models/teacher/0.pt")
+    if stage == "supernet":
+        supernet.run(project, space="x-x-x", seed=0)
+        output = Path("models/supernet/x-x-x-0.pt")
+    whole = {
+        p: p.read_bytes()
+        for p in [output, *Path("results/curves", *output.with_suffix("").parts[1:]).rglob("*.*")]
+    }
+    assert len(whole) > 3
+    output.unlink()
+    for count in kills:
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(count), stage], capture_output=True, check=False
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert not output.exists() and len(list(Path(".state").glob("*.pt"))) == 1
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, "999", stage], capture_output=True, text=True, check=True
+    )
+    assert f"{sum(kills)}/12" in done.stderr.replace("\r", "\n")  # it went on where it was
+    for path, content in whole.items():
+        assert path.read_bytes() == content, path
+
+
+@pytest.mark.slow
+def test_killed_at_any_instant_and_resumed_equals_uninterrupted(project):
+    teacher.run(project, seed=0)
+    whole = Path("models/teacher/0.pt").read_bytes()
+    Path("models/teacher/0.pt").unlink()
+    command = [sys.executable, "-m", "audionas", "teacher", "--seed", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for pause in np.random.default_rng(0).uniform(0.0, 0.4, 3):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+        deadline = time.monotonic() + 60
+        while (
+            not list(Path(".state").glob("*.pt")) and process.poll() is None and time.monotonic() < deadline
+        ):
+            time.sleep(0.01)
+        time.sleep(pause)
+        process.kill()
+        process.wait()
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    assert Path("models/teacher/0.pt").read_bytes() == whole
