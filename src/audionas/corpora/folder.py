@@ -1,0 +1,205 @@
+"""A folder of audio files and a CSV that lists them: what most labs have."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from audionas.config import SPLITS, FolderCorpus, SplitFolds
+from audionas.corpora.base import Clip, Corpus, FetchError, inside, require_disjoint, safe_id, split_by_fold
+from audionas.errors import UserError
+from audionas.ledger import read_rows
+
+
+def parse_segments(path: str | Path) -> list[tuple[int, str, float, float, tuple[str, ...]]]:
+    """A list in AudioSet's segment format: (line number, YTID, start, end in seconds, labels) of each row.
+
+    Lines that begin with `#` are comments; the quoted labels follow `, `.
+    Raises UserError naming file, line and column.
+    """
+    path = Path(path)
+    rows = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, line in enumerate(file, start=1):
+                if line.startswith("#") or not line.strip():
+                    continue
+                fields = next(csv.reader([line], skipinitialspace=True))
+                if len(fields) != 4:
+                    raise UserError(
+                        f"{path}, line {number}: {len(fields)} fields; write YTID, start_seconds, "
+                        'end_seconds, and the labels in quotes: "/m/09x0r,/m/04rlf"'
+                    )
+                column = "start_seconds"
+                try:
+                    start = float(fields[1])
+                    column = "end_seconds"
+                    end = float(fields[2])
+                    if not (0 <= start < end and math.isfinite(end)):
+                        raise ValueError
+                except ValueError:
+                    raise UserError(
+                        f"{path}, line {number}, column {column}: {fields[1]!r} to {fields[2]!r} is no span "
+                        "of seconds; write two numbers that rise, from 0"
+                    ) from None
+                labels = split_labels(fields[3], f"{path}, line {number}, column positive_labels")
+                if not fields[0]:
+                    raise UserError(f"{path}, line {number}, column YTID: empty; name the recording")
+                rows.append((number, fields[0], start, end, labels))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; mend the path") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as CSV in UTF-8 ({error}); mend it") from None
+    return rows
+
+
+def split_labels(text: str, where: str) -> tuple[str, ...]:
+    """Labels parted by commas, each once, in order. Raises UserError, led by `where`, when there is none."""
+    labels = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not labels:
+        raise UserError(f"{where}: no label; give at least one class, or remove the line")
+    return labels
+
+
+class Folder(Corpus):
+    """See the module and `FolderCorpus`.
+
+    The CSV has either a column `file` (paths within `audio`), the labels (commas between) and optionally
+    `source` and `fold`; or AudioSet's segment format, whose files are cut already and called
+    `{YTID}.*`, `Y{YTID}.*` or `{YTID}_{start}.*` (with or without the Y; start in seconds or milliseconds).
+    Without a `source` each file is its own. A class is called by its label.
+
+    Raises:
+        UserError: bad rows, paths that leave the folder, folds that part a source; naming file, line, mend.
+            A file that is listed and is not there is no such error but a row in the download's ledger.
+    """
+
+    def __init__(self, section: FolderCorpus):
+        self.section = section
+        self.folder = Path(section.audio)
+        if not self.folder.is_dir():
+            raise UserError(f"corpus.audio: {section.audio}: no such folder; mend the path")
+        path = Path(section.lists)
+        self._rows = self._read_segments(path) if _is_segment_list(path) else self._read_files(path)
+        if not self._rows:
+            raise UserError(f"{path}: lists no clip; add rows")
+
+    def classes(self) -> list[tuple[str, str]]:
+        """See Corpus; sorted by label."""
+        labels = sorted({label for clip, _ in self._rows for label in clip.labels})
+        return [(label, label) for label in labels]
+
+    def splits(self) -> dict[str, list[Clip]]:
+        """See Corpus; by folds, or by fractions of the sources after a seeded shuffle."""
+        split, where = self.section.split, self.section.lists
+        if isinstance(split, SplitFolds):
+            if any(fold is None for _, fold in self._rows):
+                raise UserError(
+                    f"{where}: no column 'fold', which corpus.split needs; add it or give fractions"
+                )
+            return split_by_fold(self._rows, split, where)
+        sources = sorted({clip.source for clip, _ in self._rows})
+        order = np.random.default_rng(self.section.seed).permutation(len(sources))
+        valid, test = (max(1, round(len(sources) * part)) for part in (split.valid, split.test))
+        if valid + test >= len(sources):
+            raise UserError(
+                f"{where}: {len(sources)} source recordings are too few for three splits; add some"
+            )
+        bounds = {"test": order[:test], "valid": order[test : test + valid], "train": order[test + valid :]}
+        home = {sources[i]: name for name, indices in bounds.items() for i in indices}
+        return require_disjoint(
+            {name: [clip for clip, _ in self._rows if home[clip.source] == name] for name in SPLITS}, where
+        )
+
+    def fetch(self, clip: Clip) -> bytes:
+        """See Corpus: the file's bytes. FetchError when it is not there."""
+        return fetch_file(self.folder, clip)
+
+    def _read_files(self, path: Path) -> list[tuple[Clip, int | None]]:
+        column = self.section.labels_column
+        clips, folds, lines = [], [], []
+        for line, row in enumerate(read_rows(path, ("file", column)), start=2):
+            name, where = row["file"], f"{path}, line {line}"
+            inside(self.folder, name, f"{where}, column file")
+            labels = split_labels(row[column], f"{where}, column {column}")
+            fold = None
+            if "fold" in row:
+                fold = parse_fold(row["fold"], where)
+            source = row.get("source") or name
+            clips.append(Clip(safe_id(str(Path(name).with_suffix(""))), source, name, labels))
+            folds.append(fold)
+            lines.append(line)
+        # a.wav and a.ogg, or names that differ in case alone, would be one name in some file systems.
+        shared = Counter(clip.clip_id.lower() for clip in clips)
+        seen: dict[str, int] = {}
+        for i, clip in enumerate(clips):
+            if clip.origin in seen:
+                raise UserError(
+                    f"{path}, line {lines[i]}, column file: {clip.origin!r} stands in line "
+                    f"{seen[clip.origin]} already; keep one row and join their labels"
+                )
+            seen[clip.origin] = lines[i]
+            if shared[clip.clip_id.lower()] > 1:
+                digest = hashlib.sha1(clip.origin.encode(), usedforsecurity=False).hexdigest()[:10]
+                clips[i] = replace(clip, clip_id=f"{clip.clip_id}-{digest}")
+        return list(zip(clips, folds, strict=True))
+
+    def _read_segments(self, path: Path) -> list[tuple[Clip, None]]:
+        # One listing of the folder serves every row.
+        found = {Path(name).stem: name for name in sorted(os.listdir(self.folder), reverse=True)}  # noqa: PTH208
+        clips, seen = [], {}
+        for line, ytid, start, end, labels in parse_segments(path):
+            where = f"{path}, line {line}"
+            inside(self.folder, ytid, f"{where}, column YTID")
+            clip_id = segment_id(ytid, start)
+            if clip_id in seen:
+                raise UserError(f"{where}: the segment stands in line {seen[clip_id]} already; keep one")
+            seen[clip_id] = line
+            starts = (f"{start:g}", f"{start:.3f}", f"{round(start * 1000)}")
+            stems = [f"{y}{ytid}{s}" for s in ("", *(f"_{s}" for s in starts)) for y in ("", "Y")]
+            origin = next((found[stem] for stem in stems if stem in found), f"{ytid}.*")
+            if origin in found.values():
+                inside(self.folder, origin, where)
+            clips.append((Clip(clip_id, ytid, origin, labels, start, end), None))
+        return clips
+
+
+def segment_id(ytid: str, start: float) -> str:
+    """The clip id of a YouTube segment; `Y` leads since ids may begin with `-`."""
+    return safe_id(f"Y{ytid}_{round(start * 1000)}")
+
+
+def parse_fold(text: str, where: str) -> int:
+    """A fold number. Raises UserError, led by `where`, when it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"{where}, column fold: {text!r} is no whole number; mend it") from None
+
+
+def fetch_file(folder: Path, clip: Clip) -> bytes:
+    """The bytes of `clip.origin` in `folder`. Raises FetchError when it cannot be read."""
+    try:
+        return inside(folder, clip.origin, clip.clip_id).read_bytes()
+    except FileNotFoundError:
+        raise FetchError("no such file") from None
+    except OSError as error:
+        raise FetchError(f"not readable ({error.strerror})") from None
+
+
+def _is_segment_list(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline()
+    except FileNotFoundError:
+        raise UserError(f"corpus.lists: {path}: no such file; mend the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"corpus.lists: {path}: not readable as a CSV in UTF-8 ({error}); mend it") from None
+    return first.startswith("#") or first.replace(" ", "").startswith("YTID,")

@@ -1,0 +1,81 @@
+"""Where every artifact of the DAG lies, relative to the project's folder; `dvc.yaml` names the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DATA, MODELS, RESULTS = Path("data"), Path("models"), Path("results")
+CLASSES = DATA / "segments" / "classes.csv"
+
+
+def segments(split: str) -> Path:
+    """Clips of a split and their labels."""
+    return DATA / "segments" / f"{split}.csv"
+
+
+def raw(split: str) -> Path:
+    """Folder of shards of original audio, with its ledger."""
+    return DATA / "raw" / split
+
+
+def audio(split: str) -> Path:
+    """Waveforms of a split."""
+    return DATA / "audio" / f"{split}.h5"
+
+
+def audio_ledger(split: str) -> Path:
+    """What became of every clip of a split in decoding."""
+    return DATA / "audio" / f"{split}.ledger.csv"
+
+
+def logmel(split: str) -> Path:
+    """Log-mel spectrograms of a split."""
+    return DATA / "logmel" / f"{split}.h5"
+
+
+def teacher(seed: int) -> Path:
+    """The teacher of one seed."""
+    return MODELS / "teacher" / f"{seed}.pt"
+
+
+def supernet(space: str, seed: int) -> Path:
+    """The supernet of one search space and seed."""
+    return MODELS / "supernet" / f"{space}-{seed}.pt"
+
+
+def found(space: str, constraint: str, seed: int) -> Path:
+    """The best sub-network for a constraint."""
+    return MODELS / "found" / f"{space}-{constraint}-{seed}.pt"
+
+
+def finetuned(constraint: str, iterations: int, seed: int) -> Path:
+    """A found sub-network after continual fine-tuning."""
+    return MODELS / "finetuned" / f"{constraint}-{iterations}-{seed}.pt"
+
+
+def individual(recipe: str, size: str, seed: int) -> Path:
+    """A uniform network trained on its own."""
+    return MODELS / "individual" / f"{recipe}-{size}-{seed}.pt"
+
+
+def init(constraint: str, seed: int) -> Path:
+    """A found architecture trained from fresh weights."""
+    return MODELS / "init" / f"{constraint}-{seed}.pt"
+
+
+def scores(space: str, seed: int) -> Path:
+    """Validation mAP of every sub-network."""
+    return RESULTS / "scores" / f"{space}-{seed}.csv"
+
+
+def curves(model: Path) -> Path:
+    """DVCLive's folder for a model's training."""
+    return RESULTS / "curves" / model.relative_to(MODELS).with_suffix("")
+
+
+def evaluation(model: Path) -> Path:
+    """Test results of a model."""
+    return RESULTS / "eval" / model.relative_to(MODELS).with_suffix(".json")
+
+
+TABLES, FIGURES = RESULTS / "tables", RESULTS / "figures"

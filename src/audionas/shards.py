@@ -1,0 +1,56 @@
+"""Shards of original audio: tar files in WebDataset's naming, the same bytes whenever they are made."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from audionas.errors import UserError
+from audionas.files import atomic_write
+
+CLIPS = 1_000  # of one shard, got or not
+_NAME = re.compile(r"(?P<clip>[A-Za-z0-9_-]+)\.(?P<kind>[a-z0-9]+)")
+_MAGIC = (
+    (b"OggS", 0, "ogg"),
+    (b"WAVE", 8, "wav"),
+    (b"fLaC", 0, "flac"),
+    (b"ID3", 0, "mp3"),
+    (b"\xff\xfb", 0, "mp3"),
+    (b"ftyp", 4, "m4a"),
+    (b"\x1aE\xdf\xa3", 0, "webm"),
+    (b"FORM", 0, "aiff"),
+)
+
+
+def extension(data: bytes) -> str:
+    """The file extension that the first bytes of an encoded file call for; `bin` when they say nothing."""
+    return next((kind for magic, at, kind in _MAGIC if data[at : at + len(magic)] == magic), "bin")
+
+
+def write_shard(path: Path, clips: Iterable[tuple[str, bytes]]) -> None:
+    """Write (clip id, encoded audio) pairs as `{clip_id}.{extension}`, atomically; no dates, no owners."""
+    with atomic_write(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for clip_id, data in clips:
+            member = tarfile.TarInfo(f"{clip_id}.{extension(data)}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+def read_shards(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """(clip id, encoded audio) of every member of every shard, in order, one at a time in memory.
+
+    Raises UserError naming the file when a shard is damaged or holds what is no clip.
+    """
+    for path in sorted(folder.glob("shard-*.tar")):
+        try:
+            with tarfile.open(path, "r|") as tar:
+                for member in tar:
+                    match = _NAME.fullmatch(member.name)
+                    if not match or not member.isfile():
+                        raise UserError(f"{path}: holds {member.name!r}, which is no clip; make it again")
+                    yield match["clip"], tar.extractfile(member).read()
+        except (tarfile.TarError, OSError) as error:
+            raise UserError(f"{path}: damaged ({error}); delete it and run `dvc repro`") from None

@@ -1,0 +1,42 @@
+"""`evaluate-…`: a model on the test split. Only this stage opens it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from audionas import paths
+from audionas.config import Config
+from audionas.evaluation import average_precisions, predict
+from audionas.files import atomic_write
+from audionas.models.architecture import count_multiply_adds
+from audionas.stages.inputs import load_for, open_logmel
+from audionas.training.loop import prepare
+
+FORM = ("widths", "depths", "hidden", "num_classes", "mels")
+
+
+def run(config: Config, model: str) -> None:
+    """models/….pt to results/eval/….json: mAP, AP of each class, parameters, multiply-adds.
+
+    Classes without a positive test clip have AP null and are left out of the mean, and counted.
+    """
+    test = open_logmel(config, "test")
+    device = prepare(config.training, seed=0)
+    path = Path(model)
+    network, about = load_for(path, test)
+    ap = average_precisions(test.labels, predict(network.to(device), test, config.training.batch_size))
+    result = {
+        **{key: value for key, value in about.items() if key not in ("classes", "settings")},
+        "model": path.as_posix(),
+        "test_clips": len(test),
+        "params": sum(p.numel() for p in network.parameters()),
+        "macs": count_multiply_adds(*(network.spec[key] for key in FORM), config.frames),
+        "mAP": float(np.nanmean(ap)),
+        "classes_left_out": int(np.isnan(ap).sum()),
+        "AP": {name: None if np.isnan(v) else float(v) for name, v in zip(test.classes, ap, strict=True)},
+    }
+    with atomic_write(paths.evaluation(path)) as temporary:
+        temporary.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,28 @@
+"""`finetune@constraint,iterations,seed`: continual fine-tuning by distillation (section 4.3)."""
+
+from __future__ import annotations
+
+from audionas import paths
+from audionas.config import Config
+from audionas.stages.inputs import load_for, open_logmel
+from audionas.stages.runs import training_run
+from audionas.training.objectives import Distilled
+
+
+def run(config: Config, space: str, constraint: str, iterations: int, seed: int) -> None:
+    """A found network and the teacher to models/finetuned/{constraint}-{iterations}-{seed}.pt."""
+    source = paths.found(space, constraint, seed)
+    store = open_logmel(config, "train")
+    network, about = load_for(source, store)
+    teacher, _ = load_for(paths.teacher(seed), store)
+    training_run(
+        config,
+        paths.finetuned(constraint, iterations, seed),
+        lambda device: Distilled(network.to(device), teacher, config.augment, config.distillation),
+        sections=("augment", "distillation", "finetune", "calibration"),
+        inputs=(source, paths.teacher(seed)),
+        iterations=iterations,
+        seed=seed,
+        about={**about, "kind": "finetuned", "recipe": f"OFA + {iterations:,}", "iterations": iterations},
+        learning_rate=config.finetune.learning_rate,
+    )

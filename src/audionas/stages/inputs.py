@@ -1,0 +1,45 @@
+"""What stages read: log-mel stores and models, checked against the experiment and each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from audionas import paths
+from audionas.config import Config
+from audionas.errors import UserError
+from audionas.models.cnn10 import Cnn10
+from audionas.models.modelfile import load_model
+from audionas.store import ClipStore
+
+
+def open_logmel(config: Config, split: str) -> ClipStore:
+    """A split's log-mel store, made with this experiment's settings.
+
+    Raises:
+        UserError: other settings, other classes, or a damaged file.
+    """
+    store = ClipStore(paths.logmel(split), config.feature_settings())
+    if len(store.classes) != config.network.num_classes:
+        raise UserError(
+            f"{store.path}: holds {len(store.classes)} classes and network.num_classes in params.yaml is "
+            f"{config.network.num_classes}; set it to {len(store.classes)}"
+        )
+    return store
+
+
+def load_for(path: Path, store: ClipStore, load: Callable = load_model) -> tuple[Cnn10, dict[str, Any]]:
+    """A model (`load` may be `load_supernet`) that knows this store's classes, in their order, and was trained on features like its.
+
+    Raises:
+        UserError: it was trained on other classes or settings.
+    """
+    network, about = load(path)
+    for what, have, want in (
+        ("classes", about["classes"], store.classes),
+        ("settings", about["settings"], store.settings),
+    ):
+        if have != want:
+            raise UserError(f"{path}: trained with other {what} than {store.path} holds; run `dvc repro`")
+    return network, about

@@ -1,0 +1,110 @@
+"""What every stage that trains has in common: train or resume, calibrate, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audionas import paths
+from audionas.config import Config
+from audionas.evaluation import calibration_batches, mean_average_precision, predict
+from audionas.models.calibration import calibrate
+from audionas.models.cnn10 import Cnn10
+from audionas.models.modelfile import save_model
+from audionas.stages.inputs import open_logmel
+from audionas.store import ClipStore
+from audionas.training.checkpoint import Checkpoint, run_key
+from audionas.training.feed import Feed
+from audionas.training.loop import prepare, train
+
+
+def fresh(config: Config, **form) -> Cnn10:
+    """A CNN10 with fresh weights in this experiment's size; `form` may give widths and depths."""
+    network = config.network
+    return Cnn10(
+        network.num_classes,
+        network.base_channels,
+        mels=config.features.mels,
+        block_dropout=network.block_dropout,
+        head_dropout=network.head_dropout,
+        **form,
+    )
+
+
+def training_run(
+    config: Config,
+    path: Path,
+    build: Callable[[torch.device], Any],
+    *,
+    sections: tuple[str, ...],
+    inputs: tuple[Path, ...] = (),
+    iterations: int,
+    seed: int,
+    about: dict[str, Any],
+    learning_rate: float | None = None,
+    validate: Callable | None = None,
+    finish: Callable | None = None,
+) -> None:
+    """Train the network of `build`'s objective and write it to `path`, with its curves.
+
+    Args:
+        build: makes the objective on a device, after the seed is set.
+        sections: keys of the configuration that bear on this run; with `inputs` and the code they name
+            the state that a killed run resumes from.
+        about: what identifies the model in the tables.
+        validate, finish: how to measure, and what to do at the end (network, store of the split, calibration
+            batches); by default validation mAP, and new BatchNorm statistics.
+    """
+    settings = config.training
+    train_store, valid_store = open_logmel(config, "train"), open_logmel(config, "valid")
+    device = prepare(settings, seed)
+    objective = build(device)
+    network = objective.network
+    batches = [
+        x.to(device)
+        for x in calibration_batches(train_store, settings.batch_size, config.calibration.batches)
+    ]
+    parameters = {name: getattr(config, name).model_dump() for name in sections}
+    parameters["training"] = settings.model_dump(exclude={"checkpoint_seconds"})
+    key = run_key(
+        {"output": str(path), "seed": seed, "iterations": iterations},
+        parameters,
+        [train_store.path, valid_store.path, *inputs],
+    )
+    checkpoint = Checkpoint("-".join(path.with_suffix("").parts[1:]), key)
+    train(
+        objective,
+        Feed(train_store, settings.batch_size),
+        iterations=iterations,
+        settings=settings,
+        learning_rate=learning_rate or settings.learning_rate,
+        checkpoint=checkpoint,
+        curves=paths.curves(path),
+        validate=lambda: (validate or _valid_map)(network, valid_store, batches),
+        description=" ".join(path.with_suffix("").parts[1:]),
+    )
+    (finish or _finish)(network, valid_store, batches)
+    save_model(
+        path,
+        network,
+        {
+            **about,
+            "seed": seed,
+            "corpus": config.corpus.name,
+            "train_clips": len(train_store),
+            "classes": train_store.classes,
+            "settings": train_store.settings,
+        },
+    )
+    checkpoint.remove()
+
+
+def _valid_map(network, store: ClipStore, batches) -> dict[str, float]:
+    return {"valid_mAP": mean_average_precision(store.labels, predict(network, store))}
+
+
+def _finish(network, store: ClipStore, batches) -> None:
+    calibrate(network, batches)

@@ -1,0 +1,27 @@
+"""`score@space,seed`: validation mAP of every sub-network in one pass (section 2.4)."""
+
+from __future__ import annotations
+
+from audionas import paths
+from audionas.config import Config
+from audionas.evaluation import calibration_batches
+from audionas.files import atomic_write
+from audionas.models.supernet import load_supernet
+from audionas.search.scoring import score_space
+from audionas.search.space import SearchSpace
+from audionas.stages.inputs import load_for, open_logmel
+from audionas.stages.study import architecture
+from audionas.training.loop import prepare
+
+
+def run(config: Config, space: str, seed: int) -> None:
+    """models/supernet/{space}-{seed}.pt and data/logmel to results/scores/{space}-{seed}.csv."""
+    device = prepare(config.training, seed)
+    train, valid = open_logmel(config, "train"), open_logmel(config, "valid")
+    supernet, _ = load_for(paths.supernet(space, seed), valid, load_supernet)
+    size = config.training.batch_size
+    calibration = [x.to(device) for x in calibration_batches(train, size, config.calibration.batches)]
+    search_space = SearchSpace(space, architecture(config))
+    table = score_space(supernet.to(device), search_space, calibration, valid, size)
+    with atomic_write(paths.scores(space, seed)) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")

@@ -1,0 +1,43 @@
+"""Stage `segments`: which clips, which labels, which split."""
+
+from __future__ import annotations
+
+from audionas import paths
+from audionas.config import SPLITS, Config
+from audionas.corpora import open_corpus
+from audionas.errors import UserError
+from audionas.ledger import CLASSES, SEGMENTS, write_rows
+
+
+def run(config: Config) -> None:
+    """Write data/segments/{train,valid,test}.csv and classes.csv.
+
+    Raises UserError when network.num_classes is not the number of classes, a split is empty, or a class has
+    no training clip.
+    """
+    corpus = open_corpus(config.corpus, config.audio)
+    classes = corpus.classes()
+    if len(classes) != config.network.num_classes:
+        raise UserError(
+            f"params.yaml: network.num_classes is {config.network.num_classes} and the corpus "
+            f"{config.corpus.name} has {len(classes)}; set network.num_classes to {len(classes)}"
+        )
+    splits = corpus.splits()
+    for split in SPLITS:
+        if not splits[split]:
+            raise UserError(
+                f"{config.corpus.lists}: the split {split} is empty; mend the lists or corpus.split"
+            )
+    trained = {label for clip in splits["train"] for label in clip.labels}
+    untrained = [name for mid, name in classes if mid not in trained]
+    if untrained:
+        raise UserError(
+            f"{config.corpus.lists}: no training clip for {', '.join(untrained)}; add clips to train, or "
+            "take these classes out"
+        )
+    for split in SPLITS:
+        rows = ({**vars(clip), "labels": ",".join(clip.labels)} for clip in splits[split])
+        write_rows(paths.segments(split), SEGMENTS, rows)
+    write_rows(
+        paths.CLASSES, CLASSES, [dict(zip(CLASSES, (i, *c), strict=True)) for i, c in enumerate(classes)]
+    )

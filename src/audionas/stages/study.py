@@ -1,0 +1,33 @@
+"""What the study asks for, checked before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from audionas.config import PARAMS, Config, parse_size
+from audionas.errors import UserError
+from audionas.models.architecture import Architecture
+from audionas.search.space import SearchSpace
+
+
+def architecture(config: Config) -> Architecture:
+    """The largest network of this experiment."""
+    network = config.network
+    return Architecture(
+        network.num_classes, network.base_channels, config.features.mels, network.width_rounding
+    )
+
+
+def check(config: Config, path: str | Path = PARAMS) -> None:
+    """Every constraint of the study against every space; `path` is the file to name.
+
+    Raises:
+        UserError: no sub-network of a space meets a constraint; names the nearest sizes.
+    """
+    tolerance = parse_size(config.search.tolerance)
+    for space in config.study.spaces:
+        for constraint in config.study.constraints:
+            try:
+                SearchSpace(space, architecture(config)).near(parse_size(constraint), tolerance)
+            except UserError as error:
+                raise UserError(f"{path}: study.constraints: {constraint}: {error}") from None

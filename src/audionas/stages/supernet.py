@@ -1,0 +1,52 @@
+"""`supernet@space,seed`: once-for-all training by distillation (section 2.3)."""
+
+from __future__ import annotations
+
+from audionas import paths
+from audionas.config import Config
+from audionas.evaluation import mean_average_precision, predict_all
+from audionas.models.architecture import LARGEST
+from audionas.models.supernet import Supernet, calibrate_all
+from audionas.search.space import SearchSpace
+from audionas.stages.inputs import load_for, open_logmel
+from audionas.stages.runs import training_run
+from audionas.stages.study import architecture
+from audionas.training.once_for_all import OnceForAll
+
+
+def run(config: Config, space: str, seed: int) -> None:
+    """models/teacher/{seed}.pt and data/logmel/{train,valid}.h5 to models/supernet/{space}-{seed}.pt."""
+    search_space = SearchSpace(space, architecture(config))
+    network, schedule = config.network, config.supernet
+    iterations = schedule.largest_iterations + schedule.sampled_iterations
+
+    def build(device):
+        teacher, _ = load_for(paths.teacher(seed), open_logmel(config, "train"))
+        supernet = Supernet(
+            search_space.architecture, block_dropout=network.block_dropout, head_dropout=network.head_dropout
+        ).to(device)
+        return OnceForAll(supernet, teacher, config.augment, config.distillation, search_space, schedule)
+
+    ends = {"smallest": min(search_space, key=search_space.parameters), "largest": LARGEST}
+
+    def validate(supernet, store, calibration):
+        """mAP of the two ends of the space; their statistics are estimated aside, the weights untouched."""
+        statistics = calibrate_all(supernet, list(ends.values()), calibration)
+        scores = predict_all(supernet, list(ends.values()), statistics, store)
+        return {
+            f"valid_mAP_{name}": mean_average_precision(store.labels, s)
+            for name, s in zip(ends, scores, strict=True)
+        }
+
+    training_run(
+        config,
+        paths.supernet(space, seed),
+        build,
+        sections=("network", "augment", "distillation", "supernet", "calibration"),
+        inputs=(paths.teacher(seed),),
+        iterations=iterations,
+        seed=seed,
+        about={"kind": "supernet", "space": space, "recipe": "OFA", "iterations": iterations},
+        validate=validate,
+        finish=lambda *_: None,  # statistics belong to sub-networks; scoring and search estimate them
+    )

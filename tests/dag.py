@@ -1,0 +1,71 @@
+"""What each stage imports and which parameters it reads, found in its source."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
+
+#: Modules that carry, check or place a result but never change it.
+INERT = {
+    "audionas.config",
+    "audionas.errors",
+    "audionas.files",
+    "audionas.parallel",
+    "audionas.paths",
+    "audionas.stages.study",
+    "audionas.training.checkpoint",
+}
+#: Configuration that is arithmetic on other sections.
+DERIVED = {"frames": {"audio", "features"}, "feature_settings": {"audio", "features"}}
+
+
+def _file(module: str) -> Path | None:
+    path = SOURCE / (module.replace(".", "/") + ".py")
+    return path if path.exists() else None
+
+
+@cache
+def closure(module: str) -> frozenset[str]:
+    """The module and all of this package that it imports, at any level; packages' __init__ hold no logic."""
+    seen: set[str] = set()
+    queue = [module]
+    while queue:
+        name = queue.pop()
+        path = _file(name)
+        if path is None or name in seen or name in INERT:
+            continue
+        seen.add(name)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("audionas"):
+                queue += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                queue += [alias.name for alias in node.names]
+    return frozenset(seen)
+
+
+def sources(module: str) -> set[str]:
+    """`closure` as paths from the project's folder."""
+    return {_file(name).relative_to(ROOT).as_posix() for name in closure(module)}
+
+
+def sections(module: str) -> set[str]:
+    """Keys of params.yaml that a stage and the stage helpers it imports read, without `study`."""
+    names: set[str] = set()
+    for each in closure(module):
+        if not each.startswith("audionas.stages"):
+            continue
+        text = _file(each).read_text(encoding="utf-8")
+        names |= set(re.findall(r"\bconfig\.([a-z_]+)", text))
+        for group in re.findall(r"sections=\(([^)]*)\)", text):
+            names |= set(re.findall(r'"([a-z_]+)"', group))
+        if "architecture(config)" in text:
+            names |= {"network", "features"}
+    for name, meaning in DERIVED.items():
+        if name in names:
+            names = names - {name} | meaning
+    return names

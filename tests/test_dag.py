@@ -1,0 +1,55 @@
+"""dvc.yaml against the code: what a stage imports and reads is what it declares, no more and no less."""
+
+import pytest
+import yaml
+from dag import ROOT, closure, sections, sources
+
+from audionas.cli import STAGES
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+MODULES = {name: "audionas.stages." + STAGES[name.split("-")[0]][0] for name in PIPELINE}
+
+
+@pytest.mark.parametrize("name", PIPELINE)
+def test_deps_are_the_imported_modules(name):
+    declared = {dep for dep in PIPELINE[name]["deps"] if dep.startswith("src/")}
+    assert declared == sources(MODULES[name])
+
+
+@pytest.mark.parametrize("name", PIPELINE)
+def test_params_are_the_sections_that_are_read(name):
+    declared = {param.split(".")[0] for param in PIPELINE[name]["params"]}
+    assert declared - {"study"} == sections(MODULES[name]) - {"study"}
+
+
+@pytest.mark.parametrize("name", [name for name in PIPELINE if not name.startswith("evaluate")])
+def test_only_evaluation_depends_on_the_test_split(name):
+    reads = " ".join(PIPELINE[name]["deps"])
+    assert "test" not in reads
+
+
+def test_every_stage_says_what_it_needs():
+    for name, stage in PIPELINE.items():
+        assert {"threads", "mem_mb", "runtime"} <= set(stage["meta"]), name
+        assert stage["desc"], name
+
+
+def test_editing_figures_retrains_nothing_and_editing_the_loss_does():
+    assert "audionas.reporting.figures" not in closure("audionas.stages.supernet")
+    assert "audionas.training.objectives" in closure("audionas.stages.supernet")
+    assert "audionas.models.supernet" not in closure("audionas.stages.logmel")
+
+
+def test_library_knows_nothing_of_the_engines_and_imports_run_one_way():
+    order = ["stages", "reporting search training corpora", "models audio store evaluation", "config"]
+    rank = {name: i for i, names in enumerate(order) for name in names.split()}
+    for path in (ROOT / "src" / "audionas").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "import dvc\n" not in text and "from dvc" not in text.replace("from dvclive", ""), path
+        parts = path.relative_to(ROOT / "src" / "audionas").with_suffix("").parts
+        own = rank.get(parts[0])
+        if own is None:
+            continue
+        module = ".".join(("audionas", *parts))
+        for imported in closure(module) - {module}:
+            assert rank.get(imported.split(".")[1], 9) >= own, (module, imported)
