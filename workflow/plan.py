@@ -1,0 +1,151 @@
+"""What Snakemake is to run, as DVC sees it.
+
+`dvc.yaml` is the only definition of the DAG and DVC alone judges what is stale. `make` asks it and freezes
+the answer in a plan, from which `rules/stages.smk` makes one rule a stage. The only files that Snakemake
+looks at are stamps, one a stage: a fresh stage has one, a stale stage and all that depends on it have none.
+
+`begin` and `settle` keep `dvc.lock` as `dvc repro` would have written it. DVC appends an entry when a stage
+has run, so parallel jobs would leave their entries in the order in which they happened to end.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+HOME = Path(".state/plan")
+PLAN = HOME / "plan.json"
+STAMPS = HOME / "stamps"
+LOCK_ORDER = HOME / "lock-order.json"
+DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "runtime": 60, "retries": 0}  # runtime in minutes
+
+
+def make() -> dict:
+    """Ask DVC what is stale, write the plan, and leave exactly the fresh stages with a stamp."""
+    from dvc.dependency import ParamsDependency
+    from dvc.repo import Repo, lock_repo
+    from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+
+    stages, stale, rules, watched = {}, set(), {"all"}, {"dvc.yaml", "params.yaml"}
+    with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+        graph = get_active_graph(repo.index.graph)
+        # As `dvc repro` goes through them: what a stage needs comes before it.
+        for stage in plan_repro(graph, collect_stages(repo, ["dvc.yaml"])):
+            name, needs = stage.addressing, [needed.addressing for needed in graph.successors(stage)]
+            if stage.status() or stale.intersection(needs):
+                stale.add(name)
+            watched.update(dep.def_path for dep in stage.deps if isinstance(dep, ParamsDependency))
+            rule = _rule_name(name, rules)
+            stamp = (STAMPS / rule).as_posix()
+            stages[name] = {"rule": rule, "stamp": stamp, "needs": needs, **_reserved(name, stage.meta)}
+    _set_stamps(stages, stale)
+    plan = {"files": {path: _digest(path) for path in sorted(watched)}, "stages": stages}
+    _write(PLAN, plan)
+    return plan
+
+
+def load() -> dict:
+    """The plan as it was frozen: what every process but the main one reads."""
+    return json.loads(PLAN.read_text(encoding="utf-8"))
+
+
+def in_use() -> bool:
+    """Whether a run holds this folder, or one that was killed left it locked: its plan must stay as it is."""
+    return PLAN.exists() and any(Path(".snakemake/locks").glob("*"))
+
+
+def check() -> None:
+    """Refuse to go on with a plan made from parameters or a pipeline that have been edited since."""
+    changed = [path for path, digest in load()["files"].items() if _digest(path) != digest]
+    if changed:
+        sys.exit(
+            f"{', '.join(changed)} changed while this run was going on, so it would mix two experiments. "
+            "Nothing was run for this stage: start snakemake again, and it plans anew."
+        )
+
+
+def begin(plan: dict) -> None:
+    """Note the order in which `dvc repro` would leave `dvc.lock`: old entries first, new ones as it runs."""
+    entries, stages = _lock_entries(), plan["stages"]
+    order = [name for name in _noted_order() if name in entries or name in stages]
+    if not set(order).difference(entries):  # no run was cut short, or DVC has ended it by itself
+        order = []
+    _write(LOCK_ORDER, list(dict.fromkeys([*order, *entries, *stages])))
+
+
+def settle() -> None:
+    """Put `dvc.lock` in the order noted by `begin`; the note outlives a run that was cut short."""
+    from dvc.repo import Repo, lock_repo
+    from dvc.utils.serialize import dump_yaml, parse_yaml_for_update
+
+    rank = {name: place for place, name in enumerate(_noted_order())}
+    with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+        entries = _lock_entries()
+        ordered = sorted(entries, key=lambda name: rank.get(name, len(rank)))
+        if entries != ordered:
+            lock = parse_yaml_for_update(Path("dvc.lock").read_text(encoding="utf-8"), "dvc.lock")
+            for name in ordered:
+                lock["stages"].move_to_end(name)
+            temporary = HOME / "dvc.lock"
+            dump_yaml(str(temporary), lock)
+            temporary.replace("dvc.lock")
+    if not rank.keys() - set(entries):
+        LOCK_ORDER.unlink(missing_ok=True)
+
+
+def _noted_order() -> list[str]:
+    return json.loads(LOCK_ORDER.read_text(encoding="utf-8")) if LOCK_ORDER.exists() else []
+
+
+def _lock_entries() -> list[str]:
+    from dvc.utils.serialize import parse_yaml
+
+    path = Path("dvc.lock")
+    lock = parse_yaml(path.read_text(encoding="utf-8"), "dvc.lock") if path.exists() else {}
+    return list(lock.get("stages") or {})
+
+
+def _rule_name(stage: str, taken: set[str]) -> str:
+    """A stage's name as Snakemake accepts it for a rule, unlike any in `taken`, to which it is added."""
+    name = re.sub(r"\W+", "_", stage, flags=re.ASCII)
+    if name in taken or not name.isidentifier():
+        name = f"stage_{name}_{hashlib.sha256(stage.encode()).hexdigest()[:8]}"
+    taken.add(name)
+    return name
+
+
+def _reserved(stage: str, meta: dict | None) -> dict[str, int]:
+    """What the stage's `meta` says it needs to run, as whole numbers."""
+    asked = {key: (meta or {}).get(key, default) for key, default in DEFAULTS.items()}
+    try:
+        return {key: int(value) for key, value in asked.items()}
+    except (TypeError, ValueError):
+        raise ValueError(f"dvc.yaml: meta of stage {stage!r} must be whole numbers, but is {asked}") from None
+
+
+def _set_stamps(stages: dict, stale: set[str]) -> None:
+    STAMPS.mkdir(parents=True, exist_ok=True)
+    fresh = {Path(stage["stamp"]) for name, stage in stages.items() if name not in stale}
+    for stamp in set(STAMPS.iterdir()) - fresh:
+        stamp.unlink()
+    for stamp in fresh:
+        stamp.touch()
+
+
+def _digest(path: str) -> str | None:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).exists() else None
+
+
+def _write(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["check"]:
+        sys.exit("usage: python workflow/plan.py check")
+    check()

@@ -1,0 +1,25 @@
+# One rule a stage. Stamps stand for the real outputs, which belong to DVC; they say only in which order to run, so
+# their age means nothing (ancient): what is to run has no stamp, see plan.py.
+for _name, _stage in PLAN["stages"].items():
+
+    rule:
+        name:
+            _stage["rule"]
+        input:
+            [ancient(PLAN["stages"][needed]["stamp"]) for needed in _stage["needs"]],
+        output:
+            touch(_stage["stamp"]),
+        log:
+            f"logs/{_stage['rule']}.log",
+        retries: _stage["retries"]
+        threads: _stage["threads"]
+        resources:
+            mem_mb=_stage["mem_mb"],
+            runtime=_stage["runtime"],
+            gpu=_stage["gpus"],
+        params:
+            stage=_name,
+        message:
+            "DVC stage {params.stage}"
+        shell:
+            "(python workflow/plan.py check && dvc --wait-for-lock repro --single-item {params.stage:q}) > {log:q} 2>&1"
