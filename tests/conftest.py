@@ -1,8 +1,12 @@
 """Shared fixtures."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Tests run side by side, one a core; PyTorch's threads would only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

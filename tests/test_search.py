@@ -44,7 +44,7 @@ def test_sizes_are_read(text, value):
 
 @pytest.mark.parametrize("text", ["", "-1", "1G", "0.9 MB", "1e6"])
 def test_what_is_no_size_is_refused(text):
-    with pytest.raises(ValueError, match="0.9M"):
+    with pytest.raises(ValueError, match="number of parameters"):
         parse_size(text)
 
 

@@ -63,8 +63,8 @@ def _space(options: argparse.Namespace) -> None:
     low, high = table.params.min(), table.params.max()
     least, most = table.macs.min() / 1e9, table.macs.max() / 1e9
     print(
-        f"{options.name}: {len(table)} sub-networks, {low:,} to {high:,} parameters, {least:.3f} to {most:.3f} G "
-        "multiply-adds a clip; --csv lists them"
+        f"{options.name}: {len(table)} sub-networks, {low:,} to {high:,} parameters, {least:.3f} to "
+        f"{most:.3f} G multiply-adds a clip; --csv lists them"
     )
 
 

@@ -315,8 +315,8 @@ class Config(Section):
         nyquist = self.audio.sample_rate / 2
         if self.features.fmax > nyquist or self.features.fmin >= self.features.fmax:
             raise ValueError(
-                f"features.fmin {self.features.fmin:g} and features.fmax {self.features.fmax:g} must rise and "
-                f"end at or below {nyquist:g} Hz, half of audio.sample_rate"
+                f"features.fmin {self.features.fmin:g} and features.fmax {self.features.fmax:g} must rise "
+                f"and end at or below {nyquist:g} Hz, half of audio.sample_rate"
             )
         if self.augment.time_mask_frames >= self.frames:
             raise ValueError(

@@ -89,7 +89,7 @@ def decode(data: bytes, sample_rate: int, clip_samples: int, min_seconds: float 
 def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """Band-limited resampling: float32 [n] at `rate` Hz to [ceil(n * new_rate / rate)] at `new_rate` Hz.
 
-    torchaudio's windowed sinc with the Kaiser window of resampy's `kaiser_best`: more than 90 dB down
+    torchaudio's windowed sinc with the Kaiser window of resampy's `kaiser_best`: more than 80 dB down
     above the new Nyquist frequency's transition band.
     """
     if rate == new_rate:

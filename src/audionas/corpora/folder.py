@@ -32,6 +32,8 @@ def parse_segments(path: str | Path) -> list[tuple[int, str, float, float, tuple
                 if line.startswith("#") or not line.strip():
                     continue
                 fields = next(csv.reader([line], skipinitialspace=True))
+                if fields[0] == "YTID":  # a header that lost its `#`
+                    continue
                 if len(fields) != 4:
                     raise UserError(
                         f"{path}, line {number}: {len(fields)} fields; write YTID, start_seconds, "

@@ -30,7 +30,10 @@ def open_logmel(config: Config, split: str) -> ClipStore:
 
 
 def load_for(path: Path, store: ClipStore, load: Callable = load_model) -> tuple[Cnn10, dict[str, Any]]:
-    """A model (`load` may be `load_supernet`) that knows this store's classes, in their order, and was trained on features like its.
+    """A model that knows this store's classes, in their order, and was trained on features like its.
+
+    Args:
+        load: `load_model`, or `load_supernet` for a supernet.
 
     Raises:
         UserError: it was trained on other classes or settings.

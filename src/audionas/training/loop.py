@@ -92,8 +92,8 @@ def train(
             value = loss.item()
             if not math.isfinite(value):
                 raise UserError(
-                    f"{description}: the loss became {value} in iteration {iteration + 1}; lower the learning "
-                    f"rate, or look at the batch's clips: {', '.join(feed.clip_ids())}"
+                    f"{description}: the loss became {value} in iteration {iteration + 1}; lower the "
+                    f"learning rate, or look at the batch's clips: {', '.join(feed.clip_ids())}"
                 )
             total += value
             done = iteration + 1

@@ -1,0 +1,1 @@
+"""Benchmarks: ours against a reference measured in the same run."""

@@ -1,0 +1,230 @@
+"""From lists to waveforms: segments, download and resample on a folder that holds every kind of bad file."""
+
+import hashlib
+import io
+import os
+import tarfile
+
+import numpy as np
+import pytest
+import soundfile
+
+from audionas.config import Audio, Config, Features, FolderCorpus, Network, SplitFolds, Study
+from audionas.corpora.folder import Folder
+from audionas.errors import UserError
+from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, read_rows, write_rows
+from audionas.parallel import ordered_map
+from audionas.shards import extension, read_shards, write_shard
+from audionas.stages import download, resample, segments
+from audionas.store import ClipStore
+
+
+def wav(samples, rate=16_000, subtype="PCM_16"):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype=subtype)
+    return file.getvalue()
+
+
+NOISE = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+BAD = {  # name: (bytes, None for a file that is not there; reason)
+    "empty": (b"", "empty"),
+    "nan": (wav(np.where(np.arange(16_000) == 5, np.nan, NOISE), subtype="FLOAT"), "non-finite"),
+    "cut": (wav(NOISE)[:9_000], "truncated"),
+    "page": (b"<html></html>" * 99, "not audio"),
+    "silent": (wav(0 * NOISE), "silent"),
+    "short": (wav(NOISE[:500]), "too short"),
+    "absent": (None, "download: no such file"),
+}
+
+
+def make_config(num_classes=2):
+    return Config(
+        corpus=FolderCorpus(
+            name="folder", lists="list.csv", audio="audio", split=SplitFolds(train=[1], valid=[2], test=[3])
+        ),
+        audio=Audio(sample_rate=16_000, clip_seconds=1.0),
+        features=Features(fmax=8_000.0, hop=160),
+        network=Network(num_classes=num_classes),
+        study=Study(spaces=["2-2-x"], constraints=["0.9M"], sizes=["0.6x1"], finetune_iterations=[1]),
+    )
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder corpus: 3 good clips a fold, and in fold 1 one of every bad kind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUDIONAS_WORKERS", "1")
+    (tmp_path / "audio").mkdir()
+    lines = ["file,positive_labels,fold"]
+    for fold in (1, 2, 3):
+        for i in range(3):
+            name = f"good{fold}{i}.wav"
+            (tmp_path / "audio" / name).write_bytes(wav((i + 1) / 4 * NOISE, (8_000, 16_000, 44_100)[i]))
+            labels = ("cat", "dog", '"cat,dog"')[i]
+            lines.append(f"{name},{labels},{fold}")
+            if fold == 1 and i == 1:
+                for bad, (data, _) in BAD.items():
+                    lines.append(f"{bad}.wav,dog,1")
+                    if data is not None:
+                        (tmp_path / "audio" / f"{bad}.wav").write_bytes(data)
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_every_clip_has_its_row_and_only_good_ones_an_example(project):
+    config = make_config()
+    segments.run(config)
+    listed = read_rows("data/segments/train.csv", SEGMENTS)
+    assert read_rows("data/segments/classes.csv") == [
+        {"index": "0", "mid": "cat", "display_name": "cat"},
+        {"index": "1", "mid": "dog", "display_name": "dog"},
+    ]
+    download.run(config, "train")
+    raw = read_rows("data/raw/train/ledger.csv", DOWNLOAD)
+    assert [row["clip_id"] for row in raw] == [row["clip_id"] for row in listed]
+    assert len(raw) == 3 + len(BAD)
+    for row in raw:
+        if row["status"] == "ok":
+            data = (project / "audio" / f"{row['clip_id']}.wav").read_bytes()
+            assert (int(row["bytes"]), row["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+        else:
+            assert (row["clip_id"], row["reason"]) == ("absent", "no such file")
+    assert not any((project / ".state/download").iterdir())
+
+    resample.run(config, "train")
+    ledger = read_rows("data/audio/train.ledger.csv", RESAMPLE)
+    assert [row["clip_id"] for row in ledger] == [row["clip_id"] for row in listed]
+    failed = {row["clip_id"]: row["reason"] for row in ledger if row["status"] == "failed"}
+    assert failed == {name: why for name, (_, why) in BAD.items()}
+    notes = {row["clip_id"]: row["note"] for row in ledger if row["status"] == "ok"}
+    assert notes == {"good10": "upsampled:8000;trimmed", "good11": "", "good12": "padded"}
+    store = ClipStore("data/audio/train.h5", {"audio": config.audio.model_dump()})
+    assert store.clip_ids == ["good10", "good11", "good12"] and store.classes == ["cat", "dog"]
+    assert store.labels.tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert store.data.shape == (3, 16_000) and store.data.dtype == np.int16
+    assert (np.abs(store.data.astype(int)).max(axis=1) > 100).all()
+    expected, _ = soundfile.read(project / "audio/good11.wav", dtype="int16")
+    assert np.abs(store.data[1].astype(int) - expected).max() <= 1
+
+
+def test_download_is_the_same_to_the_byte_and_resumes(project, monkeypatch):
+    config = make_config()
+    segments.run(config)
+    download.run(config, "valid")
+    first = {path.name: path.read_bytes() for path in (project / "data/raw/valid").iterdir()}
+    with tarfile.open(project / "data/raw/valid/shard-000000.tar") as tar:
+        assert [member.name for member in tar] == ["good20.wav", "good21.wav", "good22.wav"]
+        assert all((member.mtime, member.uid, member.uname) == (0, 0, "") for member in tar)
+
+    monkeypatch.setattr(download, "CLIPS", 1)
+    fetch, calls = Folder.fetch, []
+
+    def in_process(function, items, *, initializer, initargs):
+        initializer(*initargs)
+        return map(function, items)
+
+    def fetch_twice(self, clip):
+        calls.append(clip.clip_id)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return fetch(self, clip)
+
+    monkeypatch.setattr(download, "ordered_map", in_process)
+    monkeypatch.setattr(Folder, "fetch", fetch_twice)
+    with pytest.raises(KeyboardInterrupt):
+        download.run(config, "valid")
+    download.run(config, "valid")
+    assert calls == ["good20", "good21", "good22", "good22"]  # what was finished is not got again
+    assert len(list((project / "data/raw/valid").glob("*.tar"))) == 3
+    assert (project / "data/raw/valid/ledger.csv").read_bytes() == first["ledger.csv"]
+    assert [name for name, _ in read_shards(project / "data/raw/valid")] == ["good20", "good21", "good22"]
+
+
+def test_nothing_got_or_nothing_decoded_is_an_error(project):
+    config = make_config()
+    segments.run(config)
+    for path in (project / "audio").glob("good2*"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"valid: not one of 3 clips could be got \(no such file\)"):
+        download.run(config, "valid")
+    assert not (project / "data/raw/valid").exists()
+    for path in (project / "audio").glob("good3*"):
+        path.write_bytes(b"junk" * 99)
+    download.run(config, "test")
+    with pytest.raises(UserError, match=r"test: not one of 3 clips could be decoded \(not audio\)"):
+        resample.run(config, "test")
+    assert [path.name for path in (project / "data/audio").iterdir()] == ["test.ledger.csv"]
+
+
+def test_segments_refuses_what_cannot_be_trained(project):
+    with pytest.raises(UserError, match=r"set network\.num_classes to 2"):
+        segments.run(make_config(num_classes=5))
+    with (project / "list.csv").open("a") as file:
+        file.write("good20b.wav,horse,2\n")
+    with pytest.raises(UserError, match="no training clip for horse"):
+        segments.run(make_config(num_classes=3))
+    assert not (project / "data").exists()
+
+
+def test_damaged_shards_are_refused(project):
+    config = make_config()
+    segments.run(config)
+    download.run(config, "valid")
+    shard = project / "data/raw/valid/shard-000000.tar"
+    write_shard(shard, [("other", wav(NOISE))])
+    with pytest.raises(UserError, match="good20 should come next and other does"):
+        resample.run(config, "valid")
+    shard.write_bytes(b"no tar at all" * 100)
+    with pytest.raises(UserError, match="damaged"):
+        resample.run(config, "valid")
+    with tarfile.open(shard, "w") as tar:
+        tar.addfile(tarfile.TarInfo("../outside.wav"))
+    with pytest.raises(UserError, match="which is no clip"):
+        resample.run(config, "valid")
+    assert not (project / "data/audio/valid.h5").exists()
+
+
+def test_extension_follows_the_bytes():
+    assert extension(wav(NOISE)) == "wav" and extension(b"OggS....") == "ogg" and extension(b"??") == "bin"
+
+
+def test_results_come_in_order_and_errors_come_through():
+    assert list(ordered_map(abs, range(-20, 0), processes=2)) == list(range(20, 0, -1))
+    with pytest.raises(TypeError):
+        list(ordered_map(len, [[1], 2, [3]], processes=1))
+
+
+def test_in_flight_is_bounded():
+    taken = []
+
+    def items():
+        for i in range(50):
+            taken.append(i)
+            yield i
+
+    results = ordered_map(abs, items(), processes=1, in_flight=3)
+    next(results)
+    assert len(taken) <= 4
+    results.close()
+
+
+def test_work_is_done_in_other_processes():
+    assert os.getpid() not in set(ordered_map(_pid, range(3), processes=1))
+
+
+def _pid(_):
+    return os.getpid()
+
+
+def test_lists_are_checked(tmp_path):
+    path = tmp_path / "x.csv"
+    write_rows(path, CLASSES, [{"index": 0, "mid": "/m/1", "display_name": 'a, "b"'}])
+    assert read_rows(path, CLASSES)[0]["display_name"] == 'a, "b"'
+    with pytest.raises(ValueError):
+        write_rows(path, CLASSES, [{"color": 1}])
+    assert len(read_rows(path)) == 1 and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(UserError, match="no such file"):
+        read_rows(tmp_path / "y.csv")
+    path.write_bytes(b"a,b\n\xff\xfe,1\n")
+    with pytest.raises(UserError, match="not readable"):
+        read_rows(path)

@@ -1,0 +1,160 @@
+"""The training half of the DAG on a tiny experiment, stage by stage, to tables and figures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import yaml
+from matplotlib.image import imread
+
+from audionas import paths
+from audionas.cli import main
+from audionas.config import load_config
+from audionas.errors import UserError
+from audionas.models.architecture import Architecture
+from audionas.models.modelfile import load_model
+from audionas.reporting.results import collect, models
+from audionas.search import SearchSpace
+from audionas.stages import evaluate, finetune, individual, score, search, supernet, tables, teacher
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A finished study with two seeds; the test split appears only when evaluation begins."""
+    folder = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        config = tiny.make(folder, study=tiny.PARAMS["study"] | {"seeds": [0, 1]})
+        hidden = Path("data/logmel/test.h5").rename("test.h5")
+        for seed in config.study.seeds:
+            teacher.run(config, seed)
+            for recipe in ("baseline", "kd"):
+                for size in config.study.sizes:
+                    individual.run(config, recipe, size, seed)
+            for space in config.study.spaces:
+                supernet.run(config, space, seed)
+                score.run(config, space, seed)
+                for constraint in config.study.constraints:
+                    search.run(config, space, constraint, seed)
+            for constraint in config.study.constraints:
+                for iterations in config.study.finetune_iterations:
+                    finetune.run(config, "2-2-x", constraint, iterations, seed)
+                individual.run_init(config, "2-2-x", constraint, seed)
+        hidden.rename("data/logmel/test.h5")
+        for path in models(config.study):
+            evaluate.run(config, path.as_posix())
+        tables.run(config)
+    return folder
+
+
+@pytest.fixture
+def inside(study, monkeypatch):
+    monkeypatch.chdir(study)
+    return load_config()
+
+
+@pytest.mark.slow
+def test_the_found_network_is_the_best_scored_near_its_constraint(inside):
+    space = SearchSpace("2-2-x", Architecture(4, 4, 16))
+    table = pd.read_csv(paths.scores("2-2-x", 0))
+    near = table[(table.params - 12_000).abs() <= 2_000]
+    assert len(near) <= inside.search.population  # so all of them were drawn
+    network, about = load_model(paths.found("2-2-x", "12k", 0))
+    assert about["valid_mAP"] == near.mAP.max()
+    params = sum(p.numel() for p in network.parameters())
+    assert params in {space.parameters(s) for s in space} and abs(params - 12_000) <= 2_000
+
+
+@pytest.mark.slow
+def test_fine_tuning_starts_from_the_found_network_and_init_from_fresh_weights(inside):
+    found, tuned, init = (
+        load_model(path)[0]
+        for path in (paths.found("2-2-x", "5k", 0), paths.finetuned("5k", 3, 0), paths.init("5k", 0))
+    )
+    assert found.spec == tuned.spec == init.spec
+
+    def distance(network):
+        pairs = zip(found.parameters(), network.parameters(), strict=True)
+        return sum((a - b).abs().sum().item() for a, b in pairs)
+
+    assert 0 < distance(tuned) < 0.3 * distance(init)
+
+
+@pytest.mark.slow
+def test_evaluation_says_what_it_measured(inside):
+    result = json.loads(paths.evaluation(paths.found("2-2-x", "5k", 1)).read_text())
+    assert result["test_clips"] == 12 and result["train_clips"] == 24 and result["seed"] == 1
+    assert result["mAP"] == pytest.approx(np.mean(list(result["AP"].values())))
+    assert result["classes_left_out"] == 0 and set(result["AP"]) == set(tiny.CLASSES)
+
+
+@pytest.mark.slow
+def test_tables_have_a_row_for_each_model_with_its_provenance(inside):
+    everything = pd.read_csv("results/tables/models.csv")
+    # teacher, 2 x 2 individual, 2 x 2 found, 2 x 2 fine-tuned, 2 init, for two seeds
+    assert len(everything) == 2 * (1 + 4 + 4 + 4 + 2)
+    one = pd.read_csv("results/tables/table1.csv")
+    assert list(one.Model) == [
+        "CNN10 (teacher)",
+        "Baseline",
+        "KD",
+        "Baseline",
+        "KD",
+        "OFA 2-2-x",
+        "OFA 2-2-x",
+    ]
+    teachers = everything[everything.kind == "teacher"].mAP
+    assert one["mAP"][0] == pytest.approx(100 * teachers.mean(), abs=1e-3)
+    assert one["sd"][0] == pytest.approx(100 * teachers.std(ddof=1), abs=1e-3)
+    assert one["% params"][0] == 100 and one["% teacher"][0] == 100
+    assert (one["Train clips"] == 24).all() and (one["Seeds"] == "0 1").all()
+    assert one["Corpus"].str.contains("stand-in").all()  # the soundfont says loudly what it is
+    two = pd.read_csv("results/tables/table2.csv")
+    assert list(two.Budget) == ["5k", "12k"] and {"OFA", "+3", "+6", "Init+6", "sd OFA"} <= set(two.columns)
+    text = Path("results/tables/table1.md").read_text()
+    assert "±" in text and text.count("\n|") == len(one) + 2
+
+
+@pytest.mark.slow
+def test_figures_are_drawn_and_come_out_the_same_twice(inside):
+    before = {p.name: p.read_bytes() for p in Path("results/figures").iterdir()}
+    assert set(before) == {"figure3.png", "figure3.svg", "figure4.png", "figure4.svg"}
+    picture = imread("results/figures/figure3.png")
+    assert picture.shape[0] > 400 and picture[..., :3].std() > 0.05  # not blank
+    assert main(["tables"]) == 0
+    assert before == {p.name: p.read_bytes() for p in Path("results/figures").iterdir()}
+
+
+@pytest.mark.slow
+def test_a_missing_or_damaged_result_is_named(inside):
+    path = paths.evaluation(paths.teacher(0))
+    content = path.read_text()
+    try:
+        path.write_text("{")
+        with pytest.raises(UserError, match=r"teacher/0\.json: damaged"):
+            collect(inside.study)
+        path.unlink()
+        with pytest.raises(UserError, match=r"teacher/0\.json: no such file"):
+            collect(inside.study)
+    finally:
+        path.write_text(content)
+
+
+@pytest.mark.slow
+def test_data_of_other_settings_or_classes_are_refused(inside, tmp_path, monkeypatch, capsys):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    (tmp_path / "data").symlink_to(Path("data").absolute())
+    (tmp_path / "models").symlink_to(Path("models").absolute())
+    monkeypatch.chdir(tmp_path)
+    for section, change, message in (
+        ("features", {"hop": 500}, "features.hop is 1000 in the file and 500 here"),
+        ("network", {"num_classes": 5}, "set it to 4"),
+    ):
+        changed = params | {section: params[section] | change}
+        changed["study"] = params["study"] | {"constraints": ["12k"]}
+        Path("params.yaml").write_text(yaml.safe_dump(changed))
+        assert main(["teacher", "--seed", "7"]) == 1
+        assert message in capsys.readouterr().err
