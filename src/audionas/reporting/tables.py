@@ -36,7 +36,7 @@ def table1(models: pd.DataFrame, study: Study) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "Model": [name["teacher"] if r.kind == "teacher" else name[r.recipe] for r in rows.itertuples()],
-            "Budget": [r.size or r.constraint or "" for r in rows.itertuples()],
+            "Budget": rows["size"].fillna(rows.constraint).fillna(""),
             "#Params (k)": rows.params / 1e3,
             "% params": 100 * rows.params / teacher.params,
             "mAP": 100 * rows.mAP,

@@ -27,7 +27,9 @@ def prepare(settings: Training, seed: int) -> torch.device:
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("params.yaml: training.device is cuda, and this machine has none; set it to cpu")
     torch.set_num_threads(settings.threads)
-    torch.use_deterministic_algorithms(True, warn_only=settings.device == "cuda")
+    # As use_deterministic_algorithms, which would also load the compiler: a second at every start.
+    torch.set_deterministic_debug_mode("warn" if settings.device == "cuda" else "error")
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.manual_seed(seed)
     return torch.device(settings.device)
 
