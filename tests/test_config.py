@@ -61,6 +61,11 @@ def broken(tmp_path, section, **values):
         ("study", {"sizes": ["0.6"]}, r"study\.sizes\.0: '0.6' is not a uniform network"),
         ("corpus", {"name": "tape"}, r"corpus: .*'soundfont'"),
         ("corpus", {"instruments_per_clip": [3, 1]}, r"smaller first"),
+        ("study", {"seeds": [-1]}, r"study\.seeds\.0: .*greater than or equal to 0"),
+        ("study", {"constraints": ["5 k"]}, r"study\.constraints\.0: '5 k' is not a number"),
+        ("study", {"constraints": ["5k", "5000"]}, r"study\.constraints: an entry stands twice"),
+        ("features", {"n_fft": 2**18}, r"features\.n_fft 262144 does not fit"),
+        ("audio", {"clip_seconds": float("inf")}, r"audio\.clip_seconds: .*finite"),
         ("nothing", {"at": "all"}, r"nothing: no such key"),
     ],
 )
@@ -81,6 +86,30 @@ def test_what_is_no_mapping_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=r"params\.yaml: "):
         load_config(tmp_path / "params.yaml")
+
+
+def test_a_missing_section_and_a_folder_in_place_of_the_file_are_named(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in tiny.PARAMS.items() if k != "augment"}))
+    with pytest.raises(UserError, match="augment: missing; add it"):
+        load_config(path)
+    with pytest.raises(UserError, match="not readable"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "/etc/passwd"],
+        ["evaluate", "models/../x.pt"],
+        ["individual", "--recipe", "kd", "--size", "big", "--seed", "0"],
+        ["search", "--space", "ew", "--constraint", "abc", "--seed", "0"],
+    ],
+)
+def test_bad_arguments_are_refused_by_the_command_line(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "error: argument" in capsys.readouterr().err
 
 
 def test_errors_reach_the_user_without_a_traceback(tmp_path, monkeypatch, capsys):

@@ -27,9 +27,9 @@ from audionas.config import (
     SplitFolds,
     SplitFractions,
 )
-from audionas.corpora import FetchError, open_corpus
 from audionas.corpora.audioset import TEST, TRAIN, UNBALANCED, read_classes
-from audionas.corpora.base import Clip, inside, safe_id
+from audionas.corpora.base import Clip, FetchError, inside, safe_id
+from audionas.corpora.opening import open_corpus
 from audionas.corpora.sf2 import Note, SoundFont
 from audionas.errors import UserError
 
@@ -57,6 +57,7 @@ def soundfont(train=56, seed=0, per_clip=(1, 3), lists=INSTRUMENTS, seconds=2.0)
     section = SoundfontCorpus(
         name="soundfont",
         lists=str(lists),
+        audio=str(lists),
         clips=SplitCounts(train=train, valid=14, test=14),
         instruments_per_clip=list(per_clip),
         seed=seed,
@@ -274,7 +275,9 @@ def test_clip_ids_are_safe_and_unique(texts):
 
 
 def esc50(path, subset="esc50", split=FOLDS):
-    return open_corpus(Esc50Corpus(name="esc50", lists=str(path), subset=subset, split=split), Audio())
+    return open_corpus(
+        Esc50Corpus(name="esc50", lists=str(path), audio=str(path), subset=subset, split=split), Audio()
+    )
 
 
 def test_esc10_copy(shared_data):
@@ -338,7 +341,9 @@ def test_bad_esc50_is_refused(tmp_path):
 
 
 def audioset(folder, valid_clips=5, seed=0):
-    section = AudiosetCorpus(name="audioset", lists=str(folder), valid_clips=valid_clips, seed=seed)
+    section = AudiosetCorpus(
+        name="audioset", lists=str(folder), audio="-", valid_clips=valid_clips, seed=seed
+    )
     return open_corpus(section, Audio())
 
 

@@ -37,8 +37,14 @@ BAD = {  # name: (bytes, None for a file that is not there; reason)
 }
 
 
+SECTIONS = ("augment", "training", "teacher", "distillation", "supernet")
+SECTIONS += ("calibration", "search", "individual", "finetune")
+
+
 def make_config(num_classes=2):
+    rest = {name: {} for name in SECTIONS}
     return Config(
+        **rest,
         corpus=FolderCorpus(
             name="folder", lists="list.csv", audio="audio", split=SplitFolds(train=[1], valid=[2], test=[3])
         ),
@@ -148,6 +154,10 @@ def test_nothing_got_or_nothing_decoded_is_an_error(project):
     with pytest.raises(UserError, match=r"valid: not one of 3 clips could be got \(no such file\)"):
         download.run(config, "valid")
     assert not (project / "data/raw/valid").exists()
+    for i in range(3):  # the audio is put where it was missing: what failed is tried again
+        (project / "audio" / f"good2{i}.wav").write_bytes(wav(NOISE))
+    download.run(config, "valid")
+    assert (project / "data/raw/valid/ledger.csv").read_text().count(",ok,") == 3
     for path in (project / "audio").glob("good3*"):
         path.write_bytes(b"junk" * 99)
     download.run(config, "test")

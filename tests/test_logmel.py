@@ -9,6 +9,7 @@ import torchaudio
 import torchlibrosa
 
 from audionas.audio import LogMel
+from audionas.errors import UserError
 
 SECONDS = 3
 
@@ -74,3 +75,8 @@ def test_shape_and_floor():
 def test_wrong_shapes_are_refused(shape):
     with pytest.raises(ValueError, match="samples"):
         LogMel()(torch.zeros(shape))
+
+
+def test_empty_mel_filters_are_refused():
+    with pytest.raises(UserError, match=r"raise features\.n_fft"):
+        LogMel(n_fft=256)

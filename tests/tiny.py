@@ -11,7 +11,12 @@ from audionas.store import ClipStoreWriter
 CLASSES = ["low", "middle", "high", "rising"]
 
 PARAMS = {
-    "corpus": {"name": "soundfont", "lists": "-", "clips": {"train": 24, "valid": 12, "test": 12}},
+    "corpus": {
+        "name": "soundfont",
+        "lists": "-",
+        "audio": "-",
+        "clips": {"train": 24, "valid": 12, "test": 12},
+    },
     "audio": {"clip_seconds": 1.0},
     "features": {"hop": 1000, "mels": 16},
     "network": {"num_classes": 4, "base_channels": 4},
@@ -21,6 +26,8 @@ PARAMS = {
     "supernet": {"largest_iterations": 4, "sampled_iterations": 8},
     "calibration": {"batches": 3},
     "search": {"tolerance": "2k"},
+    "distillation": {},
+    "finetune": {},
     "individual": {"iterations": 6},
     "study": {
         "spaces": ["2-2-x", "x-x-x"],

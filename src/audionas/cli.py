@@ -7,8 +7,9 @@ import logging
 import os
 import sys
 from importlib import import_module
+from pathlib import PurePath
 
-from audionas.config import PARAMS, SPACES, SPLITS, load_config
+from audionas.config import PARAMS, SPACES, SPLITS, load_config, parse_shape, parse_size
 from audionas.errors import UserError
 from audionas.stages.study import check
 
@@ -38,15 +39,34 @@ STAGES = {
     "evaluate": ("evaluate", "run", "model", "measure a model on the test split"),
     "tables": ("tables", "run", "", "make the tables and figures of the paper from all results"),
 }
+
+
+def _checked(parse):
+    def check(text: str) -> str:
+        try:
+            parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(error) from None
+        return text
+
+    return check
+
+
+def _model(text: str) -> str:
+    if PurePath(text).parts[:1] != ("models",) or ".." in PurePath(text).parts:
+        raise argparse.ArgumentTypeError(f"{text!r} does not lie below models/ in the project's folder")
+    return text
+
+
 ARGUMENTS = {
     "split": {"choices": SPLITS, "help": "which split"},
     "seed": {"type": int, "help": "seed of the run"},
     "space": {"choices": SPACES, "help": "search space"},
-    "constraint": {"help": "number of parameters, such as 900k or 0.9M"},
+    "constraint": {"type": _checked(parse_size), "help": "number of parameters, such as 900k or 0.9M"},
     "iterations": {"type": int, "help": "optimiser steps"},
     "recipe": {"choices": ("baseline", "kd"), "help": "BCE with the labels, or distillation"},
-    "size": {"help": "uniform network as RATIOxDEPTH, such as 0.6x1"},
-    "model": {"help": "a file below models/"},
+    "size": {"type": _checked(parse_shape), "help": "uniform network as RATIOxDEPTH, such as 0.6x1"},
+    "model": {"type": _model, "help": "a file below models/"},
 }
 
 

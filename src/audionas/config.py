@@ -27,7 +27,7 @@ PARAMS = Path("params.yaml")
 SPLITS = ("train", "valid", "test")
 SPACES = ("x-x-x", "2-x-x", "2-2-x", "ew")
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kM]?)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
 _SHAPE = re.compile(r"(0?\.\d+|1(?:\.0+)?)x([12])")
 
 
@@ -36,7 +36,7 @@ def parse_size(text: str | int) -> int:
 
     Raises ValueError when the text is none of these.
     """
-    match = _SIZE.fullmatch(str(text).strip())
+    match = _SIZE.fullmatch(str(text))
     if not match:
         raise ValueError(f"{text!r} is not a number of parameters; write 900000, 900k or 0.9M")
     return round(float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]])
@@ -44,7 +44,7 @@ def parse_size(text: str | int) -> int:
 
 def parse_shape(text: str) -> tuple[float, int]:
     """Width ratio and depth of a uniform network from `0.6x1` (section 3.2 of the paper)."""
-    match = _SHAPE.fullmatch(str(text).strip())
+    match = _SHAPE.fullmatch(str(text))
     if not match:
         raise ValueError(f"{text!r} is not a uniform network; write RATIOxDEPTH, such as 0.6x1 or 1.0x2")
     return float(match[1]), int(match[2])
@@ -58,8 +58,8 @@ def _checked(parse):
     return check
 
 
-def _unique(values: list) -> list:
-    if len(set(values)) != len(values):
+def _unique(values: list, meaning=lambda value: value) -> list:
+    if len({meaning(value) for value in values}) != len(values):
         raise ValueError("an entry stands twice; each names a stage of its own, so keep one")
     return values
 
@@ -73,7 +73,7 @@ Folds = Annotated[list[int], Field(min_length=1), AfterValidator(_unique)]
 class Section(BaseModel):
     """A part of `params.yaml`; unknown keys are errors, values are never coerced silently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class SplitCounts(Section):
@@ -116,10 +116,11 @@ class SoundfontCorpus(Section):
     """Clips rendered from a General MIDI soundfont: the embedded default."""
 
     name: Literal["soundfont"]
-    lists: str  # CSV of instruments: program, AudioSet labels
+    lists: str  # CSV of instruments: programs, range, AudioSet labels
+    audio: str  # what the audio is made from: the same file
     clips: SplitCounts
     instruments_per_clip: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [1, 3]
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _ordered(self):
@@ -141,7 +142,7 @@ class FolderCorpus(Section):
     audio: str  # the folder that holds the files
     labels_column: str = "positive_labels"
     split: SplitFolds | SplitFractions
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Esc50Corpus(Section):
@@ -149,6 +150,7 @@ class Esc50Corpus(Section):
 
     name: Literal["esc50"]
     lists: str  # the archive or the folder
+    audio: str  # the same
     subset: Literal["esc10", "esc50"] = "esc50"
     split: SplitFolds
 
@@ -158,8 +160,9 @@ class AudiosetCorpus(Section):
 
     name: Literal["audioset"]
     lists: str  # folder with the segment CSVs, the class list and the ontology
+    audio: str  # folder with the audio
     valid_clips: Positive = 28_339  # section 3.1 of the paper
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Audio(Section):
@@ -212,6 +215,7 @@ class Training(Section):
     schedule: Literal["constant", "cosine"] = "constant"
     threads: Positive = 2  # changes the bits of float sums, so it is a parameter
     device: Literal["cpu", "cuda"] = "cpu"
+    gpus: Annotated[int, Field(ge=0)] = 0  # that a scheduler reserves for a training
     valid_every: Positive = 1_000  # iterations between validations for the curve
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
 
@@ -266,13 +270,17 @@ class Finetune(Section):
 class Study(Section):
     """The lists whose every entry is a stage: add one, and only what is new runs."""
 
-    seeds: Annotated[list[int], Field(min_length=1), AfterValidator(_unique)] = [0]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_unique)] = [0]
     spaces: Annotated[
         list[Literal["x-x-x", "2-x-x", "2-2-x", "ew"]], Field(min_length=1), AfterValidator(_unique)
     ]
     chosen_space: Literal["x-x-x", "2-x-x", "2-2-x", "ew"] = "2-2-x"
-    constraints: Annotated[list[Size], Field(min_length=1), AfterValidator(_unique)]
-    sizes: Annotated[list[Shape], Field(min_length=1), AfterValidator(_unique)]
+    constraints: Annotated[
+        list[Size], Field(min_length=1), AfterValidator(lambda values: _unique(values, parse_size))
+    ]
+    sizes: Annotated[
+        list[Shape], Field(min_length=1), AfterValidator(lambda values: _unique(values, parse_shape))
+    ]
     finetune_iterations: Annotated[list[Positive], Field(min_length=1), AfterValidator(_unique)]
 
     @model_validator(mode="after")
@@ -291,18 +299,18 @@ class Config(Section):
     corpus: Annotated[
         SoundfontCorpus | FolderCorpus | Esc50Corpus | AudiosetCorpus, Field(discriminator="name")
     ]
-    audio: Audio = Audio()
-    features: Features = Features()
+    audio: Audio
+    features: Features
     network: Network
-    augment: Augment = Augment()
-    training: Training = Training()
-    teacher: Teacher = Teacher()
-    distillation: Distillation = Distillation()
-    supernet: SupernetTraining = SupernetTraining()
-    calibration: Calibration = Calibration()
-    search: Search = Search()
-    individual: Individual = Individual()
-    finetune: Finetune = Finetune()
+    augment: Augment
+    training: Training
+    teacher: Teacher
+    distillation: Distillation
+    supernet: SupernetTraining
+    calibration: Calibration
+    search: Search
+    individual: Individual
+    finetune: Finetune
     study: Study
 
     @property
@@ -317,6 +325,11 @@ class Config(Section):
             raise ValueError(
                 f"features.fmin {self.features.fmin:g} and features.fmax {self.features.fmax:g} must rise "
                 f"and end at or below {nyquist:g} Hz, half of audio.sample_rate"
+            )
+        if self.features.n_fft // 2 >= self.audio.clip_samples:
+            raise ValueError(
+                f"features.n_fft {self.features.n_fft} does not fit into a clip of {self.audio.clip_samples} "
+                "samples; lower it, or raise audio.clip_seconds"
             )
         if self.augment.time_mask_frames >= self.frames:
             raise ValueError(
@@ -368,7 +381,7 @@ def load_config(path: str | Path = PARAMS) -> Config:
         raise UserError(
             f"{path}: no such file; run in the project's folder, or: cp profiles/esc10.yaml {path}"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as YAML; mend the place named here: {error}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: holds no keys; copy a profile over it, or restore it with git")

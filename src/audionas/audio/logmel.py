@@ -6,6 +6,8 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
+from audionas.errors import UserError
+
 
 class LogMel(nn.Module):
     """Waveforms [batch, samples] in -1..1 to log-mel spectrograms [batch, frames, mels] in dB.
@@ -15,6 +17,7 @@ class LogMel(nn.Module):
     frames = 1 + samples // hop.
 
     Raises:
+        UserError: a mel filter would be empty.
         ValueError: waveforms that are not [batch, samples], or too short to reflect (n_fft // 2 samples).
     """
 
@@ -34,6 +37,11 @@ class LogMel(nn.Module):
         filters = torchaudio.functional.melscale_fbanks(
             n_fft // 2 + 1, fmin, fmax, mels, sample_rate, norm="slaney", mel_scale="slaney"
         )
+        if empty := int((filters.sum(dim=0) == 0).sum()):
+            raise UserError(
+                f"features: {empty} of {mels} mel filters hold no frequency bin of a transform of "
+                f"{n_fft} samples; lower features.mels or raise features.n_fft"
+            )
         self.register_buffer("filters", filters)
 
     def forward(self, waveforms: Tensor) -> Tensor:

@@ -59,10 +59,10 @@ class Corpus(ABC):
 
 
 def safe_id(text: str) -> str:
-    """A clip id from any text: itself where it is safe, else cleaned with a hash that keeps it unique."""
-    if _SAFE.fullmatch(text):
+    """A clip id from any text: itself where it is safe, else cleaned, cut and made unique by a hash."""
+    if _SAFE.fullmatch(text) and len(text) <= 64:
         return text
-    cleaned = re.sub(r"[^A-Za-z0-9_-]+", "_", text).lstrip("-")[:80]
+    cleaned = re.sub(r"[^A-Za-z0-9_-]+", "_", text).lstrip("-")[:64]
     return f"{cleaned or 'clip'}-{hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:10]}"
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
-from audionas import paths
+from audionas import corpora, paths
 from audionas.config import Config
-from audionas.corpora import Clip, Corpus, FetchError, open_corpus
+from audionas.corpora.base import Clip, Corpus, FetchError
+from audionas.corpora.opening import open_corpus
 from audionas.errors import UserError
 from audionas.ledger import DOWNLOAD, SEGMENTS, read_rows, write_rows
 from audionas.parallel import ordered_map
@@ -29,7 +29,7 @@ def run(config: Config, split: str) -> None:
     """
     clips = read_clips(paths.segments(split))
     corpus = open_corpus(config.corpus, config.audio)
-    state = STATE / f"{split}-{_key(config, corpus, paths.segments(split))}"
+    state = STATE / f"{split}-{_key(config, paths.segments(split))}"
     for number in range(0, len(clips), CLIPS):
         _shard(state / f"shard-{number // CLIPS:06d}", clips[number : number + CLIPS], corpus, config, split)
     ledger = [row for path in sorted(state.glob("shard-*.csv")) for row in read_rows(path, DOWNLOAD)]
@@ -57,7 +57,8 @@ def read_clips(path: Path) -> list[Clip]:
 
 def _shard(stem: Path, clips: list[Clip], corpus: Corpus, config: Config, split: str) -> None:
     tar, ledger = stem.with_suffix(".tar"), stem.with_suffix(".csv")
-    if ledger.is_file():  # written last
+    # The ledger is written last. A shard that lacks a clip is got again: what failed may be well by now.
+    if ledger.is_file() and all(row["status"] == "ok" for row in read_rows(ledger, DOWNLOAD)):
         return
     rows: list[dict] = []
 
@@ -93,11 +94,12 @@ def _publish(state: Path, folder: Path, ledger: list[dict]) -> None:
     shutil.rmtree(state)
 
 
-def _key(config: Config, corpus: Corpus, segments: Path) -> str:
+def _key(config: Config, segments: Path) -> str:
     """Names everything that the shards follow from, so that a changed run never resumes an old one."""
-    module = Path(sys.modules[type(corpus).__module__].__file__)
     settings = json.dumps([config.corpus.model_dump(), config.audio.model_dump()], sort_keys=True).encode()
-    return hashlib.sha256(b"\0".join([settings, segments.read_bytes(), module.read_bytes()])).hexdigest()[:16]
+    lists = Path(config.corpus.lists)
+    files = [segments, *[lists] * lists.is_file(), *sorted(Path(corpora.__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"\0".join([settings, *(file.read_bytes() for file in files)])).hexdigest()[:16]
 
 
 _corpus: Corpus | None = None  # of a worker process

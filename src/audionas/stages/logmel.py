@@ -26,6 +26,7 @@ def run(config: Config, split: str) -> None:
     settings = config.feature_settings()
     audio = ClipStore(paths.audio(split), {"audio": settings["audio"]})
     options = {"sample_rate": config.audio.sample_rate, **config.features.model_dump()}
+    LogMel(**options)  # bad settings are refused here, not in a worker
     writer = ClipStoreWriter(
         paths.logmel(split),
         row_shape=(config.frames, config.features.mels),

@@ -68,7 +68,7 @@ def training_run(
         for x in calibration_batches(train_store, settings.batch_size, config.calibration.batches)
     ]
     parameters = {name: getattr(config, name).model_dump() for name in sections}
-    parameters["training"] = settings.model_dump(exclude={"checkpoint_seconds"})
+    parameters["training"] = settings.model_dump(exclude={"checkpoint_seconds", "gpus"})
     key = run_key(
         {"output": str(path), "seed": seed, "iterations": iterations},
         parameters,

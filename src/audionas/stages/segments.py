@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from audionas import paths
 from audionas.config import SPLITS, Config
-from audionas.corpora import open_corpus
+from audionas.corpora.opening import open_corpus
 from audionas.errors import UserError
 from audionas.ledger import CLASSES, SEGMENTS, write_rows
 

@@ -1,0 +1,34 @@
+"""Chooses the corpus that `corpus.name` in params.yaml asks for."""
+
+from __future__ import annotations
+
+from audionas.config import Audio, AudiosetCorpus, Esc50Corpus, FolderCorpus, SoundfontCorpus
+from audionas.corpora.base import Corpus
+
+
+def open_corpus(
+    section: SoundfontCorpus | FolderCorpus | Esc50Corpus | AudiosetCorpus, audio: Audio
+) -> Corpus:
+    """The corpus that a section of the configuration describes.
+
+    Raises UserError when its lists are missing or bad.
+    """
+    # Imported here, so that a corpus needs only its own libraries.
+    match section:
+        case SoundfontCorpus():
+            from audionas.corpora.soundfont import Soundfont
+
+            return Soundfont(section, audio.clip_seconds)
+        case FolderCorpus():
+            from audionas.corpora.folder import Folder
+
+            return Folder(section)
+        case Esc50Corpus():
+            from audionas.corpora.esc50 import Esc50
+
+            return Esc50(section)
+        case AudiosetCorpus():
+            from audionas.corpora.audioset import Audioset
+
+            return Audioset(section)
+    raise TypeError(f"no corpus for {type(section).__name__}")
