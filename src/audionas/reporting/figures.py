@@ -39,7 +39,7 @@ def figure3(models: pd.DataFrame) -> plt.Figure:
         _points(axes, rows, label=label, color=colour, marker=marker, linestyle=":")
     axes.set(xlabel="parameters (thousands)", ylabel="test mAP × 100")
     axes.set_title(_title(models, "Found sub-networks"), fontsize=9, loc="left")
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
