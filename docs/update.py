@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CORPORA = {"demo": "soundfont", "esc10": "esc50"}
 
 
 def main() -> None:
     """`python docs/update.py [demo|esc10]`, after `dvc repro` of that experiment."""
     name = sys.argv[1] if len(sys.argv) > 1 else "demo"
+    results = (ROOT / "results" / "tables" / "models.csv").read_text(encoding="utf-8")
+    if f",{CORPORA[name]}," not in results:
+        sys.exit(f"results/tables: not made from the corpus {CORPORA[name]}; run that experiment first")
     folder = ROOT / "docs" / name
     folder.mkdir(exist_ok=True)
     for path in [*(ROOT / "results" / "tables").iterdir(), *(ROOT / "results" / "figures").glob("*.png")]:
