@@ -325,6 +325,10 @@ def test_bad_esc50_is_refused(tmp_path):
         file.writestr("readme", "x")
     with pytest.raises(UserError, match=r"no meta/esc50\.csv"):
         esc50(tmp_path / "other.zip")
+    with zipfile.ZipFile(tmp_path / "short.zip", "w") as file:
+        file.writestr("meta/esc50.csv", "filename,fold,category\n1-2-A-0.wav,1\n")
+    with pytest.raises(UserError, match=r"esc50\.csv, line 2: 3 fields are expected"):
+        esc50(tmp_path / "short.zip")
     (tmp_path / "clips.csv").write_text("file,fold,category\nbark.wav,1,dog\n")
     with pytest.raises(UserError, match=r"line 2, column file: 'bark\.wav' is not named"):
         esc50(tmp_path)

@@ -242,7 +242,9 @@ def test_the_linter_finds_nothing_but_the_missing_conda_environment(toy: Path) -
     assert remarks == {"Specify a conda environment or container for each rule.:"}
 
 
-def test_the_papers_experiment_shows_its_whole_dag_without_data(tmp_path: Path) -> None:
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """This project's own files in a folder of their own, without data."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -254,10 +256,53 @@ def test_the_papers_experiment_shows_its_whole_dag_without_data(tmp_path: Path) 
         if (ROOT / name).exists():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tmp_path / name, follow_symlinks=False)
-    shutil.copy(tmp_path / "profiles/audioset.yaml", tmp_path / "params.yaml")
-    project(tmp_path)
-    stages = set(run(tmp_path, "dvc", "stage", "list", "--name-only").split())
-    assert {"segments", "teacher", "tables"} <= stages
-    drawn = run(tmp_path, "dvc", "dag", "--dot")
+    return project(tmp_path)
+
+
+def test_the_papers_experiment_shows_its_whole_dag_without_data(house: Path) -> None:
+    shutil.copy(house / "profiles/audioset.yaml", house / "params.yaml")
+    stages = set(run(house, "dvc", "stage", "list", "--name-only").split())
+    assert {"segments", "teacher@0", "tables"} <= stages
+    drawn = run(house, "dvc", "dag", "--dot")
     assert all(f'"{stage}"' in drawn for stage in stages)
-    assert planned(tmp_path) == stages
+    assert planned(house) == stages
+
+
+def defined(where: Path) -> dict[str, str]:
+    """What DVC compares each stage by: command, dependencies and the values of its parameters."""
+    from dvc.repo import Repo
+
+    with Repo(str(where)) as repo:
+        return {
+            stage.name: json.dumps(
+                [
+                    stage.cmd,
+                    [d.def_path for d in stage.deps],
+                    [d.read_params() for d in stage.deps if hasattr(d, "read_params")],
+                ],
+                sort_keys=True,
+            )
+            for stage in repo.index.stages
+        }
+
+
+@pytest.mark.parametrize(
+    "key, entry, kinds",
+    [
+        ("constraints", "44k", {"search", "finetune", "init"}),
+        ("spaces", "ew", {"supernet", "score", "search"}),
+        ("finetune_iterations", 7, {"finetune"}),
+        ("sizes", "0.4x1", {"individual"}),
+    ],
+)
+def test_one_more_entry_in_a_list_adds_its_own_stages_and_changes_only_the_tables(
+    house: Path, key: str, entry: object, kinds: set[str]
+) -> None:
+    before = defined(house)
+    params = yaml.safe_load((house / "params.yaml").read_text())
+    edit(house, study={**params["study"], key: [*params["study"][key], entry]})
+    after = defined(house)
+    added = set(after) - set(before)
+    assert {name.split("@")[0] for name in added if not name.startswith("evaluate")} == kinds
+    assert all(str(entry) in name for name in added)
+    assert [name for name in before if before[name] != after[name]] == ["tables"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,28 +31,36 @@ def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping[
 def read_rows(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
     """All rows of a CSV file as dictionaries of text, in order.
 
-    Raises UserError naming the file and the line: missing file, missing column, a row of another length.
+    Raises UserError naming the file and the line: missing file, a folder, and what `parse_rows` refuses.
     """
-    path = Path(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            for column in required:
-                if column not in columns:
-                    raise UserError(
-                        f"{path}: no column {column!r} among {', '.join(columns) or 'none'}; add it"
-                    )
-            rows = []
-            for row in reader:
-                if None in row or None in row.values():
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: {len(columns)} fields are expected; "
-                        "put quotes round a field that holds commas"
-                    )
-                rows.append(row)
-            return rows
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; mend the path, or make the file with `dvc repro`") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror.lower()}; give a CSV file that can be read") from None
+    return parse_rows(content, path, required)
+
+
+def parse_rows(content: bytes, where: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
+    """`read_rows` of a file's content; `where` names it in errors.
+
+    Raises UserError naming `where` and the line: no CSV in UTF-8, missing column, a row of another length.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        columns = reader.fieldnames or []
+        for column in required:
+            if column not in columns:
+                raise UserError(f"{where}: no column {column!r} among {', '.join(columns) or 'none'}; add it")
+        rows = []
+        for row in reader:
+            if None in row or None in row.values():
+                raise UserError(
+                    f"{where}, line {reader.line_num}: {len(columns)} fields are expected; "
+                    "put quotes round a field that holds commas"
+                )
+            rows.append(row)
+        return rows
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as CSV in UTF-8 ({error}); mend it") from None
+        raise UserError(f"{where}: not readable as CSV in UTF-8 ({error}); mend it") from None

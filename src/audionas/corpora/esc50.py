@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import zipfile
 from functools import cached_property
@@ -13,7 +11,7 @@ from audionas.config import Esc50Corpus
 from audionas.corpora.base import Clip, Corpus, FetchError, inside, safe_id, split_by_fold
 from audionas.corpora.folder import fetch_file, parse_fold
 from audionas.errors import UserError
-from audionas.ledger import read_rows
+from audionas.ledger import parse_rows, read_rows
 
 # {fold}-{recording}-{take}-{class}.wav as published, {fold}-{recording}-{take}.* in copies
 _NAME = re.compile(r"\d+-(?P<source>[^-]+)-[A-Z]+(-\d+)?\.\w+")
@@ -85,10 +83,9 @@ class Esc50(Corpus):
     def _read(self) -> list[tuple[Clip, int]]:
         if self.path.is_file():
             where = f"{self.path}:{self._top}meta/esc50.csv"
-            text = self._archive.read(f"{self._top}meta/esc50.csv").decode("utf-8")
-            rows, file_column = list(csv.DictReader(io.StringIO(text))), "filename"
-            if rows and not {"filename", "fold", "category"} <= rows[0].keys():
-                raise UserError(f"{where}: a column of filename, fold, category is missing; fetch it again")
+            file_column = "filename"
+            content = self._archive.read(f"{self._top}meta/esc50.csv")
+            rows = parse_rows(content, where, (file_column, "fold", "category"))
         else:
             published = self._root / "meta/esc50.csv"
             path = published if published.is_file() else self._root / "clips.csv"
