@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CORPORA = {"demo": "soundfont", "esc10": "esc50"}
+CORPORA = {"demo": "soundfont", "esc10": "esc10"}
 
 
 def main() -> None:

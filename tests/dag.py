@@ -10,14 +10,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 
-#: Modules that carry, check or place a result but never change it.
+#: Modules that carry, check or place a result. What config.py computes (frames, samples of a clip, sizes from
+#: text) follows from the parameters, which are declared.
 INERT = {
     "audionas.config",
+    "audionas.configfile",
     "audionas.errors",
     "audionas.files",
     "audionas.parallel",
     "audionas.paths",
-    "audionas.stages.study",
     "audionas.training.checkpoint",
 }
 #: Configuration that is arithmetic on other sections.
@@ -63,7 +64,7 @@ def sections(module: str) -> set[str]:
         names |= set(re.findall(r"\bconfig\.([a-z_]+)", text))
         for group in re.findall(r"sections=\(([^)]*)\)", text):
             names |= set(re.findall(r'"([a-z_]+)"', group))
-        if "architecture(config)" in text:
+        if "Architecture.of(config)" in text:
             names |= {"network", "features"}
     for name, meaning in DERIVED.items():
         if name in names:

@@ -108,6 +108,7 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
 WHOLE = {
     "wav": encode(NOISE),
     "flac": encode(NOISE, kind="FLAC"),
+    "aiff": encode(NOISE, kind="AIFF"),
     "ogg": encode(NOISE, kind="OGG", subtype="VORBIS"),
 }
 
@@ -131,6 +132,16 @@ def test_what_is_no_audio_fails(data):
     assert reason(data) == "not audio"
 
 
+def test_a_rate_that_no_recorder_has_fails():
+    for rate in (1, 8, 999):
+        assert reason(encode(tone(), rate=rate)) == LOW
+    assert got(encode(tone(rate=1000, hertz=100), rate=1000)).note == "upsampled:1000"
+
+
+LOW = "sample rate below 1 kHz"
+REASONS = {"empty", "not audio", "truncated", "non-finite", "silent", "too short", LOW}
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(WHOLE)), st.integers(0, 40_000), st.binary(min_size=1, max_size=64))
 def test_damage_gives_a_clip_or_a_reason_and_nothing_else(kind, at, junk):
@@ -140,7 +151,7 @@ def test_damage_gives_a_clip_or_a_reason_and_nothing_else(kind, at, junk):
     try:
         got(bytes(data))
     except DecodeError as error:
-        assert str(error) in {"empty", "not audio", "truncated", "non-finite", "silent", "too short"}
+        assert str(error) in REASONS
 
 
 def test_a_tone_above_the_new_nyquist_vanishes():

@@ -6,7 +6,7 @@ import yaml
 from dag import ROOT
 
 from audionas.cli import main
-from audionas.config import load_config
+from audionas.configfile import load_config
 from audionas.errors import UserError
 from audionas.stages.study import check
 
@@ -95,6 +95,15 @@ def test_a_missing_section_and_a_folder_in_place_of_the_file_are_named(tmp_path)
         load_config(path)
     with pytest.raises(UserError, match="not readable"):
         load_config(tmp_path)
+
+
+def test_a_key_left_out_is_named_with_the_papers_value(tmp_path):
+    short = {name: dict(part) for name, part in tiny.PARAMS.items()}
+    del short["network"]["block_dropout"], short["training"]["gpus"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(short))
+    with pytest.raises(UserError, match=r"(?s)block_dropout: missing; .*0\.2.*training\.gpus: missing"):
+        load_config(path)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audionas.config import (
-    Audio,
     AudiosetCorpus,
     Esc50Corpus,
     FolderCorpus,
@@ -62,7 +61,7 @@ def soundfont(train=56, seed=0, per_clip=(1, 3), lists=INSTRUMENTS, seconds=2.0)
         instruments_per_clip=list(per_clip),
         seed=seed,
     )
-    return open_corpus(section, Audio(clip_seconds=seconds))
+    return open_corpus(section, seconds)
 
 
 def test_soundfont_is_sound_and_its_smallest_corpus_holds_every_class():
@@ -172,7 +171,7 @@ def folder(tmp_path, text, split=FRACTIONS, files=(), **keys):
     section = FolderCorpus(
         name="folder", lists=str(tmp_path / "list.csv"), audio=str(audio), split=split, **keys
     )
-    return open_corpus(section, Audio())
+    return open_corpus(section, 10.0)
 
 
 def test_folder_by_fractions_splits_sources_not_clips(tmp_path):
@@ -254,6 +253,8 @@ def test_segment_lists_find_files_by_their_usual_names(tmp_path):
     assert clips["-ab_c"].clip_id == "Y-ab_c_30000" and clips["q1"].labels == ("/m/1", "/m/2")
     with pytest.raises(FetchError, match="no such file"):
         corpus.fetch(clips["q4"])
+    # A file that comes after the lists were made is found by the same clip.
+    assert folder(tmp_path, text, files=["q4.mp3"]).fetch(clips["q4"]) == b"q4.mp3"
 
 
 def test_same_stem_twice_gives_two_ids(tmp_path):
@@ -274,10 +275,8 @@ def test_clip_ids_are_safe_and_unique(texts):
 # -- ESC-50
 
 
-def esc50(path, subset="esc50", split=FOLDS):
-    return open_corpus(
-        Esc50Corpus(name="esc50", lists=str(path), audio=str(path), subset=subset, split=split), Audio()
-    )
+def esc50(path, name="esc50", split=FOLDS):
+    return open_corpus(Esc50Corpus(name=name, lists=str(path), audio=str(path), split=split), 10.0)
 
 
 def test_esc10_copy(shared_data):
@@ -348,7 +347,7 @@ def audioset(folder, valid_clips=5, seed=0):
     section = AudiosetCorpus(
         name="audioset", lists=str(folder), audio="-", valid_clips=valid_clips, seed=seed
     )
-    return open_corpus(section, Audio())
+    return open_corpus(section, 10.0)
 
 
 def test_official_lists_parse(shared_data):

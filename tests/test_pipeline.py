@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 from audionas import paths
 from audionas.cli import main
-from audionas.config import load_config
+from audionas.configfile import load_config
 from audionas.errors import UserError
 from audionas.models.architecture import Architecture
 from audionas.models.modelfile import load_model

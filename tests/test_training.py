@@ -199,10 +199,34 @@ def test_a_damaged_checkpoint_is_reported_and_training_begins_anew(tmp_path, cap
     assert checkpoint.load() is None and "damaged" in caplog.text
 
 
+def test_a_killed_run_of_another_architecture_is_not_resumed(project):
+    """A search that finds another network makes `init` begin anew."""
+    from audionas.stages import runs
+    from audionas.training.objectives import Supervised
+
+    def begin(widths):
+        return runs.training_run(
+            project,
+            Path("models/init/5k-0.pt"),
+            lambda device: Supervised(runs.fresh(project, widths=widths), project.augment),
+            sections=("network",),
+            iterations=6,
+            seed=0,
+            about={"kind": "init", "widths": list(widths)},
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            begin((4, 8, 16, 32))
+    begin((4, 3, 6, 12))
+    assert Path("models/init/5k-0.pt").exists()
+
+
 KILLED = """
 import os, signal, sys
 from audionas.stages import teacher, supernet
-from audionas.config import load_config
+from audionas.configfile import load_config
 from audionas.training import checkpoint
 
 save, left = checkpoint.Checkpoint.save, [int(sys.argv[1])]

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from audionas.config import Config, load_config
+from audionas.config import Config
+from audionas.configfile import load_config
 from audionas.store import ClipStoreWriter
 
 CLASSES = ["low", "middle", "high", "rising"]
 
-PARAMS = {
+_CHANGED = {
     "corpus": {
         "name": "soundfont",
         "lists": "-",
@@ -36,6 +37,7 @@ PARAMS = {
         "finetune_iterations": [3, 6],
     },
 }
+PARAMS = Config.model_validate(_CHANGED).model_dump(mode="json")  # the rest as in the paper
 
 
 def make(folder: Path, **changes: dict) -> Config:

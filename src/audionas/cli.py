@@ -9,7 +9,8 @@ import sys
 from importlib import import_module
 from pathlib import PurePath
 
-from audionas.config import PARAMS, SPACES, SPLITS, load_config, parse_shape, parse_size
+from audionas.config import SPACES, SPLITS, parse_shape, parse_size
+from audionas.configfile import PARAMS, load_config
 from audionas.errors import UserError
 from audionas.stages.study import check
 

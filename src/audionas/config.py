@@ -1,31 +1,25 @@
 """`params.yaml` as typed, validated objects.
 
-Every key of `params.yaml` stands here once, with its unit and where its default comes from.
-Unknown keys and wrong types are refused before anything runs.
+Every key of `params.yaml` stands here once, with its unit and the paper's value.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
-from audionas.errors import UserError
-
-PARAMS = Path("params.yaml")
 SPLITS = ("train", "valid", "test")
-SPACES = ("x-x-x", "2-x-x", "2-2-x", "ew")
+Space = Literal["x-x-x", "2-x-x", "2-2-x", "ew"]
+SPACES: tuple[str, ...] = get_args(Space)
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
 _SHAPE = re.compile(r"(0?\.\d+|1(?:\.0+)?)x([12])")
@@ -148,10 +142,9 @@ class FolderCorpus(Section):
 class Esc50Corpus(Section):
     """ESC-50 or ESC-10 (Piczak, 2015): the archive, unpacked or zipped, or a copy with `clips.csv`."""
 
-    name: Literal["esc50"]
+    name: Literal["esc50", "esc10"]
     lists: str  # the archive or the folder
     audio: str  # the same
-    subset: Literal["esc10", "esc50"] = "esc50"
     split: SplitFolds
 
 
@@ -159,7 +152,7 @@ class AudiosetCorpus(Section):
     """AudioSet's official lists (Gemmeke et al., 2017)."""
 
     name: Literal["audioset"]
-    lists: str  # folder with the segment CSVs, the class list and the ontology
+    lists: str  # folder with the segment CSVs, and the class list
     audio: str  # folder with the audio
     valid_clips: Positive = 28_339  # section 3.1 of the paper
     seed: Annotated[int, Field(ge=0)] = 0
@@ -271,10 +264,8 @@ class Study(Section):
     """The lists whose every entry is a stage: add one, and only what is new runs."""
 
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_unique)] = [0]
-    spaces: Annotated[
-        list[Literal["x-x-x", "2-x-x", "2-2-x", "ew"]], Field(min_length=1), AfterValidator(_unique)
-    ]
-    chosen_space: Literal["x-x-x", "2-x-x", "2-2-x", "ew"] = "2-2-x"
+    spaces: Annotated[list[Space], Field(min_length=1), AfterValidator(_unique)]
+    chosen_space: Space = "2-2-x"
     constraints: Annotated[
         list[Size], Field(min_length=1), AfterValidator(lambda values: _unique(values, parse_size))
     ]
@@ -353,56 +344,3 @@ class Config(Section):
     def feature_settings(self) -> dict[str, Any]:
         """What a packed log-mel file must have been made with, to be read under this configuration."""
         return {"audio": self.audio.model_dump(), "features": self.features.model_dump()}
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key that stands twice."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} stands twice", problem_mark=node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def load_config(path: str | Path = PARAMS) -> Config:
-    """Read and check a parameters file.
-
-    Raises UserError naming the file, the key and the mend.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; run in the project's folder, or: cp profiles/esc10.yaml {path}"
-        ) from None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML; mend the place named here: {error}") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: holds no keys; copy a profile over it, or restore it with git")
-    try:
-        return Config.model_validate(raw)
-    except ValidationError as error:
-        raise UserError(_explain(path, error)) from None
-
-
-def _explain(path: Path, error: ValidationError) -> str:
-    lines = [f"{path}: {error.error_count()} problem(s); nothing was run"]
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-        match problem["type"]:
-            case "extra_forbidden":
-                text = "no such key; remove it or mend its spelling"
-            case "missing":
-                text = "missing; add it (the profiles show every key)"
-            case _:
-                text = problem["msg"].removeprefix("Value error, ") + f" (found {problem['input']!r:.60})"
-                if problem["loc"] == () or isinstance(problem["input"], dict):
-                    text = problem["msg"].removeprefix("Value error, ")
-        lines.append(f"  {key}: {text}")
-    return "\n".join(lines)

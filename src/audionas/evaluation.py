@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from audionas.device import device_of
 from audionas.store import ClipStore
 
 
@@ -28,7 +30,7 @@ def calibration_batches(store: ClipStore, batch_size: int, count: int, seed: int
 @torch.no_grad()
 def predict(network: torch.nn.Module, store: ClipStore, batch_size: int = 64) -> np.ndarray:
     """Probabilities float32 [clips, classes] of a network in eval mode."""
-    device = next(network.parameters()).device
+    device = device_of(network)
     training = network.training
     network.eval()
     outputs = [torch.sigmoid(network(x.to(device))).cpu() for x in batches(store, batch_size)]
@@ -46,9 +48,12 @@ def predict_all(
         supernet, subnetworks, statistics: as `Supernet.outputs` takes them; the supernet in eval mode.
         bar: a tqdm bar that counts the clips.
     """
-    device = next(supernet.parameters()).device
+    device = device_of(supernet)
     index = {subnetwork: i for i, subnetwork in enumerate(subnetworks)}
-    scores = np.empty((len(index), *store.labels.shape), np.float32)
+    shape = (len(index), *store.labels.shape)
+    # 31 GB for the paper's largest space: too much for memory, so they lie in an unnamed file of this folder.
+    with tempfile.TemporaryFile(dir=".") as file:
+        scores = np.memmap(file, np.float32, "w+", shape=shape)
     start = 0
     for x in batches(store, batch_size):
         for subnetwork, logits in supernet.outputs(x.to(device), subnetworks, statistics=statistics):

@@ -22,4 +22,4 @@ for _name, _stage in PLAN["stages"].items():
         message:
             "DVC stage {params.stage}"
         shell:
-            "(python workflow/plan.py check && dvc --wait-for-lock repro --single-item {params.stage:q}) > {log:q} 2>&1"
+            "(python workflow/plan.py check && AUDIONAS_WORKERS={threads} dvc --wait-for-lock repro --single-item {params.stage:q}) > {log:q} 2>&1"

@@ -17,13 +17,14 @@ _BLOCK = 1 << 16  # frames read at a time
 _FULL_SCALE = 1 - 2**-14  # what a 16-bit recorder writes when it is overdriven
 _CLIPPED_SHARE = 1e-3  # of the samples at full scale; a single peak that touches it is no clipping
 _AUDIBLE = 0.5 / 32_767  # below it the stored 16-bit row would be all zeros
+_LOWEST_RATE = 1000  # Hz; no recorder goes so low, a damaged header does
 _LONGEST_RATIO = 2000  # terms of a rate ratio; longer ones need kernels of gigabytes
 
 
 class DecodeError(Exception):
     """The file gives no clip; the message is a reason for the ledger.
 
-    One of `empty`, `not audio`, `truncated`, `non-finite`, `silent`, `too short`.
+    One of `empty`, `not audio`, `truncated`, `non-finite`, `silent`, `too short`, `sample rate below 1 kHz`.
     """
 
 
@@ -55,8 +56,8 @@ def decode(data: bytes, sample_rate: int, clip_samples: int, min_seconds: float 
         min_seconds: shorter recordings are refused.
 
     Raises:
-        DecodeError: see there. Truncation is seen in WAV (by chunk sizes), Ogg (by the end-of-stream page)
-            and FLAC (by its frame count); MP3 and AIFF carry nothing to see it by.
+        DecodeError: see there. Truncation is seen in WAV (by chunk sizes), Ogg (by the end-of-stream page),
+            AIFF (by the same) and FLAC (by its frame count); MP3 carries nothing to see it by.
     """
     if not data:
         raise DecodeError("empty")
@@ -99,7 +100,7 @@ def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _resampler(rate: int, new_rate: int) -> torchaudio.transforms.Resample:
-    # A rate such as 11,127 Hz has no short ratio to 32 kHz; the nearest one is less than 1e-6 off.
+    # A rate such as 11,127 Hz has no short ratio to 32 kHz; the nearest is at most 1 / _LONGEST_RATIO off.
     ratio = Fraction(rate, new_rate).limit_denominator(_LONGEST_RATIO)
     return torchaudio.transforms.Resample(
         ratio.numerator,
@@ -122,6 +123,8 @@ def _read(data: bytes, keep_seconds: float) -> tuple[np.ndarray, int, int, int, 
         raise DecodeError("not audio") from None
     with file:
         rate, channels, promised = file.samplerate, file.channels, file.frames
+        if rate < _LOWEST_RATE:
+            raise DecodeError("sample rate below 1 kHz")
         keep = int(keep_seconds * rate) + rate // 10 + 4096  # the filter's reach beyond the end
         kept, frames, full = [], 0, 0
         while True:
@@ -144,12 +147,12 @@ def _read(data: bytes, keep_seconds: float) -> tuple[np.ndarray, int, int, int, 
 
 
 def _cut_short(data: bytes) -> bool:
-    """Whether a WAV or Ogg file ends before its own headers say."""
+    """Whether a WAV, AIFF or Ogg file ends before its own headers say."""
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
         return _wav_cut_short(data)
-    if data[:4] == b"OggS":
-        return _ogg_cut_short(data)
-    return False
+    if data[:4] == b"FORM" and data[8:12] in (b"AIFF", b"AIFC"):
+        return struct.unpack_from(">I", data, 4)[0] + 8 > len(data)
+    return data[:4] == b"OggS" and _ogg_cut_short(data)
 
 
 def _wav_cut_short(data: bytes) -> bool:

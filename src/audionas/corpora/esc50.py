@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from functools import cached_property
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class Esc50(Corpus):
             return self._archive.read(f"{self._top}audio/{clip.origin}")
         except KeyError:
             raise FetchError("not in the archive") from None
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise FetchError(f"damaged in the archive ({error})") from None
 
     def __getstate__(self) -> dict:
@@ -93,7 +94,7 @@ class Esc50(Corpus):
             rows = read_rows(path, (file_column, "fold", "category"))
         clips = []
         for line, row in enumerate(rows, start=2):
-            if self.section.subset == "esc10" and row.get("esc10", "True") != "True":
+            if self.section.name == "esc10" and row.get("esc10", "True") != "True":
                 continue
             name = row[file_column]
             here = f"{where}, line {line}"
@@ -109,5 +110,5 @@ class Esc50(Corpus):
             clip = Clip(safe_id(Path(name).stem), match["source"], name, (row["category"],))
             clips.append((clip, parse_fold(row["fold"], here)))
         if not clips:
-            raise UserError(f"{where}: no clip of the subset {self.section.subset}; mend corpus.subset")
+            raise UserError(f"{where}: no clip of {self.section.name}; mend corpus.name")
         return clips

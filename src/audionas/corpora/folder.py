@@ -8,6 +8,7 @@ import math
 import os
 from collections import Counter
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,8 @@ class Folder(Corpus):
 
     def fetch(self, clip: Clip) -> bytes:
         """See Corpus: the file's bytes. FetchError when it is not there."""
+        if clip.start is not None:
+            clip = replace(clip, origin=self._segment_file(clip))
         return fetch_file(self.folder, clip)
 
     def _read_files(self, path: Path) -> list[tuple[Clip, int | None]]:
@@ -154,8 +157,6 @@ class Folder(Corpus):
         return list(zip(clips, folds, strict=True))
 
     def _read_segments(self, path: Path) -> list[tuple[Clip, None]]:
-        # One listing of the folder serves every row.
-        found = {Path(name).stem: name for name in sorted(os.listdir(self.folder), reverse=True)}  # noqa: PTH208
         clips, seen = [], {}
         for line, ytid, start, end, labels in parse_segments(path):
             where = f"{path}, line {line}"
@@ -164,13 +165,18 @@ class Folder(Corpus):
             if clip_id in seen:
                 raise UserError(f"{where}: the segment stands in line {seen[clip_id]} already; keep one")
             seen[clip_id] = line
-            starts = (f"{start:g}", f"{start:.3f}", f"{round(start * 1000)}")
-            stems = [f"{y}{ytid}{s}" for s in ("", *(f"_{s}" for s in starts)) for y in ("", "Y")]
-            origin = next((found[stem] for stem in stems if stem in found), f"{ytid}.*")
-            if origin in found.values():
-                inside(self.folder, origin, where)
-            clips.append((Clip(clip_id, ytid, origin, labels, start, end), None))
+            clips.append((Clip(clip_id, ytid, f"{ytid}.*", labels, start, end), None))
         return clips
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """File names by stem: one listing of the folder serves every segment."""
+        return {Path(name).stem: name for name in sorted(os.listdir(self.folder), reverse=True)}  # noqa: PTH208
+
+    def _segment_file(self, clip: Clip) -> str:
+        starts = (f"{clip.start:g}", f"{clip.start:.3f}", f"{round(clip.start * 1000)}")
+        stems = [f"{y}{clip.source}{s}" for s in ("", *(f"_{s}" for s in starts)) for y in ("", "Y")]
+        return next((self._names[stem] for stem in stems if stem in self._names), clip.origin)
 
 
 def segment_id(ytid: str, start: float) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from audionas.config import Audio, AudiosetCorpus, Esc50Corpus, FolderCorpus, SoundfontCorpus
+from audionas.config import AudiosetCorpus, Esc50Corpus, FolderCorpus, SoundfontCorpus
 from audionas.corpora.base import Corpus
 
 
 def open_corpus(
-    section: SoundfontCorpus | FolderCorpus | Esc50Corpus | AudiosetCorpus, audio: Audio
+    section: SoundfontCorpus | FolderCorpus | Esc50Corpus | AudiosetCorpus, clip_seconds: float
 ) -> Corpus:
     """The corpus that a section of the configuration describes.
 
+    `clip_seconds` is for a corpus that makes its clips.
     Raises UserError when its lists are missing or bad.
     """
     # Imported here, so that a corpus needs only its own libraries.
@@ -18,7 +19,7 @@ def open_corpus(
         case SoundfontCorpus():
             from audionas.corpora.soundfont import Soundfont
 
-            return Soundfont(section, audio.clip_seconds)
+            return Soundfont(section, clip_seconds)
         case FolderCorpus():
             from audionas.corpora.folder import Folder
 

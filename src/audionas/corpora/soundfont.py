@@ -149,7 +149,7 @@ def read_instruments(path: str | Path) -> tuple[list[Instrument], list[tuple[str
             low = int(row[column])
             column = "high"
             high = int(row[column])
-            if not 0 <= low <= high - 11 <= 127:
+            if not (0 <= low <= high - 11 and high <= 127):
                 raise ValueError("low and high are MIDI keys at least an octave apart")
             column = "style"
             if row[column] not in STYLES or (row[column] == "drums") != drum:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from audionas.config import Config
+
 
 @dataclass(frozen=True, order=True)
 class Subnetwork:
@@ -39,6 +41,12 @@ class Architecture:
     base_channels: int = 64
     mels: int = 64
     width_rounding: str = "floor"
+
+    @classmethod
+    def of(cls, config: Config) -> Architecture:
+        """The largest network of an experiment."""
+        network = config.network
+        return cls(network.num_classes, network.base_channels, config.features.mels, network.width_rounding)
 
     @property
     def hidden(self) -> int:

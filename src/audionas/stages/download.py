@@ -28,7 +28,7 @@ def run(config: Config, split: str) -> None:
     Raises UserError when not one clip was got.
     """
     clips = read_clips(paths.segments(split))
-    corpus = open_corpus(config.corpus, config.audio)
+    corpus = open_corpus(config.corpus, config.audio.clip_seconds)
     state = STATE / f"{split}-{_key(config, paths.segments(split))}"
     for number in range(0, len(clips), CLIPS):
         _shard(state / f"shard-{number // CLIPS:06d}", clips[number : number + CLIPS], corpus, config, split)
@@ -96,10 +96,16 @@ def _publish(state: Path, folder: Path, ledger: list[dict]) -> None:
 
 def _key(config: Config, segments: Path) -> str:
     """Names everything that the shards follow from, so that a changed run never resumes an old one."""
-    settings = json.dumps([config.corpus.model_dump(), config.audio.model_dump()], sort_keys=True).encode()
-    lists = Path(config.corpus.lists)
-    files = [segments, *[lists] * lists.is_file(), *sorted(Path(corpora.__file__).parent.glob("*.py"))]
-    return hashlib.sha256(b"\0".join([settings, *(file.read_bytes() for file in files)])).hexdigest()[:16]
+    settings = json.dumps([config.corpus.model_dump(), config.audio.clip_seconds], sort_keys=True).encode()
+    digest = hashlib.sha256(settings)
+    for file in (segments, *sorted(Path(corpora.__file__).parent.glob("*.py"))):
+        digest.update(file.read_bytes())
+    for given in (Path(config.corpus.lists), Path(config.corpus.audio)):
+        for file in sorted(given.rglob("*")) if given.is_dir() else [given]:
+            if file.is_file():
+                stat = file.stat()
+                digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:16]
 
 
 _corpus: Corpus | None = None  # of a worker process

@@ -9,11 +9,11 @@ import numpy as np
 
 from audionas import paths
 from audionas.config import Config
+from audionas.device import prepare
 from audionas.evaluation import average_precisions, predict
 from audionas.files import atomic_write
 from audionas.models.architecture import count_multiply_adds
 from audionas.stages.inputs import load_for, open_logmel
-from audionas.training.loop import prepare
 
 FORM = ("widths", "depths", "hidden", "num_classes", "mels")
 

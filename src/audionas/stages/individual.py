@@ -6,10 +6,9 @@ from pathlib import Path
 
 from audionas import paths
 from audionas.config import Config, parse_shape
-from audionas.models.architecture import Subnetwork
+from audionas.models.architecture import Architecture, Subnetwork
 from audionas.stages.inputs import load_for, open_logmel
 from audionas.stages.runs import fresh, training_run
-from audionas.stages.study import architecture
 from audionas.training.objectives import Distilled, Supervised
 
 
@@ -20,7 +19,7 @@ def run(config: Config, recipe: str, size: str, seed: int) -> None:
     """
     ratio, depth = parse_shape(size)
     form = Subnetwork((ratio,) * 3, (depth,) * 3)
-    widths = architecture(config).widths(form)
+    widths = Architecture.of(config).widths(form)
     path = paths.individual(recipe, size, seed)
     _train(config, path, widths, (2, *form.depths), recipe, seed, {"kind": "individual", "size": size})
 

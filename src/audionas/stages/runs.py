@@ -10,6 +10,7 @@ import torch
 
 from audionas import paths
 from audionas.config import Config
+from audionas.device import prepare
 from audionas.evaluation import calibration_batches, mean_average_precision, predict
 from audionas.models.calibration import calibrate
 from audionas.models.cnn10 import Cnn10
@@ -18,7 +19,7 @@ from audionas.stages.inputs import open_logmel
 from audionas.store import ClipStore
 from audionas.training.checkpoint import Checkpoint, run_key
 from audionas.training.feed import Feed
-from audionas.training.loop import prepare, train
+from audionas.training.loop import train
 
 
 def fresh(config: Config, **form) -> Cnn10:
@@ -70,7 +71,7 @@ def training_run(
     parameters = {name: getattr(config, name).model_dump() for name in sections}
     parameters["training"] = settings.model_dump(exclude={"checkpoint_seconds", "gpus"})
     key = run_key(
-        {"output": str(path), "seed": seed, "iterations": iterations},
+        {**about, "output": str(path), "seed": seed, "iterations": iterations},
         parameters,
         [train_store.path, valid_store.path, *inputs],
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from audionas import paths
 from audionas.config import Config
+from audionas.device import prepare
 from audionas.evaluation import calibration_batches
 from audionas.files import atomic_write
+from audionas.models.architecture import Architecture
 from audionas.models.supernet import load_supernet
 from audionas.search.scoring import score_space
 from audionas.search.space import SearchSpace
 from audionas.stages.inputs import load_for, open_logmel
-from audionas.stages.study import architecture
-from audionas.training.loop import prepare
 
 
 def run(config: Config, space: str, seed: int) -> None:
@@ -21,7 +21,7 @@ def run(config: Config, space: str, seed: int) -> None:
     supernet, _ = load_for(paths.supernet(space, seed), valid, load_supernet)
     size = config.training.batch_size
     calibration = [x.to(device) for x in calibration_batches(train, size, config.calibration.batches)]
-    search_space = SearchSpace(space, architecture(config))
+    search_space = SearchSpace(space, Architecture.of(config))
     table = score_space(supernet.to(device), search_space, calibration, valid, size)
     with atomic_write(paths.scores(space, seed)) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")

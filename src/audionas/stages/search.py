@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from audionas import paths
 from audionas.config import Config, parse_size
+from audionas.device import prepare
 from audionas.evaluation import calibration_batches
+from audionas.models.architecture import Architecture
 from audionas.models.calibration import calibrate
 from audionas.models.modelfile import save_model
 from audionas.models.supernet import extract, load_supernet
@@ -12,8 +14,6 @@ from audionas.search.scoring import read_scores
 from audionas.search.space import SearchSpace
 from audionas.search.strategies import random_search
 from audionas.stages.inputs import load_for, open_logmel
-from audionas.stages.study import architecture
-from audionas.training.loop import prepare
 
 
 def run(config: Config, space: str, constraint: str, seed: int) -> None:
@@ -21,7 +21,7 @@ def run(config: Config, space: str, constraint: str, seed: int) -> None:
     device = prepare(config.training, seed)
     train = open_logmel(config, "train")
     supernet, about = load_for(paths.supernet(space, seed), train, load_supernet)
-    search_space = SearchSpace(space, architecture(config))
+    search_space = SearchSpace(space, Architecture.of(config))
     scores = read_scores(paths.scores(space, seed), search_space, config.frames)
     best = random_search(
         search_space,

@@ -15,7 +15,7 @@ def run(config: Config) -> None:
     Raises UserError when network.num_classes is not the number of classes, a split is empty, or a class has
     no training clip.
     """
-    corpus = open_corpus(config.corpus, config.audio)
+    corpus = open_corpus(config.corpus, config.audio.clip_seconds)
     classes = corpus.classes()
     if len(classes) != config.network.num_classes:
         raise UserError(

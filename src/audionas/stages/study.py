@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from audionas.config import PARAMS, Config, parse_size
+from audionas.config import Config, parse_size
+from audionas.configfile import PARAMS
 from audionas.errors import UserError
 from audionas.models.architecture import Architecture
 from audionas.search.space import SearchSpace
-
-
-def architecture(config: Config) -> Architecture:
-    """The largest network of this experiment."""
-    network = config.network
-    return Architecture(
-        network.num_classes, network.base_channels, config.features.mels, network.width_rounding
-    )
 
 
 def check(config: Config, path: str | Path = PARAMS) -> None:
@@ -28,6 +21,6 @@ def check(config: Config, path: str | Path = PARAMS) -> None:
     for space in config.study.spaces:
         for constraint in config.study.constraints:
             try:
-                SearchSpace(space, architecture(config)).near(parse_size(constraint), tolerance)
+                SearchSpace(space, Architecture.of(config)).near(parse_size(constraint), tolerance)
             except UserError as error:
                 raise UserError(f"{path}: study.constraints: {constraint}: {error}") from None

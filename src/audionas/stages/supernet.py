@@ -5,18 +5,17 @@ from __future__ import annotations
 from audionas import paths
 from audionas.config import Config
 from audionas.evaluation import mean_average_precision, predict_all
-from audionas.models.architecture import LARGEST
+from audionas.models.architecture import LARGEST, Architecture
 from audionas.models.supernet import Supernet, calibrate_all
 from audionas.search.space import SearchSpace
 from audionas.stages.inputs import load_for, open_logmel
 from audionas.stages.runs import training_run
-from audionas.stages.study import architecture
 from audionas.training.once_for_all import OnceForAll
 
 
 def run(config: Config, space: str, seed: int) -> None:
     """models/teacher/{seed}.pt and data/logmel/{train,valid}.h5 to models/supernet/{space}-{seed}.pt."""
-    search_space = SearchSpace(space, architecture(config))
+    search_space = SearchSpace(space, Architecture.of(config))
     network, schedule = config.network, config.supernet
     iterations = schedule.largest_iterations + schedule.sampled_iterations
 

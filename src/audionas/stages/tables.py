@@ -7,11 +7,11 @@ import numpy as np
 from audionas import paths
 from audionas.config import Config, parse_size
 from audionas.files import atomic_write
+from audionas.models.architecture import Architecture
 from audionas.reporting import figures, tables
 from audionas.reporting.results import collect, over_seeds
 from audionas.search.scoring import read_scores
 from audionas.search.space import SearchSpace
-from audionas.stages.study import architecture
 
 
 def run(config: Config) -> None:
@@ -41,7 +41,7 @@ def _near(config: Config) -> dict[tuple[str, str], np.ndarray]:
     near = {}
     for constraint in study.constraints:
         for name in study.spaces:
-            space = SearchSpace(name, architecture(config))
+            space = SearchSpace(name, Architecture.of(config))
             found = space.near(parse_size(constraint), parse_size(config.search.tolerance))
             scores = [read_scores(paths.scores(name, seed), space, config.frames) for seed in study.seeds]
             near[constraint, name] = np.array([s[subnetwork] for s in scores for subnetwork in found])

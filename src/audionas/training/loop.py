@@ -18,22 +18,6 @@ from audionas.training.curves import Curves
 from audionas.training.feed import Feed
 
 
-def prepare(settings: Training, seed: int) -> torch.device:
-    """Fix threads, determinism and the seed, before a network is made; gives the device to train on.
-
-    Raises:
-        UserError: training.device is cuda and there is none.
-    """
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("params.yaml: training.device is cuda, and this machine has none; set it to cpu")
-    torch.set_num_threads(settings.threads)
-    # As use_deterministic_algorithms, which would also load the compiler: a second at every start.
-    torch.set_deterministic_debug_mode("warn" if settings.device == "cuda" else "error")
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    torch.manual_seed(seed)
-    return torch.device(settings.device)
-
-
 def train(
     objective: Callable[[Tensor, Tensor, int], Tensor],
     feed: Feed,

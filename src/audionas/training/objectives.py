@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audionas.config import Augment, Distillation
+from audionas.device import device_of
 from audionas.models.cnn10 import Cnn10
 from audionas.training.augment import mixup, spec_augment
 
@@ -57,8 +58,3 @@ class Distilled:
     def outputs(self, x: Tensor, keep: Tensor, iteration: int):
         """Logits of all networks that learn in this step."""
         yield self.network(x, keep)
-
-
-def device_of(network: torch.nn.Module) -> torch.device:
-    """Where a network lies."""
-    return next(network.parameters()).device

@@ -1,0 +1,29 @@
+"""Where and how deterministically a stage computes."""
+
+from __future__ import annotations
+
+import torch
+
+from audionas.config import Training
+from audionas.errors import UserError
+
+
+def prepare(settings: Training, seed: int) -> torch.device:
+    """Fix threads, determinism and the seed, before a network is made; gives the device to compute on.
+
+    Raises:
+        UserError: training.device is cuda and there is none.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("params.yaml: training.device is cuda, and this machine has none; set it to cpu")
+    torch.set_num_threads(settings.threads)
+    # As use_deterministic_algorithms, which would also load the compiler: a second at every start.
+    torch.set_deterministic_debug_mode("warn" if settings.device == "cuda" else "error")
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.manual_seed(seed)
+    return torch.device(settings.device)
+
+
+def device_of(network: torch.nn.Module) -> torch.device:
+    """Where a network lies."""
+    return next(network.parameters()).device
