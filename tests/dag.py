@@ -7,7 +7,10 @@ import re
 from functools import cache
 from pathlib import Path
 
+from audionas.config import Training
+
 ROOT = Path(__file__).parents[1]
+_TRAINING = re.compile(r"\b(?:settings|config\.training)\.([a-z_]+)")
 SOURCE = ROOT / "src"
 
 #: Modules that carry, check or place a result. What config.py computes (frames, samples of a clip, sizes from
@@ -70,3 +73,12 @@ def sections(module: str) -> set[str]:
         if name in names:
             names = names - {name} | meaning
     return names
+
+
+def training_keys(module: str) -> set[str]:
+    """Keys of the section `training` that bear on a stage's result or on what a scheduler reserves."""
+    texts = {each: _file(each).read_text(encoding="utf-8") for each in closure(module)}
+    if not any("prepare(" in text for each, text in texts.items() if each.startswith("audionas.stages")):
+        return set()
+    read = {name for text in texts.values() for name in _TRAINING.findall(text)}
+    return read & set(Training.model_fields) - {"checkpoint_seconds"}

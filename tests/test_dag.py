@@ -1,8 +1,10 @@
 """dvc.yaml against the code: what a stage imports and reads is what it declares, no more and no less."""
 
+import ast
+
 import pytest
 import yaml
-from dag import ROOT, closure, sections, sources
+from dag import ROOT, SOURCE, closure, sections, sources, training_keys
 
 from audionas.cli import STAGES
 
@@ -20,6 +22,25 @@ def test_deps_are_the_imported_modules(name):
 def test_params_are_the_sections_that_are_read(name):
     declared = {param.split(".")[0] for param in PIPELINE[name]["params"]}
     assert declared - {"study"} == sections(MODULES[name]) - {"study"}
+
+
+@pytest.mark.parametrize("name", PIPELINE)
+def test_training_keys_are_declared_one_by_one(name):
+    declared = {param.partition(".")[2] for param in PIPELINE[name]["params"] if param.startswith("training")}
+    assert declared == training_keys(MODULES[name])
+
+
+def test_modules_are_imported_from_where_they_stand():
+    """What a package's __init__ offers to users would hide from `closure` which module a stage rests on."""
+    for path in (SOURCE / "audionas").rglob("*.py"):
+        if path.name == "__init__.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = getattr(node, "module", None) or ""
+            if isinstance(node, ast.ImportFrom) and (SOURCE / module.replace(".", "/")).is_dir():
+                for alias in node.names:
+                    inside = SOURCE / module.replace(".", "/") / alias.name
+                    assert inside.is_dir() or inside.with_suffix(".py").is_file(), (path, alias.name)
 
 
 @pytest.mark.parametrize("name", [name for name in PIPELINE if not name.startswith("evaluate")])
