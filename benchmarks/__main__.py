@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from audionas.audio import LogMel
@@ -21,19 +19,9 @@ from audionas.models.calibration import calibrate
 from audionas.models.supernet import calibrate_all
 from audionas.search import SearchSpace
 from audionas.store import ClipStore, ClipStoreWriter
-
-REPEATS = 3
-
-
-def seconds(action: Callable[[], object]) -> float:
-    """Median wall-clock seconds over a few repeats, after one to warm up."""
-    action()
-    times = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+from benchmarks.features import features
+from benchmarks.resample import resample
+from benchmarks.timing import seconds
 
 
 @torch.no_grad()
@@ -117,7 +105,7 @@ def loader() -> dict:
         }
 
 
-BENCHMARKS = {f.__name__: f for f in (loader, supernet_step, score_space)}
+BENCHMARKS = {f.__name__: f for f in (loader, resample, features, supernet_step, score_space)}
 
 
 def main() -> None:
@@ -138,6 +126,8 @@ def main() -> None:
             f"{result['ratio']:.2f} times better ({result['what']})",
             flush=True,
         )
+        if "table" in result:
+            print(pd.DataFrame(result["table"]).to_markdown(index=False, disable_numparse=True), flush=True)
     if options.json:
         machine = {"processor": platform.machine(), "threads": options.threads, "torch": torch.__version__}
         options.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")

@@ -7,6 +7,8 @@ import pytest
 
 # Tests run side by side, one a core; PyTorch's threads would only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The tests' servers are on this machine; a proxy would not find them.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

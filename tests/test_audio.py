@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
-from audionas.audio.decode import DecodeError, decode, resample
+from audionas.audio.decode import decode, resample
+from audionas.audio.reading import DecodeError
 
 RATE, SAMPLES = 32_000, 32_000
 

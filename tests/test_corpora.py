@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audionas.config import (
-    AudiosetCorpus,
     Esc50Corpus,
     FolderCorpus,
     SoundfontCorpus,
@@ -26,8 +25,8 @@ from audionas.config import (
     SplitFolds,
     SplitFractions,
 )
-from audionas.corpora.audioset import TEST, TRAIN, UNBALANCED, read_classes
-from audionas.corpora.base import Clip, FetchError, inside, safe_id
+from audionas.corpora.audioset import read_classes
+from audionas.corpora.base import FetchError, inside, safe_id
 from audionas.corpora.opening import open_corpus
 from audionas.corpora.sf2 import Note, SoundFont
 from audionas.errors import UserError
@@ -338,56 +337,3 @@ def test_bad_esc50_is_refused(tmp_path):
         esc50(tmp_path).splits()
     with pytest.raises(UserError, match="source recording '1'"):
         esc50(tmp_path, split=SplitFolds(train=[1], valid=[5], test=[7])).splits()
-
-
-# -- AudioSet
-
-
-def audioset(folder, valid_clips=5, seed=0):
-    section = AudiosetCorpus(
-        name="audioset", lists=str(folder), audio="-", valid_clips=valid_clips, seed=seed
-    )
-    return open_corpus(section, 10.0)
-
-
-def test_official_lists_parse(shared_data):
-    corpus = audioset(shared_data / "audioset")
-    train, test = corpus.read(TRAIN), corpus.read(TEST)
-    assert (len(train), len(test), len(corpus.classes())) == (22_160, 20_371, 527)
-    assert sum(len(clip.labels) for clip in train) == 52_882  # the header's num_positive_labels
-    assert len({clip.clip_id for clip in train + test}) == 22_160 + 20_371
-    assert train[0] == Clip(
-        "Y--PJHxphWEs_30000", "--PJHxphWEs", "--PJHxphWEs", ("/m/09x0r", "/t/dd00088"), 30.0, 40.0
-    )
-
-
-def test_validation_is_drawn_apart_from_train_and_test(tmp_path):
-    (tmp_path / "class_labels_indices.csv").write_text('index,mid,display_name\n0,/m/1,"A, b"\n1,/m/2,C\n')
-    head = "# YTID, start_seconds, end_seconds, positive_labels\n"
-    row = '{}, {}.000, {}.000, "/m/1,/m/2"\n'
-    (tmp_path / TRAIN).write_text(head + "".join(row.format(f"v{i}", 0, 10) for i in range(10)))
-    (tmp_path / TEST).write_text(head + "".join(row.format(f"v{i}", 0, 10) for i in range(10, 20)))
-    with pytest.raises(UserError, match=f"{UNBALANCED}: no such file"):
-        audioset(tmp_path).splits()
-    # Other segments of videos of train and test must not be drawn either.
-    (tmp_path / UNBALANCED).write_text(head + "".join(row.format(f"v{i}", 20, 30) for i in range(5, 40)))
-    splits = require_sound(audioset(tmp_path))
-    assert len(splits["valid"]) == 5
-    assert audioset(tmp_path, seed=1).splits()["valid"] != splits["valid"]
-    with pytest.raises(UserError, match=r"20 segments are free .* asks for 21"):
-        audioset(tmp_path, valid_clips=21).splits()
-    with pytest.raises(UserError, match=r"not built yet; .*folder"):
-        audioset(tmp_path).fetch(splits["train"][0])
-    (tmp_path / TRAIN).write_text(head + 'v1, 0.0, 10.0, "/m/1"\nv2, 0.0, 10.0, "/m/9"\n')
-    with pytest.raises(UserError, match=r"line 3, column positive_labels: '/m/9'"):
-        audioset(tmp_path).splits()
-
-
-def test_bad_class_list_is_refused(tmp_path):
-    path = tmp_path / "class_labels_indices.csv"
-    path.write_text("index,mid,display_name\n0,/m/1,A\n2,/m/2,B\n")
-    with pytest.raises(UserError, match="line 3, column index: '2' where 1 is next"):
-        read_classes(path)
-    path.write_text("index,mid,display_name\n0,/m/1,A\n1,/m/1,B\n")
-    with pytest.raises(UserError, match="line 3, column mid"):
-        read_classes(path)

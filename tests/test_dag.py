@@ -43,7 +43,7 @@ def test_modules_are_imported_from_where_they_stand():
                     assert inside.is_dir() or inside.with_suffix(".py").is_file(), (path, alias.name)
 
 
-@pytest.mark.parametrize("name", [name for name in PIPELINE if not name.startswith("evaluate")])
+@pytest.mark.parametrize("name", [n for n in PIPELINE if not n.startswith(("evaluate", "coverage"))])
 def test_only_evaluation_depends_on_the_test_split(name):
     reads = " ".join(PIPELINE[name]["deps"])
     assert "test" not in reads
@@ -62,7 +62,7 @@ def test_editing_figures_retrains_nothing_and_editing_the_loss_does():
 
 
 def test_library_knows_nothing_of_the_engines_and_imports_run_one_way():
-    order = ["stages", "reporting search training corpora", "models audio store evaluation", "config"]
+    order = ["stages", "reporting search training corpora sources", "models audio store evaluation", "config"]
     rank = {name: i for i, names in enumerate(order) for name in names.split()}
     for path in (ROOT / "src" / "audionas").rglob("*.py"):
         text = path.read_text(encoding="utf-8")

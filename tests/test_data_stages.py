@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from audionas.corpora.folder import Folder
 from audionas.errors import UserError
 from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, read_rows, write_rows
 from audionas.parallel import ordered_map
-from audionas.shards import extension, read_shards, write_shard
+from audionas.shards import extension, read_shard, write_shard
 from audionas.stages import download, resample, segments
 from audionas.store import ClipStore
 
@@ -143,7 +144,41 @@ def test_download_is_the_same_to_the_byte_and_resumes(project, monkeypatch):
     assert calls == ["good20", "good21", "good22", "good22"]  # what was finished is not got again
     assert len(list((project / "data/raw/valid").glob("*.tar"))) == 3
     assert (project / "data/raw/valid/ledger.csv").read_bytes() == first["ledger.csv"]
-    assert [name for name, _ in read_shards(project / "data/raw/valid")] == ["good20", "good21", "good22"]
+    tars = sorted((project / "data/raw/valid").glob("*.tar"))
+    names = [name for tar in tars for name, _ in read_shard(tar)]
+    assert names == ["good20", "good21", "good22"]
+
+
+def test_resampling_goes_on_after_a_kill_and_gives_the_same_bytes(project, monkeypatch):
+    config = make_config()
+    segments.run(config)
+    for module in (download, resample):
+        monkeypatch.setattr(module, "CLIPS", 2)
+    download.run(config, "train")
+    resample.run(config, "train")
+    outputs = [Path("data/audio/train.h5"), Path("data/audio/train.ledger.csv")]
+    whole = [path.read_bytes() for path in outputs]
+    for path in outputs:
+        path.unlink()
+
+    calls = []
+
+    def in_process(function, items, *, initializer):
+        for item in items:
+            calls.append(item)
+            if len(calls) == 6:
+                raise KeyboardInterrupt
+            yield function(item)
+
+    monkeypatch.setattr(resample, "ordered_map", in_process)
+    with pytest.raises(KeyboardInterrupt):
+        resample.run(config, "train")
+    assert not outputs[0].exists()
+    resample.run(config, "train")
+    # 10 clips in shards of 2: two shards were finished, and what the third had begun comes again.
+    assert len(calls) == 10 + 2
+    assert [path.read_bytes() for path in outputs] == whole
+    assert not list(Path(".state/resample").iterdir())
 
 
 def test_nothing_got_or_nothing_decoded_is_an_error(project):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audionas.errors import UserError
-from audionas.store import ClipStore, ClipStoreWriter
+from audionas.store import ClipStore, ClipStoreWriter, join_stores
 
 SETTINGS = {"audio": {"sample_rate": 32000}, "features": {"hop": 320, "fmin": 50.0}}
 
@@ -96,3 +96,29 @@ def test_a_damaged_file_is_named(tmp_path, keep):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         ClipStore(tmp_path / "x.h5")
+
+
+@settings(max_examples=10, deadline=None)
+@given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=4))
+def test_joined_parts_equal_one_store_to_the_byte(tmp_path_factory, sizes):
+    folder = tmp_path_factory.mktemp("parts")
+    rows = np.random.default_rng(0).normal(size=(sum(sizes), 4, 3)).astype(np.float16)
+    write(folder / "whole.h5", rows)
+    parts, start = [], 0
+    for number, size in enumerate(sizes):
+        options = {"row_shape": (4, 3), "dtype": np.float16, "classes": ["a", "b"], "settings": SETTINGS}
+        with ClipStoreWriter(folder / f"{number}.h5", **options) as writer:
+            for i in range(start, start + size):
+                writer.add(f"clip{i}", rows[i], [1, i % 2])
+        parts.append(folder / f"{number}.h5")
+        start += size
+    join_stores(parts, folder / "joined.h5")
+    assert (folder / "joined.h5").read_bytes() == (folder / "whole.h5").read_bytes()
+
+
+def test_parts_of_other_settings_are_not_joined(tmp_path):
+    write(tmp_path / "a.h5", np.ones((2, 4, 3)))
+    write(tmp_path / "b.h5", np.ones((2, 4, 3)), settings={})
+    with pytest.raises(UserError, match=r"b\.h5: made otherwise"):
+        join_stores([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+    assert not (tmp_path / "c.h5").exists()

@@ -17,8 +17,9 @@ from audionas.stages.study import check
 # stage: (module, function, arguments, help); modules are imported on use, for torch takes seconds
 STAGES = {
     "segments": ("segments", "run", "", "write the lists of clips and labels of every split"),
-    "download": ("download", "run", "split", "get the original audio of a split, with a ledger"),
+    "download": ("download", "run", "split limit", "get the original audio of a split, with a ledger"),
     "resample": ("resample", "run", "split", "decode to mono waveforms of one rate and length"),
+    "coverage": ("coverage", "run", "to_results", "report how much of the audio is here, and why not all"),
     "logmel": ("logmel", "run", "split", "pack log-mel spectrograms of a split in HDF5"),
     "teacher": ("teacher", "run", "seed", "train the CNN10 teacher"),
     "supernet": (
@@ -60,6 +61,8 @@ def _model(text: str) -> str:
 
 
 ARGUMENTS = {
+    "to_results": {"action": "store_true", "help": "also write it to results/coverage, as the DAG does"},
+    "limit": {"type": int, "help": "of clips, to try it out; the stage's output is left as it is"},
     "split": {"choices": SPLITS, "help": "which split"},
     "seed": {"type": int, "help": "seed of the run"},
     "space": {"choices": SPACES, "help": "search space"},
@@ -89,6 +92,18 @@ def _space(options: argparse.Namespace) -> None:
     )
 
 
+def _lists(options: argparse.Namespace) -> None:
+    from audionas.corpora.official import fetch_lists
+
+    corpus = load_config().corpus
+    if corpus.name != "audioset":
+        raise UserError(
+            f"params.yaml: corpus.name is {corpus.name}, whose lists are no matter of this command"
+        )
+    for name, (size, digest) in fetch_lists(corpus.address, corpus.lists, corpus.ontology).items():
+        print(f"{digest}  {size:>11,}  {name}")
+
+
 def _check(options: argparse.Namespace) -> None:
     config = load_config(options.params)
     check(config, options.params)
@@ -114,13 +129,21 @@ def parser() -> argparse.ArgumentParser:
         description="Once-for-all acoustic event classification: train one supernet, cut out a network for "
         "every budget. `dvc repro` runs every stage in order; here each can be run by itself, in the "
         "project's folder, with the parameters of params.yaml.",
-        epilog="Example: audionas check && dvc repro. Set AUDIONAS_DEBUG=1 for tracebacks.",
+        epilog="Example: audionas check && dvc repro. AUDIONAS_DEBUG=1 shows tracebacks and every request.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     one = commands.add_parser("check", help="check params.yaml, or another parameters file, and run nothing")
     one.add_argument("params", nargs="?", default=PARAMS, help="the file (default: %(default)s)")
     one.set_defaults(run=_check)
+
+    one = commands.add_parser(
+        "lists",
+        help="get AudioSet's official lists into the folder corpus.lists",
+        description="The official lists and the ontology, from corpus.address and corpus.ontology of "
+        "params.yaml, with their checksums; what is there already is checked and not fetched again.",
+    )
+    one.set_defaults(run=_lists)
 
     one = commands.add_parser(
         "space",
@@ -146,7 +169,9 @@ def parser() -> argparse.ArgumentParser:
             if argument == "model":
                 one.add_argument(argument, **ARGUMENTS[argument])
             else:
-                one.add_argument(f"--{argument}", required=True, **ARGUMENTS[argument])
+                flag = f"--{argument.replace('_', '-')}"
+                required = {} if argument in ("to_results", "limit") else {"required": True}
+                one.add_argument(flag, **required, **ARGUMENTS[argument])
         one.set_defaults(run=_stage)
     return top
 
@@ -154,6 +179,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it went well, 1 with a message for what the user can mend."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    if os.environ.get("AUDIONAS_DEBUG"):
+        logging.getLogger("audionas").setLevel(logging.DEBUG)
     options = parser().parse_args(arguments)
     try:
         options.run(options)

@@ -106,7 +106,12 @@ class SplitFractions(Section):
         return self
 
 
-class SoundfontCorpus(Section):
+class _Corpus(Section):
+    # Share of each split's clips that must be got and decoded; with less the DAG stops.
+    least_coverage: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class SoundfontCorpus(_Corpus):
     """Clips rendered from a General MIDI soundfont: the embedded default."""
 
     name: Literal["soundfont"]
@@ -124,7 +129,7 @@ class SoundfontCorpus(Section):
         return self
 
 
-class FolderCorpus(Section):
+class FolderCorpus(_Corpus):
     """A folder of audio files and a CSV that lists them.
 
     The CSV has a `file` column (or AudioSet's `YTID, start_seconds, end_seconds, positive_labels`),
@@ -139,7 +144,7 @@ class FolderCorpus(Section):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-class Esc50Corpus(Section):
+class Esc50Corpus(_Corpus):
     """ESC-50 or ESC-10 (Piczak, 2015): the archive, unpacked or zipped, or a copy with `clips.csv`."""
 
     name: Literal["esc50", "esc10"]
@@ -148,14 +153,63 @@ class Esc50Corpus(Section):
     split: SplitFolds
 
 
-class AudiosetCorpus(Section):
-    """AudioSet's official lists (Gemmeke et al., 2017)."""
+class Download(Section):
+    """How to ask the sources of AudioSet's audio, and how long to bear with them."""
+
+    workers: Positive = 4  # requests at a time
+    attempts: Positive = 3  # of one clip at one source when the network fails
+    pause_seconds: Annotated[float, Field(ge=0)] = 30.0  # of all, after a rate limit; it doubles
+    longest_pause_seconds: Annotated[float, Field(ge=0)] = 1800.0
+    pauses: Positive = 6  # rate limits in a row, no clip between, that are borne before the run stops
+    failures: Positive = 50  # network failures in a row that are borne before the run stops
+    round: Positive = 1  # raise it, and clips that failed for a passing reason are asked for again
+
+
+class HubSource(Section):
+    """A mirror of AudioSet on the Hugging Face hub, in parquet or tar files."""
+
+    repository: str = "agkphysics/AudioSet"
+    revision: str = "main"  # a branch, a tag, or a commit, which alone is always the same
+    files: Annotated[list[str], Field(min_length=1)] = ["*"]  # patterns of the files to look into
+    endpoint: str | None = None  # another hub's address; else HF_ENDPOINT, else the public one
+    timeout: Annotated[float, Field(gt=0)] = 30.0  # seconds
+
+
+class YoutubeSource(Section):
+    """YouTube, by yt-dlp."""
+
+    address: str = "https://www.youtube.com/watch?v={ytid}"
+    cookies: str | None = None  # a cookies file in Netscape's format
+    proxy: str | None = None
+    pause_seconds: Annotated[float, Field(ge=0)] = 1.0  # between two requests
+    socket_seconds: Annotated[float, Field(gt=0)] = 20.0  # without an answer
+    total_seconds: Annotated[float, Field(gt=0)] = 300.0  # for one clip
+    least_share: Annotated[float, Field(gt=0, le=1)] = 0.9  # of the span, below which a clip is too short
+    client: dict[str, dict[str, list[str]]] = {}  # yt-dlp's extractor arguments, by extractor
+
+
+class AudiosetCorpus(_Corpus):
+    """AudioSet's official lists (Gemmeke et al., 2017), and where its audio is asked for."""
 
     name: Literal["audioset"]
     lists: str  # folder with the segment CSVs, and the class list
-    audio: str  # folder with the audio
+    audio: str  # folder with a copy of the audio, for the source `local`; may be empty
+    address: str = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"  # of the official lists
+    ontology: str = "https://raw.githubusercontent.com/audioset/ontology/master/ontology.json"
+    train_list: str = "balanced_train_segments.csv"
+    valid_list: str | None = None  # None draws from the unbalanced list
+    test_list: str = "eval_segments.csv"
     valid_clips: Positive = 28_339  # section 3.1 of the paper
+    stratified: bool = False  # whether every class first gets its share of the validation clips
+    only_classes: list[str] | None = None  # ids or display names; None for all
+    clips: dict[Literal["train", "valid", "test"], Positive | None] | None = None  # cut down to so many
     seed: Annotated[int, Field(ge=0)] = 0
+    sources: Annotated[
+        list[Literal["local", "hub", "youtube"]], Field(min_length=1), AfterValidator(_unique)
+    ] = ["local", "hub", "youtube"]
+    hub: HubSource = HubSource()
+    youtube: YoutubeSource = YoutubeSource()
+    download: Download = Download()
 
 
 class Audio(Section):

@@ -11,7 +11,10 @@ from typing import Any
 from audionas.errors import UserError
 from audionas.files import atomic_write
 
-DOWNLOAD = ("clip_id", "status", "reason", "source", "bytes", "sha256")
+DOWNLOAD = (
+    *("clip_id", "status", "reason", "source", "attempts", "bytes", "sha256", "seconds", "rate"),
+    "answers",  # of the sources that did not give it: source:reason, joined by ;
+)
 RESAMPLE = ("clip_id", "status", "reason", "note", "original_rate", "channels", "seconds")
 SEGMENTS = ("clip_id", "source", "origin", "start", "end", "labels")
 CLASSES = ("index", "mid", "display_name")

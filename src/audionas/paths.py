@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+DOWNLOADS = Path(".state/download")  # under way
 DATA, MODELS, RESULTS = Path("data"), Path("models"), Path("results")
 CLASSES = DATA / "segments" / "classes.csv"
 
@@ -78,4 +79,4 @@ def evaluation(model: Path) -> Path:
     return RESULTS / "eval" / model.relative_to(MODELS).with_suffix(".json")
 
 
-TABLES, FIGURES = RESULTS / "tables", RESULTS / "figures"
+TABLES, FIGURES, COVERAGE = RESULTS / "tables", RESULTS / "figures", RESULTS / "coverage"

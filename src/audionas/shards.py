@@ -39,18 +39,17 @@ def write_shard(path: Path, clips: Iterable[tuple[str, bytes]]) -> None:
             tar.addfile(member, io.BytesIO(data))
 
 
-def read_shards(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """(clip id, encoded audio) of every member of every shard, in order, one at a time in memory.
+def read_shard(path: Path) -> Iterator[tuple[str, bytes]]:
+    """(clip id, encoded audio) of every member of a shard, in order, one at a time in memory.
 
-    Raises UserError naming the file when a shard is damaged or holds what is no clip.
+    Raises UserError naming the file when it is damaged or holds what is no clip.
     """
-    for path in sorted(folder.glob("shard-*.tar")):
-        try:
-            with tarfile.open(path, "r|") as tar:
-                for member in tar:
-                    match = _NAME.fullmatch(member.name)
-                    if not match or not member.isfile():
-                        raise UserError(f"{path}: holds {member.name!r}, which is no clip; make it again")
-                    yield match["clip"], tar.extractfile(member).read()
-        except (tarfile.TarError, OSError) as error:
-            raise UserError(f"{path}: damaged ({error}); delete it and run `dvc repro`") from None
+    try:
+        with tarfile.open(path, "r|") as tar:
+            for member in tar:
+                match = _NAME.fullmatch(member.name)
+                if not match or not member.isfile():
+                    raise UserError(f"{path}: holds {member.name!r}, which is no clip; make it again")
+                yield match["clip"], tar.extractfile(member).read()
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and run `dvc repro`") from None

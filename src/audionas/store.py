@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class ClipStoreWriter:
         classes: class names, in the order of the label columns.
         settings: what the data were made with; a reader that wants others is refused.
 
+        may_be_empty: write no file, rather than refuse, when no row was added.
+
     Raises:
         ValueError: a row of another shape, of non-finite values, without a label, or with an id that
             stands already.
@@ -41,13 +44,21 @@ class ClipStoreWriter:
     """
 
     def __init__(
-        self, path: str | Path, *, row_shape: tuple[int, ...], dtype, classes: list[str], settings: dict
+        self,
+        path: str | Path,
+        *,
+        row_shape: tuple[int, ...],
+        dtype,
+        classes: list[str],
+        settings: dict,
+        may_be_empty: bool = False,
     ):
         self.path = Path(path)
         self.row_shape = tuple(row_shape)
         self.dtype = np.dtype(dtype)
         self.classes = list(classes)
         self.settings = settings
+        self.may_be_empty = may_be_empty
         self._ids: dict[str, None] = {}
         self._labels: list[np.ndarray] = []
 
@@ -81,23 +92,61 @@ class ClipStoreWriter:
 
     def _finish(self) -> None:
         n = len(self._ids)
+        if n == 0 and self.may_be_empty:
+            return
         if n == 0:
             raise UserError(
                 f"{self.path}: not one clip to write; the ledger beside it says why each was left out"
             )
-        with atomic_write(self.path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
-            file.attrs["version"] = VERSION
-            file.attrs["classes"] = json.dumps(self.classes)
-            file.attrs["settings"] = json.dumps(self.settings, sort_keys=True)
-            data = file.create_dataset("data", (n, *self.row_shape), self.dtype)
-            self._spool.seek(0)
-            size = int(np.prod(self.row_shape)) * self.dtype.itemsize
-            for start in range(0, n, _BLOCK):
-                rows = min(_BLOCK, n - start)
-                block = np.frombuffer(self._spool.read(rows * size), self.dtype)
-                data[start : start + rows] = block.reshape(rows, *self.row_shape)
-            file.create_dataset("labels", data=np.stack(self._labels))
-            file.create_dataset("clip_ids", data=np.array([i.encode() for i in self._ids]))
+        self._spool.seek(0)
+        size = int(np.prod(self.row_shape)) * self.dtype.itemsize
+        blocks = (
+            np.frombuffer(self._spool.read(min(_BLOCK, n - start) * size), self.dtype)
+            for start in range(0, n, _BLOCK)
+        )
+        shape = (n, *self.row_shape)
+        _write(self.path, shape, self.dtype, blocks, self._labels, self._ids, self.classes, self.settings)
+
+
+def join_stores(parts: Sequence[Path], path: Path) -> None:
+    """One store of several, in order, in constant memory; with one part it is moved, not copied.
+
+    Raises:
+        UserError: a part is damaged, or they differ in classes, settings or shape.
+    """
+    stores = [ClipStore(part) for part in parts]
+    first = stores[0]
+    for store in stores:
+        if (store.classes, store.settings, store.data.shape[1:]) != (
+            first.classes,
+            first.settings,
+            first.data.shape[1:],
+        ):
+            raise UserError(f"{store.path}: made otherwise than {first.path}; delete both and run again")
+    if len(stores) == 1:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first.path.replace(path)
+        return
+    blocks = (s.data[i : i + _BLOCK] for s in stores for i in range(0, len(s), _BLOCK))
+    labels = np.concatenate([store.labels for store in stores])
+    ids = [clip_id for store in stores for clip_id in store.clip_ids]
+    shape = (len(ids), *first.data.shape[1:])
+    _write(path, shape, first.data.dtype, blocks, labels, ids, first.classes, first.settings)
+
+
+def _write(path: Path, shape, dtype, blocks: Iterable[np.ndarray], labels, ids, classes, settings) -> None:
+    with atomic_write(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+        file.attrs["version"] = VERSION
+        file.attrs["classes"] = json.dumps(classes)
+        file.attrs["settings"] = json.dumps(settings, sort_keys=True)
+        data = file.create_dataset("data", shape, dtype)
+        start = 0
+        for block in blocks:
+            rows = block.reshape(-1, *shape[1:])
+            data[start : start + len(rows)] = rows
+            start += len(rows)
+        file.create_dataset("labels", data=np.stack(labels))
+        file.create_dataset("clip_ids", data=np.array([clip_id.encode() for clip_id in ids]))
 
 
 class ClipStore:

@@ -1,25 +1,38 @@
-"""AudioSet's official lists (Gemmeke et al., ICASSP 2017): 527 classes of ten-second YouTube segments."""
+"""AudioSet's lists (Gemmeke et al., ICASSP 2017): 527 classes of ten-second YouTube segments."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
-from audionas.config import AudiosetCorpus
-from audionas.corpora.base import Clip, Corpus, require_disjoint
-from audionas.corpora.folder import parse_segments, segment_id
+from audionas.config import SPLITS, AudiosetCorpus
+from audionas.corpora.base import Clip, Corpus, FetchError, inside
+from audionas.corpora.draw import draw
+from audionas.corpora.official import CLASS_LIST, TEST, TRAIN, UNBALANCED, checksums
+from audionas.corpora.segments import lines_of, parse_segments, segment_id
 from audionas.errors import UserError
 from audionas.ledger import CLASSES, read_rows
 
-CLASS_LIST = "class_labels_indices.csv"
-TRAIN, UNBALANCED, TEST = (f"{name}_segments.csv" for name in ("balanced_train", "unbalanced_train", "eval"))
+_GENUINE = 11  # characters of a YouTube id
 
 
 class Audioset(Corpus):
     """Train is the balanced list, test the evaluation list, validation a seeded draw from the unbalanced one.
 
-    The draw is disjoint from both others by video, as section 3.1 of the paper asks of train.
+    The draw (see `draw`) is disjoint from both others by video, as section 3.1 of the paper asks of train.
+    The unbalanced list, of two million rows, is read once and never held. With `stratified` every class
+    first gets `valid_clips / classes` clips of validation, or all that the list has.
+
+    `train_list`, `valid_list` and `test_list` are names of other lists in the folder. `only_classes` (ids or
+    display names) leaves only those labels, and only clips that have one; the draw is then made among them.
+    `clips` cuts splits down to a number, drawn so that every class keeps a clip; it never changes which
+    clips the validation list is drawn from.
+
+    Spans of one video that overlap are refused, within a list as among the clips that are drawn: the same
+    sound would count twice. So is a segment that stands twice, and a video in two splits.
 
     Raises:
         UserError: a list is missing or bad, or a label is not among the classes; naming file and line.
@@ -28,7 +41,10 @@ class Audioset(Corpus):
     def __init__(self, section: AudiosetCorpus):
         self.section = section
         self.folder = Path(section.lists)
-        self._classes = read_classes(self.folder / CLASS_LIST)
+        every = read_classes(self.folder / CLASS_LIST)
+        self._known = {mid: mid for mid, _ in every}
+        self._classes = choose_classes(every, section.only_classes)
+        self._kept = {mid for mid, _ in self._classes}
 
     def classes(self) -> list[tuple[str, str]]:
         """See Corpus; in the official order."""
@@ -36,43 +52,92 @@ class Audioset(Corpus):
 
     def splits(self) -> dict[str, list[Clip]]:
         """See Corpus."""
-        train, test = self.read(TRAIN), self.read(TEST)
-        if not (self.folder / UNBALANCED).is_file():
-            raise UserError(
-                f"{self.folder / UNBALANCED}: no such file; validation clips are drawn from this "
-                f"official list, so put it beside {TRAIN}"
-            )
-        taken = {clip.source for clip in (*train, *test)}
-        pool = [clip for clip in self.read(UNBALANCED) if clip.source not in taken]
-        if len(pool) < self.section.valid_clips:
-            raise UserError(
-                f"{self.folder / UNBALANCED}: {len(pool)} segments are free for validation, and "
-                f"corpus.valid_clips asks for {self.section.valid_clips}; lower it"
-            )
-        drawn = np.random.default_rng(self.section.seed).permutation(len(pool))[: self.section.valid_clips]
-        splits = {"train": train, "valid": [pool[i] for i in sorted(drawn)], "test": test}
-        return require_disjoint(splits, str(self.folder))
+        checksums(self.folder)
+        names = {split: getattr(self.section, f"{split}_list") for split in SPLITS}
+        whole = {split: self.read(name) for split, name in names.items() if name is not None}
+        home: dict[str, str] = {}
+        for split, clips in whole.items():
+            for clip in clips:
+                if home.setdefault(clip.source, split) != split:
+                    self._refuse_shared(clip.source, names[split], names[home[clip.source]])
+        splits = {split: list(self._narrowed(clips)) for split, clips in whole.items()}
+        if "valid" not in splits:
+            splits["valid"] = self._draw_valid(home)
+        for split, number in (self.section.clips or {}).items():
+            if number is not None and number < len(splits[split]):
+                where = f"params.yaml: corpus.clips.{split}"
+                splits[split] = draw(splits[split], number, self.section.seed, 1, where)
+        return {split: splits[split] for split in SPLITS}
 
     def fetch(self, clip: Clip) -> bytes:
-        """Raises UserError: getting the audio is not built yet."""
-        raise UserError(
-            "getting AudioSet's audio is not built yet; where a local copy is, use corpus.name: folder with "
-            "lists: one of the segment CSVs and audio: the folder of the files"
-        )
+        """Not from here: the stage `download` asks the sources (`audionas.sources`). Raises FetchError."""
+        raise FetchError("not there")
 
     def read(self, name: str) -> list[Clip]:
-        """The clips of one official list, in its order. Raises UserError naming file and line."""
-        path, known = self.folder / name, {mid for mid, _ in self._classes}
-        clips = []
+        """The clips of one list, with all their labels, in its order. Raises UserError as `splits`."""
+        clips = list(self._stream(name))
+        self._require_apart(name, clips)
+        return clips
+
+    def _stream(self, name: str) -> Iterator[Clip]:
+        path = inside(self.folder, name, "params.yaml: the lists of corpus")
+        official = name in (TRAIN, TEST, UNBALANCED)
         for line, ytid, start, end, labels in parse_segments(path):
+            if official and len(ytid) != _GENUINE:
+                raise UserError(
+                    f"{path}, line {line}, column YTID: {ytid!r} has {len(ytid)} characters and a YouTube id "
+                    f"{_GENUINE}; take the original file (spreadsheets drop leading zeros)"
+                )
             for label in labels:
-                if label not in known:
+                if label not in self._known:
                     raise UserError(
                         f"{path}, line {line}, column positive_labels: {label!r} is not in {CLASS_LIST}; "
                         "mend either"
                     )
-            clips.append(Clip(segment_id(ytid, start), ytid, ytid, labels, start, end))
-        return clips
+            labels = tuple(self._known[label] for label in labels)  # one text for all the clips that have it
+            yield Clip(segment_id(ytid, start), ytid, ytid, labels, start, end)
+
+    def _narrowed(self, clips: Iterable[Clip]) -> Iterator[Clip]:
+        for clip in clips:
+            labels = tuple(label for label in clip.labels if label in self._kept)
+            if labels:
+                yield clip if labels == clip.labels else replace(clip, labels=labels)
+
+    def _draw_valid(self, taken: dict[str, str]) -> list[Clip]:
+        path, wanted = self.folder / UNBALANCED, self.section.valid_clips
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such file; validation clips are drawn from this official list: put it there, or "
+                "name a list of your own as corpus.valid_list"
+            )
+        free = (clip for clip in self._stream(UNBALANCED) if clip.source not in taken)
+        least = max(1, wanted // len(self._classes)) if self.section.stratified else 0
+        where = "params.yaml: corpus.valid_clips"
+        drawn = draw(self._narrowed(free), wanted, self.section.seed, least, where)
+        if len(drawn) < wanted:
+            raise UserError(
+                f"{path}: {len(drawn)} segments are free for validation, and corpus.valid_clips asks for "
+                f"{wanted}; lower it"
+            )
+        self._require_apart(UNBALANCED, drawn)
+        return drawn
+
+    def _require_apart(self, name: str, clips: list[Clip]) -> None:
+        ordered = sorted(clips, key=lambda clip: (clip.source, clip.start))
+        for before, clip in pairwise(ordered):
+            if before.source == clip.source and clip.start < before.end:
+                lines = lines_of(self.folder / name, clip.source)
+                raise UserError(
+                    f"{self.folder / name}, line {lines[-1]}: the video {clip.source!r} has segments that "
+                    f"are the same or overlap in lines {', '.join(map(str, lines))}; keep one"
+                )
+
+    def _refuse_shared(self, ytid: str, name: str, other: str) -> None:
+        line, there = (lines_of(self.folder / each, ytid)[0] for each in (name, other))
+        raise UserError(
+            f"{self.folder / name}, line {line}: the video {ytid!r} stands in {other}, line {there}, too, "
+            "and each is a split of its own; keep it in one"
+        )
 
 
 def read_classes(path: Path) -> list[tuple[str, str]]:
@@ -93,3 +158,24 @@ def read_classes(path: Path) -> list[tuple[str, str]]:
             )
         classes[row["mid"]] = row["display_name"]
     return list(classes.items())
+
+
+def choose_classes(classes: list[tuple[str, str]], only: Sequence[str] | None) -> list[tuple[str, str]]:
+    """The classes that `only` names by id or display name, in their own order; all for None.
+
+    Raises UserError for a name that no class has, or several have.
+    """
+    if only is None:
+        return classes
+    kept = set()
+    for name in only:
+        found = [mid for mid, display_name in classes if name in (mid, display_name)]
+        if len(found) != 1:
+            near = difflib.get_close_matches(name, [display_name for _, display_name in classes], 3)
+            mend = f"write its id, one of {found}" if found else f"near are {near or 'none'}"
+            raise UserError(
+                f"params.yaml: corpus.only_classes: {name!r} names {len(found)} classes of "
+                f"{CLASS_LIST}; {mend}"
+            )
+        kept.add(found[0])
+    return [each for each in classes if each[0] in kept]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import math
 import os
 from collections import Counter
 from dataclasses import replace
@@ -15,60 +13,9 @@ import numpy as np
 
 from audionas.config import SPLITS, FolderCorpus, SplitFolds
 from audionas.corpora.base import Clip, Corpus, FetchError, inside, require_disjoint, safe_id, split_by_fold
+from audionas.corpora.segments import parse_segments, segment_id, split_labels
 from audionas.errors import UserError
 from audionas.ledger import read_rows
-
-
-def parse_segments(path: str | Path) -> list[tuple[int, str, float, float, tuple[str, ...]]]:
-    """A list in AudioSet's segment format: (line number, YTID, start, end in seconds, labels) of each row.
-
-    Lines that begin with `#` are comments; the quoted labels follow `, `.
-    Raises UserError naming file, line and column.
-    """
-    path = Path(path)
-    rows = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, line in enumerate(file, start=1):
-                if line.startswith("#") or not line.strip():
-                    continue
-                fields = next(csv.reader([line], skipinitialspace=True))
-                if fields[0] == "YTID":  # a header that lost its `#`
-                    continue
-                if len(fields) != 4:
-                    raise UserError(
-                        f"{path}, line {number}: {len(fields)} fields; write YTID, start_seconds, "
-                        'end_seconds, and the labels in quotes: "/m/09x0r,/m/04rlf"'
-                    )
-                column = "start_seconds"
-                try:
-                    start = float(fields[1])
-                    column = "end_seconds"
-                    end = float(fields[2])
-                    if not (0 <= start < end and math.isfinite(end)):
-                        raise ValueError
-                except ValueError:
-                    raise UserError(
-                        f"{path}, line {number}, column {column}: {fields[1]!r} to {fields[2]!r} is no span "
-                        "of seconds; write two numbers that rise, from 0"
-                    ) from None
-                labels = split_labels(fields[3], f"{path}, line {number}, column positive_labels")
-                if not fields[0]:
-                    raise UserError(f"{path}, line {number}, column YTID: empty; name the recording")
-                rows.append((number, fields[0], start, end, labels))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; mend the path") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as CSV in UTF-8 ({error}); mend it") from None
-    return rows
-
-
-def split_labels(text: str, where: str) -> tuple[str, ...]:
-    """Labels parted by commas, each once, in order. Raises UserError, led by `where`, when there is none."""
-    labels = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not labels:
-        raise UserError(f"{where}: no label; give at least one class, or remove the line")
-    return labels
 
 
 class Folder(Corpus):
@@ -159,11 +106,11 @@ class Folder(Corpus):
     def _read_segments(self, path: Path) -> list[tuple[Clip, None]]:
         clips, seen = [], {}
         for line, ytid, start, end, labels in parse_segments(path):
-            where = f"{path}, line {line}"
-            inside(self.folder, ytid, f"{where}, column YTID")
             clip_id = segment_id(ytid, start)
             if clip_id in seen:
-                raise UserError(f"{where}: the segment stands in line {seen[clip_id]} already; keep one")
+                raise UserError(
+                    f"{path}, line {line}: the segment stands in line {seen[clip_id]} already; keep one"
+                )
             seen[clip_id] = line
             clips.append((Clip(clip_id, ytid, f"{ytid}.*", labels, start, end), None))
         return clips
@@ -177,11 +124,6 @@ class Folder(Corpus):
         starts = (f"{clip.start:g}", f"{clip.start:.3f}", f"{round(clip.start * 1000)}")
         stems = [f"{y}{clip.source}{s}" for s in ("", *(f"_{s}" for s in starts)) for y in ("", "Y")]
         return next((self._names[stem] for stem in stems if stem in self._names), clip.origin)
-
-
-def segment_id(ytid: str, start: float) -> str:
-    """The clip id of a YouTube segment; `Y` leads since ids may begin with `-`."""
-    return safe_id(f"Y{ytid}_{round(start * 1000)}")
 
 
 def parse_fold(text: str, where: str) -> int:

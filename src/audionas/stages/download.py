@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
 
 from audionas import corpora, paths
-from audionas.config import Config
+from audionas.config import AudiosetCorpus, Config
 from audionas.corpora.base import Clip, Corpus, FetchError
 from audionas.corpora.opening import open_corpus
 from audionas.errors import UserError
 from audionas.ledger import DOWNLOAD, SEGMENTS, read_rows, write_rows
 from audionas.parallel import ordered_map
 from audionas.shards import CLIPS, write_shard
+from audionas.sources.opening import open_sources
+from audionas.sources.shelf import Shelf, fill_shard
+from audionas.state import state_key
 
-STATE = Path(".state/download")
 
-
-def run(config: Config, split: str) -> None:
+def run(config: Config, split: str, limit: int | None = None) -> None:
     """Write data/raw/{split}/: shards of the original files, and ledger.csv.
 
-    A shard that was finished before a kill is kept in .state/ and not fetched again.
-    Raises UserError when not one clip was got.
+    What was got before a kill is kept in .state/ and not got again; what the last output holds is kept too.
+
+    Args:
+        limit: of clips, to try it out: their outcome is printed, the output is left as it is, and what was
+            got serves the next run.
+
+    Raises:
+        UserError: not one clip was got, or a source limits the rate or fails for long.
     """
-    clips = read_clips(paths.segments(split))
-    corpus = open_corpus(config.corpus, config.audio.clip_seconds)
-    state = STATE / f"{split}-{_key(config, paths.segments(split))}"
-    for number in range(0, len(clips), CLIPS):
-        _shard(state / f"shard-{number // CLIPS:06d}", clips[number : number + CLIPS], corpus, config, split)
+    clips = read_clips(paths.segments(split))[:limit]
+    whole = _acquired if isinstance(config.corpus, AudiosetCorpus) else _fetched
+    with tqdm(total=len(clips), desc=f"download {split}", unit="clips", dynamic_ncols=True) as bar:
+        state = whole(config, split, clips, bar)
     ledger = [row for path in sorted(state.glob("shard-*.csv")) for row in read_rows(path, DOWNLOAD)]
     if not any(row["status"] == "ok" for row in ledger):
         reasons = sorted({row["reason"] for row in ledger})
@@ -39,7 +46,43 @@ def run(config: Config, split: str) -> None:
             f"{split}: not one of {len(clips)} clips could be got ({'; '.join(reasons)[:200]}); "
             "check that the corpus section of params.yaml points to the audio"
         )
-    _publish(state, paths.raw(split), ledger)
+    if limit is None:
+        _publish(state, paths.raw(split), ledger)
+        if isinstance(config.corpus, AudiosetCorpus):
+            shutil.rmtree(paths.DOWNLOADS / split)
+    else:
+        for row in ledger:
+            print(f"{row['clip_id']}  {row['reason'] or 'ok, from ' + row['source']}")
+
+
+def _fetched(config: Config, split: str, clips: list[Clip], bar: tqdm) -> Path:
+    """The split's shards from a corpus that has its audio at hand; gives their folder."""
+    corpus = open_corpus(config.corpus, config.audio.clip_seconds)
+    state = paths.DOWNLOADS / f"{split}-{_key(config, paths.segments(split))}"
+    for number in range(0, len(clips), CLIPS):
+        _shard(state / f"shard-{number // CLIPS:06d}", clips[number : number + CLIPS], corpus, config, bar)
+    return state
+
+
+def _acquired(config: Config, split: str, clips: list[Clip], bar: tqdm) -> Path:
+    """The split's shards from the sources of the parameters; gives their folder."""
+    listed = hashlib.sha256("\0".join(clip.clip_id for clip in clips).encode()).hexdigest()[:16]
+    state, outcomes = paths.DOWNLOADS / split / listed, Counter()
+    state.mkdir(parents=True, exist_ok=True)
+    shelf = Shelf([paths.raw(split), *sorted(set((paths.DOWNLOADS / split).iterdir()) - {state})])
+
+    def progress(outcome: str) -> None:
+        outcomes[outcome] += 1
+        bar.update()
+        bar.set_postfix_str(", ".join(f"{n} {reason}" for reason, n in outcomes.items() if reason != "ok"))
+
+    with ExitStack() as stack:
+        sources = [stack.enter_context(source) for source in open_sources(config.corpus)]
+        for number in range(0, len(clips), CLIPS):
+            stem = state / f"shard-{number // CLIPS:06d}"
+            some = clips[number : number + CLIPS]
+            fill_shard(stem, some, sources, shelf, config.corpus.download, config.audio.min_seconds, progress)
+    return state
 
 
 def read_clips(path: Path) -> list[Clip]:
@@ -55,21 +98,24 @@ def read_clips(path: Path) -> list[Clip]:
     return clips
 
 
-def _shard(stem: Path, clips: list[Clip], corpus: Corpus, config: Config, split: str) -> None:
+def _shard(stem: Path, clips: list[Clip], corpus: Corpus, config: Config, bar: tqdm) -> None:
     tar, ledger = stem.with_suffix(".tar"), stem.with_suffix(".csv")
     # The ledger is written last. A shard that lacks a clip is got again: what failed may be well by now.
     if ledger.is_file() and all(row["status"] == "ok" for row in read_rows(ledger, DOWNLOAD)):
+        bar.update(len(clips))
         return
     rows: list[dict] = []
 
     def fetched():
         results = ordered_map(_fetch, clips, initializer=_open, initargs=(corpus,))
-        for clip, (data, reason) in zip(clips, tqdm(results, split, len(clips), unit="clips"), strict=True):
+        for clip, (data, reason) in zip(clips, results, strict=True):
+            bar.update()
             row = {
                 "clip_id": clip.clip_id,
                 "source": config.corpus.name,
                 "reason": reason,
                 "status": "failed",
+                "attempts": 1,
             }
             if data is not None:
                 digest = hashlib.sha256(data).hexdigest()
@@ -95,17 +141,16 @@ def _publish(state: Path, folder: Path, ledger: list[dict]) -> None:
 
 
 def _key(config: Config, segments: Path) -> str:
-    """Names everything that the shards follow from, so that a changed run never resumes an old one."""
-    settings = json.dumps([config.corpus.model_dump(), config.audio.clip_seconds], sort_keys=True).encode()
-    digest = hashlib.sha256(settings)
-    for file in (segments, *sorted(Path(corpora.__file__).parent.glob("*.py"))):
-        digest.update(file.read_bytes())
-    for given in (Path(config.corpus.lists), Path(config.corpus.audio)):
-        for file in sorted(given.rglob("*")) if given.is_dir() else [given]:
-            if file.is_file():
-                stat = file.stat()
-                digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-    return digest.hexdigest()[:16]
+    """Names everything that the shards follow from."""
+    seen = [
+        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
+        for given in (Path(config.corpus.lists), Path(config.corpus.audio))
+        for file in (sorted(given.rglob("*")) if given.is_dir() else [given])
+        if file.is_file()
+    ]
+    code = sorted(Path(corpora.__file__).parent.glob("*.py"))
+    settings = [config.corpus.model_dump(), config.audio.clip_seconds, seen]
+    return state_key(settings, [segments, *code])
 
 
 _corpus: Corpus | None = None  # of a worker process

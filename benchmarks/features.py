@@ -1,0 +1,176 @@
+"""From encoded clips to packed log-mel: the package's way, step by step, beside the usual way."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import librosa
+import numpy as np
+import soundfile
+import torch
+from torchlibrosa.stft import LogmelFilterBank, Spectrogram
+
+from audionas import paths
+from audionas.audio import LogMel, decode
+from audionas.config import Audio, Features
+from audionas.configfile import load_config
+from audionas.ledger import CLASSES, DOWNLOAD, SEGMENTS, write_rows
+from audionas.parallel import workers
+from audionas.shards import write_shard
+from audionas.stages import logmel, resample
+from audionas.store import ClipStoreWriter
+from benchmarks.timing import one_core, seconds
+
+RATE, NEW_RATE, CLIP_SECONDS = 44_100, 32_000, 10
+SAMPLES, SHAPE = NEW_RATE * CLIP_SECONDS, (1001, 64)
+DISTINCT = 8  # clips that are made; more are the same ones again
+FEW, MORE = 40, int(os.environ.get("AUDIONAS_BENCH_CLIPS", "400"))
+_frontend: LogMel  # of this process
+
+
+def flac(seed: int) -> bytes:
+    """A stereo clip of 44.1 kHz and 16 bits: coloured noise and tones, which FLAC packs to 60 %."""
+    rng = np.random.default_rng(seed)
+    n = RATE * CLIP_SECONDS
+    spectrum = np.fft.rfft(rng.normal(size=(2, n))) / (1 + np.arange(n // 2 + 1)) ** 0.9
+    noise = np.fft.irfft(spectrum, n)
+    at = np.arange(n) / RATE
+    tones = sum(np.sin(2 * np.pi * hertz * at) for hertz in rng.uniform(100, 5000, 6)) / 30
+    wave = 0.15 * noise / noise.std() + tones
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(wave.T, -1, 1), RATE, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def start() -> None:
+    """Make a process ready, as the stages do."""
+    global _frontend
+    torch.set_num_threads(1)
+    _frontend = LogMel(NEW_RATE)
+
+
+def to_int16(waveform: np.ndarray) -> np.ndarray:
+    """As the stage `resample` keeps it."""
+    return np.round(waveform * 32_767).astype(np.int16)
+
+
+def to_logmel(waveform: np.ndarray) -> np.ndarray:
+    """As the stage `logmel` keeps it: int16 [samples] to float16 [frames, mels]."""
+    return _frontend(torch.from_numpy(waveform.astype(np.float32) / 32_767)[None])[0].half().numpy()
+
+
+def writer(folder: str, name: str, shape: tuple[int, ...], dtype) -> ClipStoreWriter:
+    """A store in the making."""
+    return ClipStoreWriter(Path(folder, name), row_shape=shape, dtype=dtype, classes=["a"], settings={})
+
+
+def package(data: list[bytes], clips: int) -> float:
+    """Seconds that the stages `resample` and `logmel` take for so many clips in one shard, all told."""
+    config = load_config(Path(__file__).parents[1] / "params.yaml")
+    config = config.model_copy(update={"audio": Audio(), "features": Features()})
+    ids = [f"clip{i:06d}" for i in range(clips)]
+    rows = [{"clip_id": i, "source": i, "origin": i, "labels": "a"} for i in ids]
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        write_rows(paths.segments("train"), SEGMENTS, rows)
+        write_rows(paths.CLASSES, CLASSES, [{"index": 0, "mid": "a", "display_name": "a"}])
+        write_rows(paths.raw("train") / "ledger.csv", DOWNLOAD, [{"clip_id": i, "status": "ok"} for i in ids])
+        write_shard(paths.raw("train") / "shard-000000.tar", zip(ids, itertools.cycle(data)))
+        started = time.perf_counter()
+        resample.run(config, "train")
+        logmel.run(config, "train")
+        return time.perf_counter() - started
+
+
+def usual(data: list[bytes], folder: str) -> float:
+    """Seconds a clip by librosa and torchlibrosa: one process, one file at a time, rows into HDF5."""
+    spectrogram = Spectrogram(n_fft=1024, hop_length=320, win_length=1024)
+    mel = LogmelFilterBank(
+        sr=NEW_RATE, n_fft=1024, n_mels=64, fmin=50, fmax=14_000, ref=1.0, amin=1e-10, top_db=None
+    )
+    files = [Path(folder, f"{i}.flac") for i in range(len(data))]
+    for path, content in zip(files, data, strict=True):
+        path.write_bytes(content)
+
+    def clips() -> Iterator[np.ndarray]:
+        for path in files:
+            wave, _ = librosa.load(path, sr=NEW_RATE, mono=True)
+            yield librosa.util.fix_length(wave, size=SAMPLES)
+
+    @torch.no_grad()
+    def run() -> None:
+        with h5py.File(Path(folder, "usual.h5"), "w") as file:
+            waves = file.create_dataset("waveform", (len(data), SAMPLES), np.int16)
+            rows = file.create_dataset("logmel", (len(data), *SHAPE), np.float16)
+            for i, wave in enumerate(clips()):
+                waves[i] = to_int16(np.clip(wave, -1, 1))
+                rows[i] = mel(spectrogram(torch.from_numpy(wave)[None]))[0, 0].numpy()
+
+    return seconds(run) / len(data)
+
+
+def steps(data: list[bytes], folder: str) -> dict[str, float]:
+    """Seconds a clip of each step on one core."""
+    decoded = [decode.decode(clip, RATE, RATE * CLIP_SECONDS).waveform for clip in data]
+    waves = [to_int16(decode.resample(wave, RATE, NEW_RATE)) for wave in decoded]
+    mels = [to_logmel(wave) for wave in waves]
+
+    def pack() -> None:
+        with (
+            writer(folder, "audio.h5", (SAMPLES,), np.int16) as audio,
+            writer(folder, "logmel.h5", SHAPE, np.float16) as spectrograms,
+        ):
+            for i, (wave, rows) in enumerate(zip(waves, mels, strict=True)):
+                audio.add(str(i), wave, [1])
+                spectrograms.add(str(i), rows, [1])
+
+    actions = {
+        "decode": lambda: [decode.decode(clip, RATE, RATE * CLIP_SECONDS) for clip in data],
+        "resample": lambda: [to_int16(decode.resample(wave, RATE, NEW_RATE)) for wave in decoded],
+        "log-mel": lambda: [to_logmel(wave) for wave in waves],
+        "pack": pack,
+    }
+    return {name: seconds(action) / len(data) for name, action in actions.items()}
+
+
+def features() -> dict:
+    """Clips of 10 s to packed waveforms and log-mel; reference: librosa and torchlibrosa, one by one."""
+    data = [flac(seed) for seed in range(DISTINCT)]
+    with tempfile.TemporaryDirectory() as folder:
+        reference = usual(data, folder)
+        with one_core():
+            start()
+            taken = steps(data, folder)
+            alone = usual(data, folder)
+    # What the stages need to start, whatever there is to do, is in both.
+    ours = (package(data, FEW + MORE) - package(data, FEW)) / MORE
+    total = sum(taken.values())
+    table = [
+        {"step, on one core": name, "ms/clip": f"{1000 * took:.1f}", "share": f"{took / total:.0%}"}
+        for name, took in taken.items()
+    ]
+    longest = max(taken, key=taken.get)
+    for name, took in (
+        ("all steps on one core", total),
+        (f"all steps, {workers()} processes", ours),
+        ("the usual way on one core", alone),
+        (f"the usual way, {torch.get_num_threads()} threads", reference),
+    ):
+        table.append({"step, on one core": name, "ms/clip": f"{1000 * took:.1f}", "share": ""})
+    for row, took in zip(table, [*taken.values(), total, ours, alone, reference], strict=True):
+        row["clips/s"] = f"{1 / took:.1f}"
+    return {
+        "what": f"a FLAC clip of 10 s, 44.1 kHz and stereo, to packed waveform and log-mel by {workers()} "
+        f"processes, bounded by {longest}; reference: librosa and torchlibrosa, one process, file by file",
+        "unit": "s",
+        "ours": ours,
+        "reference": min(reference, alone),  # the better of the two: threads can be in each other's way
+        "table": table,
+    }

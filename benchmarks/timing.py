@@ -1,0 +1,40 @@
+"""Wall-clock time of an action, on all cores or on one."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+REPEATS = 3
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Median wall-clock seconds over a few repeats, after one to warm up."""
+    action()
+    times = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Hold this thread, the processes that it starts and PyTorch to one core, where the system can."""
+    threads = torch.get_num_threads()
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    torch.set_num_threads(1)
+    if cores:
+        os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if cores:
+            os.sched_setaffinity(0, cores)

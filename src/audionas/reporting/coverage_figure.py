@@ -1,0 +1,136 @@
+"""The coverage report's figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from audionas.reporting.coverage import NOT_ASKED, PANNS, SplitCoverage, percent, ranked
+from audionas.reporting.figures import plt
+from audionas.sources.base import TRANSIENT
+
+# Okabe and Ito's colours; warm for what is lost, cold for what may still come
+_COLOURS = {
+    "got": "#009E73",
+    "removed": "#D55E00",
+    "private": "#E69F00",
+    "geo-blocked": "#F0E442",
+    "age-restricted": "#CC79A7",
+    "not there": "#8C564B",
+    "decode": "#7F3C8D",
+    "network": "#0072B2",
+    "rate-limited": "#56B4E9",
+    NOT_ASKED: "0.88",
+    "other reasons": "0.7",
+}
+_SPARE = ("#4B4B8F", "#A5AA99", "#B6992D", "#E58606", "0.45", "#661100", "#88CCEE", "#DDCC77", "#AA4499")
+_OTHER = "other reasons"
+_LINES = (("#332288", "-"), ("#44AA99", "--"), ("#CC3311", "-."), ("0.3", ":"))
+_BARS = 25  # classes that still get a bar with a name each
+_REASONS = 8  # told apart in the figure
+
+
+def figure(splits: Sequence[SplitCoverage], corpus: str) -> plt.Figure:
+    """Left: clips got and missing by reason, a bar each split. Right: share got of each class, sorted.
+
+    Up to 25 classes have a bar with their name; more are a curve. Classes with none left are crossed.
+    """
+    named = len(splits[0].classes) <= _BARS
+    height = max(4.4, 1.6 + 0.32 * len(splits[0].classes)) if named else 4.4
+    result = plt.figure(figsize=(10.5, height), layout="constrained")
+    for half, draw, title in zip(
+        result.subfigures(1, 2, wspace=0.03),
+        (partial(_outcomes, corpus=corpus), _bars if named else _curves),
+        ("Clips of each split", "Clips of each class"),
+        strict=True,
+    ):
+        axes = half.subplots()
+        axes.set_title(title, fontsize=9, loc="left")
+        draw(axes, splits)
+        handles, labels = axes.get_legend_handles_labels()
+        columns = 3 if max(map(len, labels)) < 20 else 1
+        legend = half.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    return result
+
+
+def _outcomes(axes: plt.Axes, splits: Sequence[SplitCoverage], corpus: str) -> None:
+    """Stacked bars in % of the clips listed, so that a list of 2 M does not flatten one of 20,000."""
+    reasons = ranked(splits, "reasons")
+    shown = reasons if len(reasons) <= _REASONS else reasons[: _REASONS - 1]
+    parts = {reason: [s.reasons[reason] for s in splits] for reason in shown}
+    if len(shown) < len(reasons):
+        parts[_OTHER] = [s.missing - sum(s.reasons[reason] for reason in shown) for s in splits]
+    spare = iter(_SPARE)
+    listed = np.array([max(s.listed, 1) for s in splits])
+    thick = 0.5 * 4.4 / axes.get_figure(root=True).get_figheight()
+    base = np.zeros(len(splits))
+    # What may still come stands last, at the right.
+    late = sorted(parts, key=lambda reason: (reason == NOT_ASKED, reason in TRANSIENT))
+    for word, clips in {"got": [s.got for s in splits], **{reason: parts[reason] for reason in late}}.items():
+        width = 100 * np.array(clips) / listed
+        colour = _COLOURS.get(word) or next(spare)
+        axes.barh(range(len(splits)), width, thick, base, color=colour, label=word)
+        base += width
+    for place, s in enumerate(splits):
+        text = f"{s.got:,} of {s.listed:,} ({percent(s.got, s.listed)})"
+        axes.text(0, place - thick / 2 - 0.03, text, va="bottom", fontsize=8)
+    theirs = [(i, *PANNS[s.split]) for i, s in enumerate(splits) if corpus == "audioset" and s.split in PANNS]
+    if theirs:
+        places, got, of = np.array(theirs).T
+        axes.vlines(100 * got / of, places - thick / 2, places + thick / 2, "black", label="PANNs had")
+    axes.set_yticks(range(len(splits)), [s.split for s in splits])
+    axes.set(xlim=(0, 100), ylim=(len(splits) - 0.5, -0.6), xlabel="% of the clips listed")
+
+
+def _shares(s: SplitCoverage) -> np.ndarray:
+    """% got of each class; NaN where none is listed."""
+    return 100 * s.class_got / np.where(s.class_listed, s.class_listed, np.nan)
+
+
+def _bars(axes: plt.Axes, splits: Sequence[SplitCoverage]) -> None:
+    """A group of bars each class, the best covered on top."""
+    totals = sum(s.class_got for s in splits) / np.maximum(sum(s.class_listed for s in splits), 1)
+    order = np.argsort(-totals, kind="stable")
+    thick = 0.8 / len(splits)
+    for i, s in enumerate(splits):
+        places = np.arange(len(order)) + (i - (len(splits) - 1) / 2) * thick
+        values = _shares(s)[order]
+        colour = _LINES[i % 4][0]
+        axes.barh(places, np.nan_to_num(values), 0.85 * thick, color=colour, label=_label(s))
+        lost = places[values == 0]
+        axes.plot(np.full(len(lost), 1.5), lost, "x", color=colour, markersize=5, markeredgewidth=1.5)
+    names = [_cut(splits[0].name(i), 34) for i in order]
+    axes.set_yticks(range(len(order)), names, parse_math=False)
+    axes.set(xlim=(0, 100), ylim=(len(order) - 0.5, -0.5), xlabel="% got of the clips listed for the class")
+
+
+def _curves(axes: plt.Axes, splits: Sequence[SplitCoverage]) -> None:
+    """A falling curve each split; below them a row of crosses each, for the classes with none left."""
+    for i, s in enumerate(splits):
+        values = _shares(s)
+        values = np.sort(values[~np.isnan(values)])[::-1]
+        colour, style = _LINES[i % 4]
+        places = np.arange(1, len(values) + 1)
+        axes.plot(places, values, color=colour, linestyle=style, linewidth=1.6, label=_label(s))
+        lost = places[values == 0]
+        axes.plot(lost, np.full(len(lost), -4.0 - 5 * i), "x", color=colour, markersize=4)
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.grid(axis="y", color="0.92")
+    axes.set_axisbelow(True)
+    axes.set(xlim=(0, 1.01 * len(splits[0].classes)), ylim=(-4.0 - 5 * len(splits), 102))
+    axes.set(yticks=range(0, 101, 20), xlabel="classes, the best covered first")
+    axes.set_ylabel("% got of the clips listed for the class")
+
+
+def _label(s: SplitCoverage) -> str:
+    if not s.lost:
+        return s.split
+    return _cut(f"{s.split}, × {len(s.lost)} with none left: {s.lost_names()}", 60)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1].rstrip(' ,')}…"

@@ -1,0 +1,119 @@
+"""The coverage report: CSV for machines, Markdown and a figure (`coverage_figure`) for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from audionas.files import atomic_write
+from audionas.reporting.coverage import NOT_ASKED, PANNS, SplitCoverage, percent, ranked
+from audionas.reporting.coverage_figure import figure
+from audionas.reporting.figures import save
+
+#: What a reason means for someone who wants the clip.
+MEANING = {
+    "removed": "the video was taken down: only a copy of it elsewhere helps",
+    "private": "its owner closed it: only a copy of it elsewhere helps",
+    "geo-blocked": "not shown in this country: a proxy elsewhere, or another source",
+    "age-restricted": "shown to signed-in adults: a cookies file, or another source",
+    "decode": "what came is no audio, or is damaged: another source",
+    "truncated": "the file ends before its header says: another source",
+    "not audio": "of no format that can be read: another source",
+    "too short": "shorter than audio.min_seconds",
+    "silent": "nothing is heard in it",
+    "not there": "no source has it: another source",
+    "rate-limited": "the source asked to slow down: ask again later",
+    "network": "the connection failed: ask again",
+    NOT_ASKED: "the download has not come to it: let it run on",
+}
+
+
+def summary(splits: Sequence[SplitCoverage], corpus: str) -> pd.DataFrame:
+    """One row a split; clips missing by reason and got by source as columns; PANNs' counts for audioset."""
+    rows = []
+    for s in splits:
+        row = {"split": s.split, "listed": s.listed, "got": s.got, "missing": s.missing, "share": s.share}
+        row |= {"may_still_come": s.may_come, "hours": s.seconds / 3600, "bytes": s.bytes}
+        row |= {"classes_listed": int((s.class_listed > 0).sum()), "classes_with_none_left": len(s.lost)}
+        if corpus == "audioset":
+            row |= dict(zip(("panns_got", "panns_listed"), PANNS.get(s.split, (None, None)), strict=True))
+        row |= {f"missing: {reason}": s.reasons[reason] for reason in ranked(splits, "reasons")}
+        row |= {f"got: {source}": s.sources[source] for source in ranked(splits, "sources")}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.astype({column: "Int64" for column in table if column.startswith("panns")})
+
+
+def by_class(splits: Sequence[SplitCoverage]) -> pd.DataFrame:
+    """One row for each split and class: clips listed, got, and the share (NaN where none is listed)."""
+    tables = []
+    for s in splits:
+        table = pd.DataFrame(s.classes, columns=["mid", "display_name"])
+        table.insert(0, "split", s.split)
+        table["listed"], table["got"] = s.class_listed, s.class_got
+        table["share"] = table.got / table.listed.where(table.listed > 0)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def markdown(splits: Sequence[SplitCoverage], corpus: str) -> str:
+    """The report in words."""
+    names, panns = [s.split for s in splits], corpus == "audioset"
+    head = ["split", "clips listed", "here", "share", "missing", "may still come", "hours", "size"]
+    rows = []
+    for s in splits:
+        row = [s.split, s.listed, s.got, percent(s.got, s.listed), s.missing, s.may_come]
+        row += [f"{s.seconds / 3600:,.1f}", f"{s.bytes / 1e9:,.2f} GB"]
+        if panns:
+            got, of = PANNS.get(s.split, (0, 0))
+            row.append(f"{got:,} of {of:,} ({percent(got, of)})" if got else "another draw")
+        rows.append(row)
+    parts = [f"# What is here of {corpus}", _table(head + ["PANNs had"] * panns, rows)]
+    for title, what, last in (
+        ("Why clips are missing", "reasons", ["what it means, and what helps"]),
+        ("Where the clips came from", "sources", []),
+    ):
+        if words := ranked(splits, what):
+            rows = [
+                [word, *(getattr(s, what)[word] for s in splits), *([MEANING.get(word, "")] if last else [])]
+                for word in words
+            ]
+            parts += [f"## {title}", _table([what[:-1], *names, *last], rows)]
+    rows = [
+        ["on the list", *(int((s.class_listed > 0).sum()) for s in splits)],
+        ["with no example left", *(len(s.lost) for s in splits)],
+    ]
+    parts += ["## Classes", _table(["classes", *names], rows), "\n".join(map(_thin, splits))]
+    parts += ["Every class: `coverage-classes.csv`.", "![Coverage](coverage.png)"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: list[str], rows: list[list]) -> str:
+    cells = [
+        [f"{cell:,}" if isinstance(cell, int) else str(cell).replace("|", r"\|") for cell in row]
+        for row in rows
+    ]
+    return pd.DataFrame(cells, columns=head).to_markdown(index=False, disable_numparse=True)
+
+
+def _thin(s: SplitCoverage) -> str:
+    """The classes of a split that have none left, and those that have least, as an item of a list."""
+    some = [i for i in np.argsort(s.class_got, kind="stable") if s.class_got[i]][:5]
+    fewest = ", ".join(f"{s.name(i)} ({s.class_got[i]:,} of {s.class_listed[i]:,})" for i in some)
+    return f"- **{s.split}**: no example left of: {s.lost_names()}. Fewest: {fewest or 'none'}."
+
+
+def write(splits: Sequence[SplitCoverage], corpus: str, folder: Path) -> None:
+    """Write coverage.csv, coverage-classes.csv, coverage.md, coverage.png and .svg; no dates in any."""
+    for name, table in (
+        ("coverage.csv", summary(splits, corpus)),
+        ("coverage-classes.csv", by_class(splits)),
+    ):
+        with atomic_write(folder / name) as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6f")
+    with atomic_write(folder / "coverage.md") as temporary:
+        temporary.write_text(markdown(splits, corpus), encoding="utf-8")
+    save(figure(splits, corpus), folder, "coverage")

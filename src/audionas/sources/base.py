@@ -1,0 +1,59 @@
+"""What every source of audio is: asked for clips, it gives their encoded audio or the reason why not."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from audionas.corpora.base import Clip
+
+#: Reasons that another day will not change.
+PERMANENT = frozenset(
+    {"removed", "private", "geo-blocked", "age-restricted", "decode", "too short", "silent", "not there"}
+)
+#: Reasons that may be well when asked again.
+TRANSIENT = frozenset({"rate-limited", "network"})
+
+
+class SourceError(Exception):
+    """A clip could not be got.
+
+    Attributes:
+        reason: one of PERMANENT or TRANSIENT.
+        detail: what the source said, for the log.
+        retry_after: seconds that a rate-limiting server asked to wait, where it said so.
+    """
+
+    def __init__(self, reason: str, detail: str = "", retry_after: float | None = None):
+        if reason not in PERMANENT | TRANSIENT:
+            raise ValueError(f"{reason!r} is no reason of a source")
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail, self.retry_after = reason, detail, retry_after
+
+    @property
+    def transient(self) -> bool:
+        """Whether it may be well when asked again."""
+        return self.reason in TRANSIENT
+
+
+class Source(ABC):
+    """A place to get audio from. Safe to call from several threads at once."""
+
+    name: str  #: as in `corpus.sources` and in the ledger
+
+    @abstractmethod
+    def get(self, clip: Clip) -> bytes:
+        """The clip's encoded audio, cut to its span. Raises SourceError."""
+
+    def order(self, clips: Sequence[Clip]) -> Sequence[Clip]:
+        """The clips in the order in which this source gives them fastest; as they are, by default."""
+        return clips
+
+    def close(self) -> None:  # noqa: B027 (most have nothing to let go of)
+        """Let go of files and connections."""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,39 @@
+"""Stage `coverage`: how much of the listed audio is here, and why the rest is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from audionas import paths
+from audionas.config import SPLITS, Config
+from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, read_rows
+from audionas.reporting.coverage import count
+from audionas.reporting.coverage_report import markdown, write
+from audionas.sources.journal import so_far
+
+
+def run(config: Config, to_results: bool = False) -> None:
+    """Print the report, at any time; also write it to results/coverage/, as the DAG does at the end.
+
+    Raises:
+        UserError: the lists are not made yet.
+    """
+    classes = [(row["mid"], row["display_name"]) for row in read_rows(paths.CLASSES, CLASSES)]
+    splits = []
+    for split in SPLITS:
+        resampled = paths.audio_ledger(split)
+        decoded = read_rows(resampled, RESAMPLE) if resampled.exists() else []
+        clips = read_rows(paths.segments(split), SEGMENTS)
+        splits.append(count(split, clips, classes, _downloaded(split), decoded))
+    print(markdown(splits, config.corpus.name))
+    if to_results:
+        write(splits, config.corpus.name, paths.COVERAGE)
+
+
+def _downloaded(split: str) -> Iterator[dict[str, str]]:
+    """What is known of a split's download: its last end, and one that is under way or was cut short."""
+    ledger = paths.raw(split) / "ledger.csv"
+    if ledger.exists():
+        yield from read_rows(ledger, DOWNLOAD)
+    for folder in sorted((paths.DOWNLOADS / split).glob("*")):
+        yield from so_far(folder)

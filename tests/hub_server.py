@@ -1,0 +1,238 @@
+"""A Hugging Face hub on loopback: enough of its protocol for huggingface_hub itself, with faults on order.
+
+As on the real hub, a file's address (`/datasets/…/resolve/…`) answers with a redirect to a signed address
+on another host (here another port), which serves ranges and must never see the token.
+"""
+
+import hashlib
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request as the server saw it; `part` is `api`, `resolve` or `storage`."""
+
+    method: str
+    part: str
+    file: str
+    start: int | None
+    end: int | None  # exclusive
+    authorized: bool
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What to do in place of an answer.
+
+    Attributes:
+        status: answer with it; `headers` and `body` go along.
+        cut: close the connection after so many bytes of the body.
+        drip: seconds between single bytes of the body.
+        shift: give as many bytes from so much further on, and say so.
+        hang: answer nothing until the server is closed.
+    """
+
+    status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    cut: int | None = None
+    drip: float | None = None
+    shift: int = 0
+    hang: bool = False
+
+
+class HubServer:
+    """Holds one dataset repository; a context manager.
+
+    Args:
+        files: content by path; may be changed by `commit`.
+        token: if given, the repository is gated: files are given to it alone, the list to all.
+
+    Attributes:
+        fault: called with every request, in order; returns a Fault or None.
+        asked: all requests. sent: bytes of files that were sent, by path.
+    """
+
+    def __init__(self, files: dict[str, bytes], name: str = "lab/AudioSet", token: str | None = None):
+        self.name, self.token = name, token
+        self.fault: Callable[[Asked], Fault | None] = lambda asked: None
+        self.asked: list[Asked] = []
+        self.sent: dict[str, int] = {}
+        self.lock, self.closing = threading.Lock(), threading.Event()
+        self.signature = 0
+        self.connections: set[socket.socket] = set()
+        self.commit(files)
+
+    def commit(self, files: dict[str, bytes]) -> None:
+        """Put other files in place of those there are."""
+        self.files = dict(files)
+        listing = sorted((path, hashlib.sha256(content).hexdigest()) for path, content in files.items())
+        self.sha = hashlib.sha1(repr(listing).encode(), usedforsecurity=False).hexdigest()
+
+    def expire(self) -> None:
+        """Let every signed address that was given so far run out."""
+        self.signature += 1
+
+    def forget(self) -> None:
+        """Forget what was asked and sent."""
+        self.asked, self.sent = [], {}
+
+    def ranges(self, file: str) -> list[tuple[int, int]]:
+        """Ranges of a file that were asked of storage, in order."""
+        return [(a.start, a.end) for a in self.asked if a.part == "storage" and a.file == file]
+
+    def __enter__(self):
+        handler = type("Handler", (_Handler,), {"hub": self})
+        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
+        self.endpoint, self.storage = (f"http://127.0.0.1:{s.server_address[1]}" for s in self._servers)
+        for server in self._servers:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+        with self.lock:
+            for connection in self.connections:  # those that are kept alive, too
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are written apart
+    hub: HubServer
+
+    def setup(self):
+        super().setup()
+        with self.hub.lock:
+            self.hub.connections.add(self.connection)
+
+    def finish(self):
+        with self.hub.lock:
+            self.hub.connections.discard(self.connection)
+        with suppress(OSError):  # the server was closed meanwhile
+            super().finish()
+
+    def do_HEAD(self):
+        self._answer()
+
+    def do_GET(self):
+        self._answer()
+
+    def log_message(self, *_: Any) -> None:
+        """Keep the terminal clean."""
+
+    def _answer(self) -> None:
+        hub, path = self.hub, unquote(urlsplit(self.path).path)
+        resolved = re.fullmatch(rf"/datasets/{hub.name}/resolve/([^/]+)/(.+)", path)
+        stored = re.fullmatch(r"/storage/(\d+)/(.+)", path)
+        part, file = (
+            ("resolve", resolved[2]) if resolved else ("storage", stored[2]) if stored else ("api", "")
+        )
+        span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        start, end = (int(span[1]), int(span[2]) + 1) if span else (None, None)
+        authorized = "Authorization" in self.headers
+        asked = Asked(self.command, part, file, start, end, authorized)
+        with hub.lock:
+            hub.asked.append(asked)
+            fault = hub.fault(asked)
+        if fault and fault.hang:
+            hub.closing.wait(30)
+            self.close_connection = True
+        elif fault and fault.status:
+            self._send(fault.status, fault.body, dict(fault.headers))
+        elif resolved:
+            self._resolve(resolved[1], file)
+        elif stored:
+            self._store(int(stored[1]), asked, fault)
+        elif re.fullmatch(rf"/api/datasets/{hub.name}/revision/(main|{hub.sha})", path):
+            self._list()
+        else:
+            self._refuse(404, "RevisionNotFound" if f"/{hub.name}/" in path else "RepoNotFound")
+
+    def _list(self) -> None:
+        siblings = [
+            {
+                "rfilename": path,
+                "size": len(content),
+                "blobId": hashlib.sha1(content, usedforsecurity=False).hexdigest(),
+                "lfs": {
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                    "size": len(content),
+                    "pointerSize": 134,
+                },
+            }
+            for path, content in self.hub.files.items()
+        ]
+        answer = {"id": self.hub.name, "sha": self.hub.sha, "siblings": siblings, "tags": []}
+        self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
+    def _resolve(self, revision: str, file: str) -> None:
+        hub = self.hub
+        if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
+            return self._refuse(401, "GatedRepo")
+        if file not in hub.files or revision != hub.sha:
+            return self._refuse(404, "EntryNotFound")
+        content = hub.files[file]
+        headers = {
+            "Location": f"{hub.storage}/storage/{hub.signature}/{file}",
+            "X-Repo-Commit": hub.sha,
+            "X-Linked-Size": str(len(content)),
+            "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+        }
+        return self._send(302, b"", headers)
+
+    def _store(self, signature: int, asked: Asked, fault: Fault | None) -> None:
+        content = self.hub.files[asked.file]
+        if signature != self.hub.signature:
+            return self._send(403, b"<Error>expired</Error>")
+        if asked.start is None:
+            return self._send(200, content)
+        shift = fault.shift if fault else 0
+        start, body = asked.start + shift, content[asked.start + shift : asked.end + shift]
+        span = f"bytes {start}-{start + len(body) - 1}/{len(content)}"
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Range", span)
+        self.end_headers()
+        sent = 0
+        try:
+            if fault and fault.drip:
+                while sent < len(body) and not self.hub.closing.wait(fault.drip):
+                    self.wfile.write(body[sent : sent + 1])
+                    sent += 1
+            else:
+                part = body if fault is None or fault.cut is None else body[: fault.cut]
+                self.wfile.write(part)
+                sent = len(part)
+        except OSError:  # the client went away
+            pass
+        self.close_connection = sent < len(body)
+        with self.hub.lock:
+            self.hub.sent[asked.file] = self.hub.sent.get(asked.file, 0) + sent
+        return None
+
+    def _refuse(self, status: int, code: str) -> None:
+        self._send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": f"server: {code}"})
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
