@@ -18,7 +18,7 @@ from audionas.models.architecture import Architecture
 from audionas.models.calibration import calibrate
 from audionas.models.supernet import calibrate_all
 from audionas.search import SearchSpace
-from audionas.store import ClipStore, ClipStoreWriter
+from audionas.store import ClipStore, write_store
 from benchmarks.features import features
 from benchmarks.resample import resample
 from benchmarks.timing import seconds
@@ -79,11 +79,8 @@ def loader() -> dict:
     with tempfile.TemporaryDirectory() as folder:
         feature_path, wave_path = Path(folder, "logmel.h5"), Path(folder, "waves.h5")
         n, samples = 256, 160_000
-        with ClipStoreWriter(
-            feature_path, row_shape=(501, 64), dtype=np.float16, classes=["a"], settings={}
-        ) as writer:
-            for i in range(n):
-                writer.add(str(i), rng.normal(size=(501, 64)), [1])
+        rows = rng.normal(size=(n, 501, 64)).astype(np.float16)
+        write_store(feature_path, [*map(str, range(n))], np.ones((n, 1)), rows, classes=["a"], settings={})
         with h5py.File(wave_path, "w") as file:
             file["waveform"] = rng.integers(-9999, 9999, (n, samples), dtype=np.int16)
         store, frontend = ClipStore(feature_path), LogMel()

@@ -67,9 +67,12 @@ def to_logmel(waveform: np.ndarray) -> np.ndarray:
     return _frontend(torch.from_numpy(waveform.astype(np.float32) / 32_767)[None])[0].half().numpy()
 
 
-def writer(folder: str, name: str, shape: tuple[int, ...], dtype) -> ClipStoreWriter:
+def writer(folder: str, name: str, clips: int, shape: tuple[int, ...], dtype) -> ClipStoreWriter:
     """A store in the making."""
-    return ClipStoreWriter(Path(folder, name), row_shape=shape, dtype=dtype, classes=["a"], settings={})
+    labels = ((str(i), np.ones(1)) for i in range(clips))
+    work = Path(folder, name)
+    work.unlink(missing_ok=True)
+    return ClipStoreWriter(work, labels, clips, row_shape=shape, dtype=dtype, classes=["a"], settings={})
 
 
 def package(data: list[bytes], clips: int) -> float:
@@ -124,12 +127,13 @@ def steps(data: list[bytes], folder: str) -> dict[str, float]:
 
     def pack() -> None:
         with (
-            writer(folder, "audio.h5", (SAMPLES,), np.int16) as audio,
-            writer(folder, "logmel.h5", SHAPE, np.float16) as spectrograms,
+            writer(folder, "audio.h5", len(data), (SAMPLES,), np.int16) as audio,
+            writer(folder, "logmel.h5", len(data), SHAPE, np.float16) as spectrograms,
         ):
             for i, (wave, rows) in enumerate(zip(waves, mels, strict=True)):
-                audio.add(str(i), wave, [1])
-                spectrograms.add(str(i), rows, [1])
+                audio[i], spectrograms[i] = wave, rows
+            audio.publish(Path(folder, "audio"))
+            spectrograms.publish(Path(folder, "logmel"))
 
     actions = {
         "decode": lambda: [decode.decode(clip, RATE, RATE * CLIP_SECONDS) for clip in data],

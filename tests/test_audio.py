@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
 from audionas.audio.decode import decode, resample
-from audionas.audio.reading import DecodeError
+from audionas.audio.reading import DecodeError, _read_any, _read_flac
 
 RATE, SAMPLES = 32_000, 32_000
 
@@ -119,6 +119,28 @@ WHOLE = {
 def test_truncated_fails(kind, share):
     assert got(WHOLE[kind])
     assert reason(WHOLE[kind][: int(len(WHOLE[kind]) * share)]) == "truncated"
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_flac_is_read_as_libsndfile_reads_it(channels):
+    samples = np.random.default_rng(channels).normal(0, 0.4, (70_001, channels)).clip(-1, 1)
+    data = encode(samples, 44_100, kind="FLAC")
+    fast, other = _read_flac(data, 1.0), _read_any(data, 1.0)
+    assert np.array_equal(fast.mono, other.mono) and fast.mono.dtype == np.float32
+    assert fast.full_scale == other.full_scale > 0
+    for name in ("rate", "channels", "frames", "seconds"):
+        assert getattr(fast, name) == getattr(other, name)
+
+
+def test_only_whole_16_bit_flac_is_read_the_fast_way():
+    whole = WHOLE["flac"]
+    damaged = bytearray(whole)
+    damaged[20_000:20_032] = b"\0" * 32  # the frame's checksum is wrong then
+    endless = bytearray(whole)
+    endless[21:26] = bytes([endless[21] & 0xF0, 0, 0, 0, 0])  # the number of frames is not given
+    for data in (encode(NOISE, kind="FLAC", subtype="PCM_24"), whole[:20_000], damaged, endless, whole[:25]):
+        assert _read_flac(bytes(data), 1.0) is None
+    assert reason(bytes(damaged)) == reason(bytes(endless)) == "truncated"
 
 
 def test_wav_of_a_pipe_has_no_size_and_is_whole():

@@ -14,10 +14,10 @@ from audionas.config import Audio, Config, Features, FolderCorpus, Network, Spli
 from audionas.corpora.folder import Folder
 from audionas.errors import UserError
 from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, read_rows, write_rows
-from audionas.parallel import ordered_map
+from audionas.parallel import ordered_map, threaded_map
 from audionas.shards import extension, read_shard, write_shard
-from audionas.stages import download, resample, segments
-from audionas.store import ClipStore
+from audionas.stages import download, logmel, resample, segments
+from audionas.store import ClipStore, ClipStoreWriter
 
 
 def wav(samples, rate=16_000, subtype="PCM_16"):
@@ -163,14 +163,14 @@ def test_resampling_goes_on_after_a_kill_and_gives_the_same_bytes(project, monke
 
     calls = []
 
-    def in_process(function, items, *, initializer):
+    def in_turn(function, items):
         for item in items:
             calls.append(item)
             if len(calls) == 6:
                 raise KeyboardInterrupt
             yield function(item)
 
-    monkeypatch.setattr(resample, "ordered_map", in_process)
+    monkeypatch.setattr(resample, "threaded_map", in_turn)
     with pytest.raises(KeyboardInterrupt):
         resample.run(config, "train")
     assert not outputs[0].exists()
@@ -179,6 +179,73 @@ def test_resampling_goes_on_after_a_kill_and_gives_the_same_bytes(project, monke
     assert len(calls) == 10 + 2
     assert [path.read_bytes() for path in outputs] == whole
     assert not list(Path(".state/resample").iterdir())
+
+
+def test_log_mel_goes_on_after_a_kill_and_gives_the_same_bytes(project, monkeypatch):
+    config = make_config()
+    segments.run(config)
+    download.run(config, "train")
+    resample.run(config, "train")
+    logmel.run(config, "train")
+    output = Path("data/logmel/train.h5")
+    whole, rows = output.read_bytes(), []
+    output.unlink()
+
+    def in_turn(function, items, *, initializer):
+        for item in items:
+            rows.append(item)
+            if len(rows) == 3:
+                raise KeyboardInterrupt
+            yield function(item)
+
+    monkeypatch.setattr(logmel, "CLIPS", 1)
+    monkeypatch.setattr(logmel, "threaded_map", in_turn)
+    with pytest.raises(KeyboardInterrupt):
+        logmel.run(config, "train")
+    assert not output.exists()
+    logmel.run(config, "train")
+    assert rows == [0, 1, 2, 2] and output.read_bytes() == whole
+    assert not list(Path(".state/logmel").iterdir())
+
+
+@pytest.mark.parametrize("stage", [resample, logmel])
+def test_marks_without_the_rows_they_promise_are_not_believed(project, monkeypatch, stage):
+    config = make_config()
+    segments.run(config)
+    download.run(config, "train")
+    resample.run(config, "train")
+    logmel.run(config, "train")
+    output = Path("data", {resample: "audio", logmel: "logmel"}[stage], "train.h5")
+    whole = output.read_bytes()
+    publish = ClipStoreWriter.publish
+
+    def killed(*args):  # the store is in its place, the state not yet removed; then DVC removes the store
+        publish(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClipStoreWriter, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(config, "train")
+    output.unlink()
+    stage.run(config, "train")
+    assert output.read_bytes() == whole
+
+
+def test_a_download_of_another_list_is_refused(project):
+    config = make_config()
+    segments.run(config)
+    download.run(config, "valid")
+    path = Path("data/raw/valid/ledger.csv")
+    lines = path.read_text().splitlines(keepends=True)
+    for changed, message in (
+        (lines[:1] + lines[2:], "good20 of the list should come next"),
+        (lines[:-1], "good22 of the list should come next"),
+        ([*lines, lines[-1].replace("good22", "good23")], "good23 is not on the list"),
+    ):
+        path.write_text("".join(changed))
+        with pytest.raises(UserError, match=message):
+            resample.run(config, "valid")
 
 
 def test_nothing_got_or_nothing_decoded_is_an_error(project):
@@ -234,12 +301,15 @@ def test_extension_follows_the_bytes():
 
 
 def test_results_come_in_order_and_errors_come_through():
-    assert list(ordered_map(abs, range(-20, 0), processes=2)) == list(range(20, 0, -1))
-    with pytest.raises(TypeError):
-        list(ordered_map(len, [[1], 2, [3]], processes=1))
+    for mapped in (ordered_map, threaded_map):
+        assert list(mapped(abs, range(-20, 0))) == list(range(20, 0, -1))
+        with pytest.raises(TypeError):
+            list(mapped(len, [[1], 2, [3]]))
 
 
-def test_in_flight_is_bounded():
+@pytest.mark.parametrize("mapped", [ordered_map, threaded_map])
+def test_few_items_are_taken_ahead(mapped, monkeypatch):
+    monkeypatch.setenv("AUDIONAS_WORKERS", "1")
     taken = []
 
     def items():
@@ -247,14 +317,14 @@ def test_in_flight_is_bounded():
             taken.append(i)
             yield i
 
-    results = ordered_map(abs, items(), processes=1, in_flight=3)
+    results = mapped(abs, items())
     next(results)
-    assert len(taken) <= 4
+    assert len(taken) <= 5
     results.close()
 
 
 def test_work_is_done_in_other_processes():
-    assert os.getpid() not in set(ordered_map(_pid, range(3), processes=1))
+    assert os.getpid() not in set(ordered_map(_pid, range(3)))
 
 
 def _pid(_):

@@ -7,7 +7,7 @@ import yaml
 
 from audionas.config import Config
 from audionas.configfile import load_config
-from audionas.store import ClipStoreWriter
+from audionas.store import write_store
 
 CLASSES = ["low", "middle", "high", "rising"]
 
@@ -49,18 +49,17 @@ def make(folder: Path, **changes: dict) -> Config:
     rng = np.random.default_rng(0)
     shape = (config.frames, config.features.mels)
     for split, count in values["corpus"]["clips"].items():
-        with ClipStoreWriter(
+        rows = rng.normal(-60, 5, (count, *shape)).astype(np.float32)
+        for i, row in enumerate(rows):
+            band = np.arange(shape[0]) * 12 // shape[0] if i % 4 == 3 else np.full(shape[0], 5 * (i % 4))
+            for width in range(3):
+                row[np.arange(shape[0]), np.minimum(band + width, 15)] += 40
+        write_store(
             folder / "data" / "logmel" / f"{split}.h5",
-            row_shape=shape,
-            dtype=np.float16,
+            [f"{split}{i}" for i in range(count)],
+            np.eye(4, dtype=np.uint8)[np.arange(count) % 4],
+            rows.astype(np.float16),
             classes=CLASSES,
             settings=config.feature_settings(),
-        ) as writer:
-            for i in range(count):
-                labels = np.eye(4, dtype=np.uint8)[i % 4]
-                row = rng.normal(-60, 5, shape)
-                band = np.arange(shape[0]) * 12 // shape[0] if i % 4 == 3 else np.full(shape[0], 5 * (i % 4))
-                for width in range(3):
-                    row[np.arange(shape[0]), np.minimum(band + width, 15)] += 40
-                writer.add(f"{split}{i}", row, labels)
+        )
     return config

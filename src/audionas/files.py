@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,3 +27,16 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def move(source: Path, path: Path) -> None:
+    """Rename `source` to `path`, or copy it there, whole or not at all, where that is another disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.replace(path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with atomic_write(path) as temporary:
+            shutil.copyfile(source, temporary)
+        source.unlink()

@@ -45,6 +45,10 @@ def read_rows(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, 
     return parse_rows(content, path, required)
 
 
+def iter_rows(path, required=()):
+    return iter(read_rows(path, required))
+
+
 def parse_rows(content: bytes, where: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
     """`read_rows` of a file's content; `where` names it in errors.
 

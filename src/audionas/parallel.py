@@ -1,4 +1,4 @@
-"""Work spread over processes, with results in order and memory that stays constant."""
+"""Work spread over processes or threads, with results in order and memory that stays constant."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+_AHEAD = 4  # items a worker that are taken before their turn
+
 
 def workers() -> int:
-    """Processes to use: the environment's AUDIONAS_WORKERS, or as many as the cores given to this process."""
+    """Workers to use: the environment's AUDIONAS_WORKERS, or as many as the cores given to this process."""
     wanted = os.environ.get("AUDIONAS_WORKERS", "")
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
@@ -26,25 +28,34 @@ def ordered_map(
     function: Callable[[T], R],
     items: Iterable[T],
     *,
-    processes: int | None = None,
     initializer: Callable[..., None] | None = None,
     initargs: tuple = (),
-    in_flight: int = 4,
 ) -> Iterator[R]:
     """`map(function, items)` over processes; results in the order of the items, whatever ends first.
 
-    At most `in_flight` items a process are taken ahead, so a generator of any length can be given. Processes
-    are not forked from this one: its threads (PyTorch's) would be left locked in the copy. The function,
-    its items and initargs are pickled. An exception in the function is raised here.
+    A few items a process are taken ahead, so a generator of any length can be given. Processes are not
+    forked from this one: its threads (PyTorch's) would be left locked in the copy. The function, its items
+    and initargs are pickled. An exception in the function is raised here.
     """
-    processes = processes or workers()
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
+    return _in_order(ProcessPoolExecutor(workers(), context, initializer, initargs), function, items)
+
+
+def threaded_map(
+    function: Callable[[T], R], items: Iterable[T], *, initializer: Callable[[], None] | None = None
+) -> Iterator[R]:
+    """`ordered_map` over threads: no start-up and no pickling, for work that releases the interpreter's lock.
+
+    Decoding, resampling and PyTorch do; Python itself would have one thread at a time.
+    """
+    return _in_order(ThreadPoolExecutor(workers(), initializer=initializer), function, items)
+
+
+def _in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     items = iter(items)
-    with ProcessPoolExecutor(processes, context, initializer, initargs) as pool:
-        waiting = deque(
-            pool.submit(function, item) for item in itertools.islice(items, in_flight * processes)
-        )
+    with pool:
+        waiting = deque(pool.submit(function, item) for item in itertools.islice(items, _AHEAD * workers()))
         try:
             while waiting:
                 result = waiting.popleft().result()

@@ -1,4 +1,4 @@
-"""The HDF5 clip store: rows of one shape with labels, written whole, read without copying.
+"""The HDF5 clip store: rows of one shape with labels, filled in place, read without copying.
 
 Layout of a file: dataset `data` [clips, ...] (contiguous, so it can be memory-mapped), `labels`
 uint8 [clips, classes], `clip_ids`; attributes `classes` and `settings` (JSON) and `version`.
@@ -6,9 +6,12 @@ uint8 [clips, classes], `clip_ids`; attributes `classes` and `settings` (JSON) a
 
 from __future__ import annotations
 
+import itertools
 import json
-import tempfile
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,137 +19,165 @@ import h5py
 import numpy as np
 
 from audionas.errors import UserError
-from audionas.files import atomic_write
+from audionas.files import atomic_write, move
 
 VERSION = 1
 _BLOCK = 256  # rows copied at a time, to stay in constant memory
 
 
 class ClipStoreWriter:
-    """Writes a store in constant memory; the file appears under its name only when it is whole.
+    """A store that fills in place: every clip has its row from the start, written in any order by any thread.
 
-    Rows are spooled to a temporary file first: how many clips decode is known only at the end, and a
-    contiguous dataset cannot grow.
+    It lies at a working path until `publish`, so it outlives a killed process: opened again there, what was
+    written is still in it. Which rows those are is for the caller to remember.
 
     Args:
-        path: the file to write.
+        work: where it fills; a file of the same clips that lies there is gone on with.
+        clips: (clip id, labels uint8 [classes]) of every row, read once and only for a new file.
+        rows: how many `clips` gives.
         row_shape: shape of one clip's data, such as (samples,) or (frames, mels).
         dtype: NumPy type of the data, such as int16 or float16.
         classes: class names, in the order of the label columns.
-        settings: what the data were made with; a reader that wants others is refused.
-
-        may_be_empty: write no file, rather than refuse, when no row was added.
+        settings: what the data are made with; a reader that wants others is refused.
 
     Raises:
-        ValueError: a row of another shape, of non-finite values, without a label, or with an id that
-            stands already.
-        UserError: at the end, when no row was added.
+        ValueError: a clip without a label, of another number of labels, or with an id that stands already.
+        UserError: `rows` is 0, or what lies at `work` is no such store.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        work: str | Path,
+        clips: Iterable[tuple[str, np.ndarray]],
+        rows: int,
         *,
         row_shape: tuple[int, ...],
         dtype,
         classes: list[str],
         settings: dict,
-        may_be_empty: bool = False,
     ):
-        self.path = Path(path)
-        self.row_shape = tuple(row_shape)
-        self.dtype = np.dtype(dtype)
-        self.classes = list(classes)
-        self.settings = settings
-        self.may_be_empty = may_be_empty
-        self._ids: dict[str, None] = {}
-        self._labels: list[np.ndarray] = []
+        self.work, self.row_shape = Path(work), tuple(row_shape)
+        if not rows:
+            raise UserError(f"{self.work}: not one clip to write")
+        if not self.work.exists():
+            with _create(self.work, (rows, *row_shape), np.dtype(dtype), classes, settings) as file:
+                _fill_clips(self.work, file, iter(clips), rows)
+        store = ClipStore(self.work, settings)
+        self._offset, self._dtype, self._rows = store.data.offset, store.data.dtype, len(store)
+        if (self._dtype, store.data.shape) != (np.dtype(dtype), (rows, *row_shape)):
+            raise UserError(f"{self.work}: made for other clips; delete it and run again")
+        self._file = self.work.open("r+b", buffering=0)
 
     def __enter__(self) -> ClipStoreWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._spool = tempfile.TemporaryFile(dir=self.path.parent)
         return self
 
-    def add(self, clip_id: str, row: np.ndarray, labels: np.ndarray) -> None:
-        """Append one clip: data of `row_shape`, labels uint8 [classes]."""
-        row = np.asarray(row)
-        labels = np.asarray(labels, dtype=np.uint8)
-        if row.shape != self.row_shape:
-            raise ValueError(f"{self.path}: clip {clip_id!r} has shape {row.shape}, not {self.row_shape}")
-        if not np.isfinite(row).all():
-            raise ValueError(f"{self.path}: clip {clip_id!r} holds values that are not finite")
-        if labels.shape != (len(self.classes),) or not labels.any():
-            raise ValueError(f"{self.path}: clip {clip_id!r} has no label among {len(self.classes)} classes")
-        if clip_id in self._ids:
-            raise ValueError(f"{self.path}: clip {clip_id!r} stands twice")
-        self._spool.write(np.ascontiguousarray(row, dtype=self.dtype).tobytes())
-        self._ids[clip_id] = None
-        self._labels.append(labels)
+    def __exit__(self, *_) -> None:
+        self._file.close()
 
-    def __exit__(self, kind, error, trace) -> None:
-        try:
-            if error is None:
-                self._finish()
-        finally:
-            self._spool.close()
+    def __setitem__(self, row: int, data: np.ndarray) -> None:
+        """Write one clip's data, of `row_shape`; safe in threads.
 
-    def _finish(self) -> None:
-        n = len(self._ids)
-        if n == 0 and self.may_be_empty:
+        Raises ValueError: a row that there is not, another shape, values that are not finite.
+        """
+        data = np.ascontiguousarray(data, dtype=self._dtype)
+        if data.shape != self.row_shape:
+            raise ValueError(f"{self.work}: row {row} has shape {data.shape}, not {self.row_shape}")
+        if not 0 <= row < self._rows:
+            raise ValueError(f"{self.work}: row {row} of {self._rows}")
+        if self._dtype.kind == "f" and not np.isfinite(data).all():
+            raise ValueError(f"{self.work}: row {row} holds values that are not finite")
+        # Not through a memory map: with a full disk that would end the process without a word.
+        left, at = memoryview(data).cast("B"), self._offset + row * data.nbytes
+        while left:
+            done = os.pwrite(self._file.fileno(), left, at)
+            left, at = left[done:], at + done
+
+    def flush(self) -> None:
+        """Return when all that was written is on disk."""
+        os.fsync(self._file.fileno())
+
+    def publish(self, path: Path, kept: np.ndarray | None = None) -> None:
+        """Move the store to `path`, or only the rows where `kept`, bool [rows], is true. Closes it.
+
+        Raises UserError when no row is kept.
+        """
+        self.flush()
+        self._file.close()
+        if kept is None or kept.all():
+            move(self.work, path)
             return
-        if n == 0:
-            raise UserError(
-                f"{self.path}: not one clip to write; the ledger beside it says why each was left out"
-            )
-        self._spool.seek(0)
-        size = int(np.prod(self.row_shape)) * self.dtype.itemsize
-        blocks = (
-            np.frombuffer(self._spool.read(min(_BLOCK, n - start) * size), self.dtype)
-            for start in range(0, n, _BLOCK)
-        )
-        shape = (n, *self.row_shape)
-        _write(self.path, shape, self.dtype, blocks, self._labels, self._ids, self.classes, self.settings)
+        if not kept.any():
+            raise UserError(f"{path}: not one clip to write; the ledger beside it says why each was left out")
+        here, rows = ClipStore(self.work), np.flatnonzero(kept)
+        with _create(path, (len(rows), *self.row_shape), self._dtype, here.classes, here.settings) as file:
+            _fill_clips(path, file, ((here.clip_ids[i], here.labels[i]) for i in rows), len(rows))
+            for start in range(0, len(rows), _BLOCK):
+                block = rows[start : start + _BLOCK]
+                file["data"][start : start + len(block)] = here.data[block]
+        self.work.unlink()
 
 
-def join_stores(parts: Sequence[Path], path: Path) -> None:
-    """One store of several, in order, in constant memory; with one part it is moved, not copied.
+def write_store(
+    path: Path,
+    clip_ids: Sequence[str],
+    labels: np.ndarray,
+    data: np.ndarray,
+    *,
+    classes: list[str],
+    settings: dict,
+) -> None:
+    """A store of what is at hand: labels uint8 [clips, classes] and data [clips, ...] of the store's type.
 
-    Raises:
-        UserError: a part is damaged, or they differ in classes, settings or shape.
+    Raises ValueError and UserError as `ClipStoreWriter`.
     """
-    stores = [ClipStore(part) for part in parts]
-    first = stores[0]
-    for store in stores:
-        if (store.classes, store.settings, store.data.shape[1:]) != (
-            first.classes,
-            first.settings,
-            first.data.shape[1:],
-        ):
-            raise UserError(f"{store.path}: made otherwise than {first.path}; delete both and run again")
-    if len(stores) == 1:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        first.path.replace(path)
-        return
-    blocks = (s.data[i : i + _BLOCK] for s in stores for i in range(0, len(s), _BLOCK))
-    labels = np.concatenate([store.labels for store in stores])
-    ids = [clip_id for store in stores for clip_id in store.clip_ids]
-    shape = (len(ids), *first.data.shape[1:])
-    _write(path, shape, first.data.dtype, blocks, labels, ids, first.classes, first.settings)
+    work = path.with_name(f".{path.name}.tmp")
+    work.unlink(missing_ok=True)
+    options = {"row_shape": data.shape[1:], "dtype": data.dtype, "classes": classes, "settings": settings}
+    try:
+        with ClipStoreWriter(work, zip(clip_ids, labels, strict=True), len(data), **options) as writer:
+            for i, row in enumerate(data):
+                writer[i] = row
+            writer.publish(path)
+    finally:
+        work.unlink(missing_ok=True)
 
 
-def _write(path: Path, shape, dtype, blocks: Iterable[np.ndarray], labels, ids, classes, settings) -> None:
+@contextmanager
+def _create(path: Path, shape: tuple[int, ...], dtype, classes, settings) -> Iterator[h5py.File]:
+    """A new store's file, which appears under its name when it is left; data and clips are still to come."""
     with atomic_write(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
         file.attrs["version"] = VERSION
         file.attrs["classes"] = json.dumps(classes)
         file.attrs["settings"] = json.dumps(settings, sort_keys=True)
-        data = file.create_dataset("data", shape, dtype)
-        start = 0
-        for block in blocks:
-            rows = block.reshape(-1, *shape[1:])
-            data[start : start + len(rows)] = rows
-            start += len(rows)
-        file.create_dataset("labels", data=np.stack(labels))
-        file.create_dataset("clip_ids", data=np.array([clip_id.encode() for clip_id in ids]))
+        for name, of, kind in (
+            ("data", shape, dtype),
+            ("labels", (shape[0], len(classes)), np.dtype(np.uint8)),
+        ):
+            # Contiguous and there from the start, but not written: rows come later, at their offsets.
+            layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            layout.set_layout(h5py.h5d.CONTIGUOUS)
+            layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            file.create_dataset(name, of, kind, dcpl=layout)
+        yield file
+
+
+def _fill_clips(path: Path, file: h5py.File, clips: Iterable[tuple[str, np.ndarray]], rows: int) -> None:
+    """Labels and ids of all rows, in constant memory but for some 50 bytes an id."""
+    clips, ids = iter(clips), []
+    labels = file["labels"]
+    while block := list(itertools.islice(clips, _BLOCK)):
+        for clip_id, its_labels in block:
+            if np.shape(its_labels) != labels.shape[1:] or not np.any(its_labels):
+                raise ValueError(f"{path}: clip {clip_id!r} has no label among {labels.shape[1]} classes")
+        labels[len(ids) : len(ids) + len(block)] = np.array([its_labels for _, its_labels in block], np.uint8)
+        ids += [clip_id.encode() for clip_id, _ in block]
+    if len(ids) != rows:
+        raise ValueError(f"{path}: {len(ids)} clips for {rows} rows")
+    unique, counts = np.unique(np.array(ids), return_counts=True)
+    if len(unique) < rows:
+        raise ValueError(f"{path}: clip {unique[counts.argmax()].decode()!r} stands twice")
+    file.create_dataset("clip_ids", data=np.array(ids))
 
 
 class ClipStore:
@@ -154,8 +185,8 @@ class ClipStore:
 
     Attributes:
         data: memory map [clips, ...]; int16 waveforms or float16 log-mel in dB.
-        labels: uint8 [clips, classes].
-        clip_ids, classes: lists of str.
+        labels: uint8 [clips, classes], memory-mapped too.
+        classes: list of str.
         settings: dict that the data were made with.
 
     Raises:
@@ -173,13 +204,14 @@ class ClipStore:
                     )
                 self.classes: list[str] = json.loads(file.attrs["classes"])
                 self.settings: dict[str, Any] = json.loads(file.attrs["settings"])
-                self.labels: np.ndarray = file["labels"][:]
-                self.clip_ids: list[str] = [i.decode() for i in file["clip_ids"][:]]
-                data = file["data"]
-                offset, shape, dtype = data.id.get_offset(), data.shape, data.dtype
-            if offset is None or not len(self.labels) == len(self.clip_ids) == shape[0]:
+                self._ids: np.ndarray = file["clip_ids"][:]
+                maps = [
+                    (dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+                    for dataset in (file["data"], file["labels"])
+                ]
+            if any(offset is None or shape[0] != len(self._ids) for _, _, offset, shape in maps):
                 raise ValueError("its datasets do not fit each other")
-            self.data = np.memmap(self.path, dtype, "r", offset, shape)
+            self.data, self.labels = (np.memmap(self.path, *layout) for layout in maps)
         except FileNotFoundError:
             raise UserError(f"{self.path}: no such file; make it with `dvc repro`") from None
         except (OSError, KeyError, ValueError) as error:
@@ -190,7 +222,12 @@ class ClipStore:
             self._require(settings)
 
     def __len__(self) -> int:
-        return len(self.clip_ids)
+        return len(self._ids)
+
+    @cached_property
+    def clip_ids(self) -> list[str]:
+        """In the order of the rows."""
+        return [clip_id.decode() for clip_id in self._ids]
 
     def _require(self, wanted: dict[str, Any]) -> None:
         wanted = json.loads(json.dumps(wanted))

@@ -33,7 +33,7 @@ class LogMel(nn.Module):
         fmax: float = 14_000.0,
     ):
         super().__init__()
-        self.spectrogram = torchaudio.transforms.Spectrogram(n_fft, hop_length=hop, power=2.0)
+        self.spectrogram = torchaudio.transforms.Spectrogram(n_fft, hop_length=hop, power=None)
         filters = torchaudio.functional.melscale_fbanks(
             n_fft // 2 + 1, fmin, fmax, mels, sample_rate, norm="slaney", mel_scale="slaney"
         )
@@ -51,6 +51,8 @@ class LogMel(nn.Module):
                 f"waveforms have shape {tuple(waveforms.shape)}; give [batch, samples] of more than "
                 f"{self.spectrogram.n_fft // 2} samples"
             )
-        power = self.spectrogram(waveforms)  # [batch, bins, frames]
+        parts = torch.view_as_real(self.spectrogram(waveforms))  # [batch, bins, frames, 2]
+        # torchaudio's power=2 takes the root and squares it again: twice the time of all the rest.
+        power = parts[..., 0].square() + parts[..., 1].square()
         mel = power.transpose(1, 2) @ self.filters
         return 10.0 * torch.log10(mel.clamp_min(self.FLOOR))

@@ -2,51 +2,79 @@
 
 from __future__ import annotations
 
+import shutil
+from itertools import islice
+from pathlib import Path
+
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from audionas import paths
+from audionas import audio, paths
 from audionas.audio.logmel import LogMel
 from audionas.config import Config
-from audionas.parallel import ordered_map
+from audionas.files import atomic_write
+from audionas.parallel import threaded_map
+from audionas.shards import CLIPS
+from audionas.state import STATE, state_key
 from audionas.store import ClipStore, ClipStoreWriter
-
-_frontend: LogMel
 
 
 def run(config: Config, split: str) -> None:
-    """data/audio/{split}.h5 to data/logmel/{split}.h5, in parallel over processes.
+    """data/audio/{split}.h5 to data/logmel/{split}.h5, in parallel over threads.
 
-    Clips are transformed one by one, so the bits do not depend on how many processes there are.
+    Clips are transformed one by one, so the bits do not depend on how many threads there are. What was
+    finished before a kill lies in .state/ and is not made again.
 
     Raises:
         UserError: the audio was made with other settings, or a file is damaged.
     """
     settings = config.feature_settings()
-    audio = ClipStore(paths.audio(split), {"audio": settings["audio"]})
-    options = {"sample_rate": config.audio.sample_rate, **config.features.model_dump()}
-    LogMel(**options)  # bad settings are refused here, not in a worker
+    waveforms = ClipStore(paths.audio(split), {"audio": settings["audio"]})
+    frontend = LogMel(config.audio.sample_rate, **config.features.model_dump())
+    made = paths.audio(split).stat()
+    code = [Path(__file__), *sorted(Path(audio.__file__).parent.glob("*.py"))]
+    key = state_key([settings, made.st_size, made.st_mtime_ns], [paths.audio_ledger(split), *code])
+    state = STATE / "logmel" / f"{split}-{key}"
+    work = state / "clips.h5"
+    if not work.exists():  # marks without it would promise rows that are not there
+        shutil.rmtree(state, ignore_errors=True)
     writer = ClipStoreWriter(
-        paths.logmel(split),
+        work,
+        zip(waveforms.clip_ids, waveforms.labels, strict=True),
+        len(waveforms),
         row_shape=(config.frames, config.features.mels),
         dtype=np.float16,
-        classes=audio.classes,
+        classes=waveforms.classes,
         settings=settings,
     )
-    with writer:
-        results = ordered_map(_transform, audio.data, initializer=_start, initargs=(options,))
-        for i, features in enumerate(tqdm(results, total=len(audio), desc=f"logmel {split}", unit="clips")):
-            writer.add(audio.clip_ids[i], features, audio.labels[i])
+
+    def transform(row: int) -> None:
+        waveform = torch.from_numpy(waveforms.data[row].astype(np.float32) / 32_767)
+        writer[row] = frontend(waveform[None])[0].half().numpy()
+
+    blocks = [range(start, min(start + CLIPS, len(waveforms))) for start in range(0, len(waveforms), CLIPS)]
+    marks = {block: state / f"{block.start:09d}.done" for block in blocks}
+    left = [block for block in blocks if not marks[block].exists()]
+    rows = (row for block in left for row in block)
+    threads = torch.get_num_threads()
+    with (
+        writer,
+        torch.inference_mode(),
+        tqdm(total=len(waveforms), desc=f"logmel {split}", unit="clips") as bar,
+    ):
+        bar.update(len(waveforms) - sum(map(len, left)))
+        done = threaded_map(transform, rows, initializer=_one_thread)
+        for block in left:
+            for _ in islice(done, len(block)):
+                bar.update()
+            writer.flush()
+            with atomic_write(marks[block]):
+                pass
+        writer.publish(paths.logmel(split))
+    torch.set_num_threads(threads)
+    shutil.rmtree(state)
 
 
-def _start(options: dict) -> None:
-    global _frontend
-    torch.set_num_threads(1)
-    _frontend = LogMel(**options)
-
-
-def _transform(waveform: np.ndarray) -> np.ndarray:
-    """int16 [samples] to float16 [frames, mels]."""
-    x = torch.from_numpy(np.asarray(waveform, dtype=np.float32) / 32767.0)
-    return _frontend(x[None])[0].half().numpy()
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # the threads of the map are the parallelism

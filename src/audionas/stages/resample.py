@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,19 @@ from tqdm import tqdm
 
 from audionas import audio as decoding
 from audionas import paths
-from audionas.audio.decode import Decoded, decode
+from audionas.audio.decode import decode
 from audionas.audio.reading import DecodeError
-from audionas.config import Audio, Config
+from audionas.config import Config
 from audionas.errors import UserError
-from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, read_rows, write_rows
-from audionas.parallel import ordered_map
+from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_rows, read_rows, write_rows
+from audionas.parallel import threaded_map
 from audionas.reporting.coverage import count, require
 from audionas.shards import CLIPS, read_shard
 from audionas.state import STATE, state_key
-from audionas.store import ClipStoreWriter, join_stores
+from audionas.store import ClipStoreWriter
 
 _FULL_SCALE = 32_767
+_NOT_GOT = "download: "
 
 
 def run(config: Config, split: str) -> None:
@@ -30,104 +32,134 @@ def run(config: Config, split: str) -> None:
 
     Shard by shard: what was finished before a kill lies in .state/ and is not made again. A clip that failed
     here or in the download has a reason in the ledger and no row in the store.
-    Raises UserError when no clip survived.
+
+    Raises:
+        UserError: no clip survived, fewer than `corpus.least_coverage` did, or the download is not that of
+            this list.
     """
-    segments = read_rows(paths.segments(split), SEGMENTS)
+    listed, got = _count(split)
     names = [(row["mid"], row["display_name"]) for row in read_rows(paths.CLASSES, CLASSES)]
     classes = [mid for mid, _ in names]
-    raw = read_rows(paths.raw(split) / "ledger.csv", DOWNLOAD)
-    failed = {row["clip_id"]: row["reason"] for row in raw if row["status"] != "ok"}
     code = [Path(__file__), *sorted(Path(decoding.__file__).parent.glob("*.py"))]
-    listed = [paths.segments(split), paths.CLASSES, paths.raw(split) / "ledger.csv"]
-    state = STATE / "resample" / f"{split}-{state_key(config.audio.model_dump(), [*listed, *code])}"
-    parts = [
-        (state / f"{number:06d}", segments[start : start + CLIPS])
-        for number, start in enumerate(range(0, len(segments), CLIPS))
-    ]
-    unfinished = [(part, rows) for part, rows in parts if not part.with_suffix(".csv").is_file()]
-    originals = (
-        original
-        for part, rows in unfinished
-        for original in _originals(rows, failed, paths.raw(split) / f"shard-{part.name}.tar", config.audio)
+    given = [paths.segments(split), paths.CLASSES, paths.raw(split) / "ledger.csv"]
+    state = STATE / "resample" / f"{split}-{state_key(config.audio.model_dump(), [*given, *code])}"
+    work = state / "clips.h5"
+    if not work.exists():  # ledgers without it would promise rows that are not there
+        shutil.rmtree(state, ignore_errors=True)
+    writer = ClipStoreWriter(
+        work,
+        _labels(split, classes),
+        got,
+        row_shape=(config.audio.clip_samples,),
+        dtype=np.int16,
+        classes=classes,
+        settings={"audio": config.audio.model_dump()},
     )
-    done = len(segments) - sum(len(rows) for _, rows in unfinished)
-    with tqdm(total=len(segments), initial=done, desc=f"resample {split}", unit="clips") as bar:
-        results = ordered_map(_decode, originals, initializer=_one_thread)
-        for part, rows in unfinished:
-            ledger = _write_part(part.with_suffix(".h5"), rows, results, classes, config.audio, bar)
-            write_rows(part.with_suffix(".csv"), RESAMPLE, ledger)
-    parts = [part for part, _ in parts]
-    ledger = [row for part in parts for row in read_rows(part.with_suffix(".csv"), RESAMPLE)]
-    write_rows(paths.audio_ledger(split), RESAMPLE, ledger)
-    here = count(split, segments, names, raw, ledger)
-    require([here], config.corpus.least_coverage, "corpus.least_coverage", "audionas coverage")
-    if all(row["status"] == "failed" for row in ledger):
-        reasons = ", ".join(sorted({row["reason"] for row in ledger}))
-        raise UserError(
-            f"{split}: not one of {len(ledger)} clips could be decoded ({reasons}); "
-            f"see {paths.audio_ledger(split)}"
-        )
-    stores = [part.with_suffix(".h5") for part in parts if part.with_suffix(".h5").exists()]
-    join_stores(stores, paths.audio(split))
+
+    def make(original: tuple[str, int, bytes | str]) -> dict:
+        clip_id, row, data = original
+        if isinstance(data, str):
+            return {"clip_id": clip_id, "status": "failed", "reason": data}
+        try:
+            clip = decode(data, config.audio.sample_rate, config.audio.clip_samples, config.audio.min_seconds)
+        except DecodeError as error:
+            return {"clip_id": clip_id, "status": "failed", "reason": str(error)}
+        writer[row] = np.round(clip.waveform * _FULL_SCALE).astype(np.int16)
+        entry = {"clip_id": clip_id, "status": "ok", "note": clip.note, "original_rate": clip.original_rate}
+        return entry | {"channels": clip.channels, "seconds": f"{clip.seconds:.3f}"}
+
+    sizes = {
+        state / f"{start // CLIPS:06d}.csv": min(CLIPS, listed - start) for start in range(0, listed, CLIPS)
+    }
+    left = {ledger: size for ledger, size in sizes.items() if not ledger.exists()}
+    with writer, tqdm(total=listed, desc=f"resample {split}", unit="clips") as bar:
+        bar.update(listed - sum(left.values()))
+        entries = threaded_map(make, _originals(split, left))
+        for ledger, size in left.items():
+            rows = []
+            for entry in islice(entries, size):
+                rows.append(entry)
+                bar.update()
+            writer.flush()
+            write_rows(ledger, RESAMPLE, rows)
+        write_rows(paths.audio_ledger(split), RESAMPLE, (row for part in sizes for row in iter_rows(part)))
+        _require(config, split, names)
+        writer.publish(paths.audio(split), _kept(split))
     shutil.rmtree(state)
 
 
-def _write_part(path: Path, rows, results, classes: list[str], audio: Audio, bar: tqdm) -> list[dict]:
-    """One shard's clips as a store of their own, no file where all failed. Gives their ledger."""
-    column = {mid: i for i, mid in enumerate(classes)}
-    ledger = []
-    with ClipStoreWriter(
-        path,
-        row_shape=(audio.clip_samples,),
-        dtype=np.int16,
-        classes=classes,
-        settings={"audio": audio.model_dump()},
-        may_be_empty=True,
-    ) as writer:
-        for row, result in zip(rows, results, strict=False):  # the results of later parts follow
-            entry = {"clip_id": row["clip_id"], "status": "failed"}
-            if isinstance(result, str):
-                entry["reason"] = result
-            else:
-                labels = np.zeros(len(column), np.uint8)
-                labels[[column[mid] for mid in row["labels"].split(",")]] = 1
-                writer.add(row["clip_id"], np.round(result.waveform * _FULL_SCALE).astype(np.int16), labels)
-                entry |= {"status": "ok", "note": result.note, "original_rate": result.original_rate}
-                entry |= {"channels": result.channels, "seconds": f"{result.seconds:.3f}"}
-            ledger.append(entry)
-            bar.update()
-    return ledger
-
-
-def _originals(
-    rows: list[dict], failed: dict[str, str], tar: Path, audio: Audio
-) -> Iterator[tuple[bytes | str, Audio]]:
-    """The encoded audio of one shard's clips, in order, or the reason why there is none."""
-    members = read_shard(tar)
-    for row in rows:
-        if row["clip_id"] in failed:
-            yield f"download: {failed[row['clip_id']]}", audio
-            continue
-        clip_id, data = next(members, (None, b""))
-        if clip_id != row["clip_id"]:
+def _listed(split: str) -> Iterator[tuple[dict[str, str], str]]:
+    """Every clip of the list, and why the download failed, or ""."""
+    ledger = paths.raw(split) / "ledger.csv"
+    raw = iter_rows(ledger, DOWNLOAD)
+    for row in iter_rows(paths.segments(split), SEGMENTS):
+        download = next(raw, None)
+        if download is None or download["clip_id"] != row["clip_id"]:
             raise UserError(
-                f"{tar}: {row['clip_id']} should come next and {clip_id} does; delete the "
-                "folder and run `dvc repro`"
+                f"{ledger}: {row['clip_id']} of the list should come next; it is of another list, so run "
+                f"`dvc repro download@{split}`"
             )
-        yield data, audio
+        yield row, "" if download["status"] == "ok" else _NOT_GOT + download["reason"]
+    if extra := next(raw, None):
+        raise UserError(f"{ledger}: {extra['clip_id']} is not on the list; run `dvc repro download@{split}`")
 
 
-def _one_thread() -> None:
-    import torch
+def _count(split: str) -> tuple[int, int]:
+    """Clips on the list, and those that were got."""
+    listed = got = 0
+    for _, failed in _listed(split):
+        listed += 1
+        got += not failed
+    return listed, got
 
-    torch.set_num_threads(1)  # the processes are the parallelism
+
+def _labels(split: str, classes: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Clip id and labels uint8 [classes] of every clip that was got."""
+    column = {mid: i for i, mid in enumerate(classes)}
+    for row, failed in _listed(split):
+        if not failed:
+            labels = np.zeros(len(classes), np.uint8)
+            labels[[column[mid] for mid in row["labels"].split(",")]] = 1
+            yield row["clip_id"], labels
 
 
-def _decode(item: tuple[bytes | str, Audio]) -> Decoded | str:
-    data, audio = item
-    if isinstance(data, str):
-        return data
-    try:
-        return decode(data, audio.sample_rate, audio.clip_samples, audio.min_seconds)
-    except DecodeError as error:
-        return str(error)
+def _originals(split: str, wanted: dict[Path, int]) -> Iterator[tuple[str, int, bytes | str]]:
+    """Clip id, row of the store, and encoded audio or the reason why there is none, of the wanted shards."""
+    listed, row = _listed(split), 0
+    numbers = {int(ledger.stem) for ledger in wanted}
+    for number in range(max(numbers, default=-1) + 1):
+        clips = list(islice(listed, CLIPS))
+        tar = paths.raw(split) / f"shard-{number:06d}.tar"
+        members = read_shard(tar) if number in numbers else None
+        for clip, failed in clips:
+            clip_id = clip["clip_id"]
+            if members and failed:
+                yield clip_id, -1, failed
+            elif members:
+                found, data = next(members, (None, b""))
+                if found != clip_id:
+                    raise UserError(
+                        f"{tar}: {clip_id} should come next and {found} does; delete the folder and run "
+                        "`dvc repro`"
+                    )
+                yield clip_id, row, data
+            row += not failed
+
+
+def _require(config: Config, split: str, names: list[tuple[str, str]]) -> None:
+    """Stop where too little is left."""
+    segments, raw = iter_rows(paths.segments(split)), iter_rows(paths.raw(split) / "ledger.csv")
+    here = count(split, segments, names, raw, iter_rows(paths.audio_ledger(split)))
+    require([here], config.corpus.least_coverage, "corpus.least_coverage", "audionas coverage")
+    if not here.got:
+        reasons = ", ".join(sorted({row["reason"] for row in iter_rows(paths.audio_ledger(split))}))
+        raise UserError(
+            f"{split}: not one of {here.listed} clips could be decoded ({reasons}); "
+            f"see {paths.audio_ledger(split)}"
+        )
+
+
+def _kept(split: str) -> np.ndarray:
+    """Of the clips that were got, bool, those that were decoded."""
+    rows = iter_rows(paths.audio_ledger(split))
+    return np.array([row["status"] == "ok" for row in rows if not row["reason"].startswith(_NOT_GOT)])
