@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -50,6 +51,19 @@ def threaded_map(
     Decoding, resampling and PyTorch do; Python itself would have one thread at a time.
     """
     return _in_order(ThreadPoolExecutor(workers(), initializer=initializer), function, items)
+
+
+@contextmanager
+def background() -> Iterator[Callable[..., None]]:
+    """A function that has others called, one after the other, while this thread goes on.
+
+    All are done when the context is left; the first exception is raised there.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        calls = []
+        yield lambda function, *args: calls.append(pool.submit(function, *args))
+        for call in calls:
+            call.result()
 
 
 def _in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -14,7 +14,7 @@ from audionas import audio, paths
 from audionas.audio.logmel import LogMel
 from audionas.config import Config
 from audionas.files import atomic_write
-from audionas.parallel import threaded_map
+from audionas.parallel import background, threaded_map
 from audionas.shards import CLIPS
 from audionas.state import STATE, state_key
 from audionas.store import ClipStore, ClipStoreWriter
@@ -53,26 +53,24 @@ def run(config: Config, split: str) -> None:
         waveform = torch.from_numpy(waveforms.data[row].astype(np.float32) / 32_767)
         writer[row] = frontend(waveform[None])[0].half().numpy()
 
+    def finish(mark: Path) -> None:
+        writer.flush()
+        with atomic_write(mark):
+            pass
+
     blocks = [range(start, min(start + CLIPS, len(waveforms))) for start in range(0, len(waveforms), CLIPS)]
     marks = {block: state / f"{block.start:09d}.done" for block in blocks}
     left = [block for block in blocks if not marks[block].exists()]
     rows = (row for block in left for row in block)
-    threads = torch.get_num_threads()
-    with (
-        writer,
-        torch.inference_mode(),
-        tqdm(total=len(waveforms), desc=f"logmel {split}", unit="clips") as bar,
-    ):
-        bar.update(len(waveforms) - sum(map(len, left)))
-        done = threaded_map(transform, rows, initializer=_one_thread)
-        for block in left:
-            for _ in islice(done, len(block)):
-                bar.update()
-            writer.flush()
-            with atomic_write(marks[block]):
-                pass
+    with writer:
+        with background() as disk, tqdm(total=len(waveforms), desc=f"logmel {split}", unit="clips") as bar:
+            bar.update(len(waveforms) - sum(map(len, left)))
+            done = threaded_map(transform, rows, initializer=_one_thread)
+            for block in left:
+                for _ in islice(done, len(block)):
+                    bar.update()
+                disk(finish, marks[block])  # while the next block is transformed
         writer.publish(paths.logmel(split))
-    torch.set_num_threads(threads)
     shutil.rmtree(state)
 
 

@@ -17,7 +17,7 @@ from audionas.audio.reading import DecodeError
 from audionas.config import Config
 from audionas.errors import UserError
 from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_rows, read_rows, write_rows
-from audionas.parallel import threaded_map
+from audionas.parallel import background, threaded_map
 from audionas.reporting.coverage import count, require
 from audionas.shards import CLIPS, read_shard
 from audionas.state import STATE, state_key
@@ -68,20 +68,24 @@ def run(config: Config, split: str) -> None:
         entry = {"clip_id": clip_id, "status": "ok", "note": clip.note, "original_rate": clip.original_rate}
         return entry | {"channels": clip.channels, "seconds": f"{clip.seconds:.3f}"}
 
+    def finish(ledger: Path, rows: list[dict]) -> None:
+        writer.flush()
+        write_rows(ledger, RESAMPLE, rows)
+
     sizes = {
         state / f"{start // CLIPS:06d}.csv": min(CLIPS, listed - start) for start in range(0, listed, CLIPS)
     }
     left = {ledger: size for ledger, size in sizes.items() if not ledger.exists()}
-    with writer, tqdm(total=listed, desc=f"resample {split}", unit="clips") as bar:
-        bar.update(listed - sum(left.values()))
-        entries = threaded_map(make, _originals(split, left))
-        for ledger, size in left.items():
-            rows = []
-            for entry in islice(entries, size):
-                rows.append(entry)
-                bar.update()
-            writer.flush()
-            write_rows(ledger, RESAMPLE, rows)
+    with writer:
+        with background() as disk, tqdm(total=listed, desc=f"resample {split}", unit="clips") as bar:
+            bar.update(listed - sum(left.values()))
+            entries = threaded_map(make, _originals(split, left))
+            for ledger, size in left.items():
+                rows = []
+                for entry in islice(entries, size):
+                    rows.append(entry)
+                    bar.update()
+                disk(finish, ledger, rows)  # while the next shard is decoded
         write_rows(paths.audio_ledger(split), RESAMPLE, (row for part in sizes for row in iter_rows(part)))
         _require(config, split, names)
         writer.publish(paths.audio(split), _kept(split))
