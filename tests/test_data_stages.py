@@ -198,7 +198,7 @@ def test_log_mel_goes_on_after_a_kill_and_gives_the_same_bytes(project, monkeypa
                 raise KeyboardInterrupt
             yield function(item)
 
-    monkeypatch.setattr(logmel, "CLIPS", 1)
+    monkeypatch.setattr(logmel, "_BLOCK", 1)
     monkeypatch.setattr(logmel, "threaded_map", in_turn)
     with pytest.raises(KeyboardInterrupt):
         logmel.run(config, "train")

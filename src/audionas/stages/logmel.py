@@ -15,9 +15,10 @@ from audionas.audio.logmel import LogMel
 from audionas.config import Config
 from audionas.files import atomic_write
 from audionas.parallel import background, threaded_map
-from audionas.shards import CLIPS
 from audionas.state import STATE, state_key
 from audionas.store import ClipStore, ClipStoreWriter
+
+_BLOCK = 1_000  # clips between two marks
 
 
 def run(config: Config, split: str) -> None:
@@ -34,7 +35,7 @@ def run(config: Config, split: str) -> None:
     frontend = LogMel(config.audio.sample_rate, **config.features.model_dump())
     made = paths.audio(split).stat()
     code = [Path(__file__), *sorted(Path(audio.__file__).parent.glob("*.py"))]
-    key = state_key([settings, made.st_size, made.st_mtime_ns], [paths.audio_ledger(split), *code])
+    key = state_key([settings, made.st_size, made.st_mtime_ns], code)
     state = STATE / "logmel" / f"{split}-{key}"
     work = state / "clips.h5"
     if not work.exists():  # marks without it would promise rows that are not there
@@ -58,7 +59,7 @@ def run(config: Config, split: str) -> None:
         with atomic_write(mark):
             pass
 
-    blocks = [range(start, min(start + CLIPS, len(waveforms))) for start in range(0, len(waveforms), CLIPS)]
+    blocks = [range(start, min(start + _BLOCK, len(waveforms))) for start in range(0, len(waveforms), _BLOCK)]
     marks = {block: state / f"{block.start:09d}.done" for block in blocks}
     left = [block for block in blocks if not marks[block].exists()]
     rows = (row for block in left for row in block)
