@@ -22,6 +22,7 @@ INERT = {
     "audionas.files",
     "audionas.parallel",
     "audionas.paths",
+    "audionas.state",
     "audionas.training.checkpoint",
 }
 #: Configuration that is arithmetic on other sections.
