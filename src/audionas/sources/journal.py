@@ -91,7 +91,7 @@ class Journal:
 
     def failed(self, clip_id: str, source: str, reason: str, detail: str = "") -> None:
         """Note why a source did not give a clip."""
-        detail = " ".join(detail.split())[:300]
+        detail = " ".join(detail.split())  # one line, so that a half record is known by its missing end
         self._note({"clip_id": clip_id, "source": source, "reason": reason, "detail": detail})
 
     def _fresh(self, clip_id: str, source: str) -> Path:
