@@ -126,6 +126,10 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(OSError):  # the server was closed meanwhile
             super().finish()
 
+    def handle(self):
+        with suppress(ConnectionError):  # of a client that was killed
+            super().handle()
+
     def do_HEAD(self):
         self._answer()
 

@@ -19,8 +19,8 @@ from yt_dlp.extractor.youtube import YoutubeIE
 from audionas.corpora.base import Clip
 from audionas.errors import UserError
 from audionas.sources import youtube
-from audionas.sources.answers import read_message, read_retry_after
-from audionas.sources.base import SourceError
+from audionas.sources.answers import read_message
+from audionas.sources.base import SourceError, read_retry_after
 from audionas.sources.youtube import Youtube
 
 RATE, SECONDS = 22_050, 8

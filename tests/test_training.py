@@ -20,9 +20,10 @@ from audionas.models import Cnn10, Supernet
 from audionas.models.architecture import LARGEST, Architecture
 from audionas.search import SearchSpace
 from audionas.stages import supernet, teacher
+from audionas.state import state_key
 from audionas.store import ClipStore
 from audionas.training.augment import mixup, spec_augment
-from audionas.training.checkpoint import Checkpoint, run_key
+from audionas.training.checkpoint import Checkpoint
 from audionas.training.feed import Feed
 from audionas.training.objectives import Distilled, Supervised
 from audionas.training.once_for_all import OnceForAll
@@ -180,13 +181,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(project, mo
     assert not Path("models/teacher/0.pt").exists()
 
 
-def test_run_keys_tell_parameters_and_inputs_apart(tmp_path):
+def test_state_keys_tell_parameters_and_inputs_apart(tmp_path):
     file = tmp_path / "input"
     keys = set()
     for content in ("a", "b"):
         file.write_text(content)
         for rate in (1, 2):
-            keys.add(run_key({"seed": 0}, {"rate": rate}, [file]))
+            keys.add(state_key([{"seed": 0}, {"rate": rate}], [file]))
     assert len(keys) == 4
 
 

@@ -60,17 +60,22 @@ def _model(text: str) -> str:
     return text
 
 
+def _flag(help: str, required: bool = True, **more) -> dict:
+    return {"help": help, "required": required, **more}
+
+
+# as argparse takes them; what has no `required` is no flag but stands by its place
 ARGUMENTS = {
-    "to_results": {"action": "store_true", "help": "also write it to results/coverage, as the DAG does"},
-    "limit": {"type": int, "help": "of clips, to try it out; the stage's output is left as it is"},
-    "split": {"choices": SPLITS, "help": "which split"},
-    "seed": {"type": int, "help": "seed of the run"},
-    "space": {"choices": SPACES, "help": "search space"},
-    "constraint": {"type": _checked(parse_size), "help": "number of parameters, such as 900k or 0.9M"},
-    "iterations": {"type": int, "help": "optimiser steps"},
-    "recipe": {"choices": ("baseline", "kd"), "help": "BCE with the labels, or distillation"},
-    "size": {"type": _checked(parse_shape), "help": "uniform network as RATIOxDEPTH, such as 0.6x1"},
-    "model": {"type": _model, "help": "a file below models/"},
+    "to_results": _flag("also write it to results/coverage, as the DAG does", False, action="store_true"),
+    "limit": _flag("of clips, to try it out; the stage's output is left as it is", False, type=int),
+    "split": _flag("which split", choices=SPLITS),
+    "seed": _flag("seed of the run", type=int),
+    "space": _flag("search space", choices=SPACES),
+    "constraint": _flag("number of parameters, such as 900k or 0.9M", type=_checked(parse_size)),
+    "iterations": _flag("optimiser steps", type=int),
+    "recipe": _flag("BCE with the labels, or distillation", choices=("baseline", "kd")),
+    "size": _flag("uniform network as RATIOxDEPTH, such as 0.6x1", type=_checked(parse_shape)),
+    "model": {"help": "a file below models/", "type": _model},
 }
 
 
@@ -166,12 +171,9 @@ def parser() -> argparse.ArgumentParser:
     for name, (*_, names, text) in STAGES.items():
         one = commands.add_parser(name, help=f"stage: {text}", description=f"Stage of the DAG: {text}.")
         for argument in names.split():
-            if argument == "model":
-                one.add_argument(argument, **ARGUMENTS[argument])
-            else:
-                flag = f"--{argument.replace('_', '-')}"
-                required = {} if argument in ("to_results", "limit") else {"required": True}
-                one.add_argument(flag, **required, **ARGUMENTS[argument])
+            options = ARGUMENTS[argument]
+            flag = f"--{argument.replace('_', '-')}" if "required" in options else argument
+            one.add_argument(flag, **options)
         one.set_defaults(run=_stage)
     return top
 

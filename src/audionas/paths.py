@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-DOWNLOADS = Path(".state/download")  # under way
+from audionas.state import STATE
+
+DOWNLOADS = STATE / "download"  # under way
 DATA, MODELS, RESULTS = Path("data"), Path("models"), Path("results")
 CLASSES = DATA / "segments" / "classes.csv"
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from audionas.config import SPLITS, AudiosetCorpus
-from audionas.corpora.base import Clip, Corpus, FetchError, inside
+from audionas.corpora.base import Clip, ClipLists, inside
 from audionas.corpora.draw import draw
 from audionas.corpora.official import CLASS_LIST, TEST, TRAIN, UNBALANCED, checksums
 from audionas.corpora.segments import lines_of, parse_segments, segment_id
@@ -19,7 +19,7 @@ from audionas.ledger import CLASSES, read_rows
 _GENUINE = 11  # characters of a YouTube id
 
 
-class Audioset(Corpus):
+class Audioset(ClipLists):
     """Train is the balanced list, test the evaluation list, validation a seeded draw from the unbalanced one.
 
     The draw (see `draw`) is disjoint from both others by video, as section 3.1 of the paper asks of train.
@@ -29,7 +29,7 @@ class Audioset(Corpus):
     `train_list`, `valid_list` and `test_list` are names of other lists in the folder. `only_classes` (ids or
     display names) leaves only those labels, and only clips that have one; the draw is then made among them.
     `clips` cuts splits down to a number, drawn so that every class keeps a clip; it never changes which
-    clips the validation list is drawn from.
+    clips the validation list is drawn from. The audio is got from `audionas.sources`.
 
     Spans of one video that overlap are refused, within a list as among the clips that are drawn: the same
     sound would count twice. So is a segment that stands twice, and a video in two splits.
@@ -47,11 +47,11 @@ class Audioset(Corpus):
         self._kept = {mid for mid, _ in self._classes}
 
     def classes(self) -> list[tuple[str, str]]:
-        """See Corpus; in the official order."""
+        """See ClipLists; in the official order."""
         return list(self._classes)
 
     def splits(self) -> dict[str, list[Clip]]:
-        """See Corpus."""
+        """See ClipLists."""
         checksums(self.folder)
         names = {split: getattr(self.section, f"{split}_list") for split in SPLITS}
         whole = {split: self.read(name) for split, name in names.items() if name is not None}
@@ -68,10 +68,6 @@ class Audioset(Corpus):
                 where = f"params.yaml: corpus.clips.{split}"
                 splits[split] = draw(splits[split], number, self.section.seed, 1, where)
         return {split: splits[split] for split in SPLITS}
-
-    def fetch(self, clip: Clip) -> bytes:
-        """Not from here: the stage `download` asks the sources (`audionas.sources`). Raises FetchError."""
-        raise FetchError("not there")
 
     def read(self, name: str) -> list[Clip]:
         """The clips of one list, with all their labels, in its order. Raises UserError as `splits`."""

@@ -1,4 +1,4 @@
-"""What every corpus is: clips with labels, split by source recording, and a way to get their audio."""
+"""What every corpus is: clips with labels, split by source recording, and mostly a way to get their audio."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from audionas.config import SPLITS
 from audionas.errors import UserError
 
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+_ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 
 
 class FetchError(Exception):
@@ -39,8 +40,8 @@ class Clip:
     end: float | None = None
 
 
-class Corpus(ABC):
-    """A collection of labelled clips. Implementations can be pickled, so that processes share the work."""
+class ClipLists(ABC):
+    """Labelled clips, whose audio may be elsewhere."""
 
     @abstractmethod
     def classes(self) -> list[tuple[str, str]]:
@@ -52,6 +53,10 @@ class Corpus(ABC):
 
         Raises UserError naming the file, the column, the line and the mend where a list is bad.
         """
+
+
+class Corpus(ClipLists):
+    """Labelled clips with their audio. Implementations can be pickled, so that processes share the work."""
 
     @abstractmethod
     def fetch(self, clip: Clip) -> bytes:
@@ -66,16 +71,19 @@ def safe_id(text: str) -> str:
     return f"{cleaned or 'clip'}-{hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:10]}"
 
 
+def leaves(name: str) -> bool:
+    """Whether a path, read as POSIX's or as Windows', is absolute or goes up: it may leave its folder."""
+    return bool(_ABSOLUTE.match(name)) or ".." in re.split(r"[/\\]", name) or "\0" in name
+
+
 def inside(folder: Path, name: str, where: str) -> Path:
     """The path of `name` in `folder`, which it must not leave.
 
     Raises UserError, led by `where`, for an absolute path, one with `..`, or a link that leads out.
     """
-    parts = PurePosixPath(name)
-    absolute = parts.is_absolute() or PureWindowsPath(name).is_absolute() or PureWindowsPath(name).drive
-    if not name or absolute or ".." in re.split(r"[/\\]", name) or "\0" in name:
+    if not name or leaves(name):
         raise UserError(f"{where}: the path {name!r} leaves {folder}; write one that stays within it")
-    path = folder / parts
+    path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{where}: {name!r} is a link that leaves {folder}; put the file itself there")
     return path

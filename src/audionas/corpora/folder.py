@@ -81,9 +81,7 @@ class Folder(Corpus):
             name, where = row["file"], f"{path}, line {line}"
             inside(self.folder, name, f"{where}, column file")
             labels = split_labels(row[column], f"{where}, column {column}")
-            fold = None
-            if "fold" in row:
-                fold = parse_fold(row["fold"], where)
+            fold = parse_fold(row["fold"], where) if "fold" in row else None
             source = row.get("source") or name
             clips.append(Clip(safe_id(str(Path(name).with_suffix(""))), source, name, labels))
             folds.append(fold)

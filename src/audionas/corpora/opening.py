@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from audionas.config import AudiosetCorpus, Esc50Corpus, FolderCorpus, SoundfontCorpus
-from audionas.corpora.base import Corpus
+from audionas.corpora.base import ClipLists
 
 
 def open_corpus(
     section: SoundfontCorpus | FolderCorpus | Esc50Corpus | AudiosetCorpus, clip_seconds: float
-) -> Corpus:
-    """The corpus that a section of the configuration describes.
+) -> ClipLists:
+    """The corpus that a section of the configuration describes: a `Corpus`, but for AudioSet.
 
     `clip_seconds` is for a corpus that makes its clips.
     Raises UserError when its lists are missing or bad.

@@ -33,7 +33,8 @@ def acquire(
         journal: keeps audio and answers; clips that stand there are not asked for again, unless they failed
             for a passing reason.
         min_seconds: a shorter file counts as failed.
-        progress: called with `ok` or a reason for every clip that is settled.
+        progress: called once for every clip: with `ok` as soon as it is here, with the reason of one that no
+            source gave at the end.
 
     Raises:
         UserError: a source limits the rate, or fails, beyond patience; what was got stays. Start again later.
@@ -82,7 +83,7 @@ class _Asking:
             pool.shutdown(wait=True, cancel_futures=True)
             for future, (clip, _) in running.items():  # what was under way when the run stopped is kept
                 if not future.cancelled() and future.exception() is None:
-                    self.journal.got(clip.clip_id, self.source.name, *future.result())
+                    self._got(clip, *future.result())
 
     def _ordered(self, clips: Sequence[Clip]) -> Sequence[Clip]:
         """Asked of the source as well, so limits and failures are borne as for a clip."""
@@ -92,7 +93,7 @@ class _Asking:
             except SourceError as error:
                 log.debug("%s: %s", self.source.name, error)
                 if error.reason == "rate-limited":
-                    self._pause(time.monotonic(), error)
+                    self._pause(error, time.monotonic())
                 else:
                     self._count_failure(error)
                 time.sleep(max(0.0, self.resume_at - time.monotonic()))
@@ -113,28 +114,37 @@ class _Asking:
         except SourceError as error:
             log.debug("%s: %s: %s", clip.clip_id, self.source.name, error)
             if error.reason == "rate-limited":
-                try:
-                    self._pause(asked_at, error)
-                except UserError:
-                    self.journal.failed(clip.clip_id, self.source.name, "rate-limited", error.detail)
-                    raise
+                self._pause(error, asked_at, clip)
                 return False
             if error.reason == "network":
-                return self._failed(clip, error)
-            self.limits = self.failures = 0
-            self.journal.failed(clip.clip_id, self.source.name, error.reason, error.detail)
+                self._count_failure(error)
+                self.tries[clip.clip_id] += 1
+                if self.tries[clip.clip_id] < self.patience.attempts:
+                    return False
+            else:
+                self.limits = self.failures = 0  # it answers
+            self._failed(clip, error)
             return True
         self.limits = self.failures = 0
+        self._got(clip, data, rate, seconds)
+        return True
+
+    def _got(self, clip: Clip, data: bytes, rate: int, seconds: float) -> None:
         self.journal.got(clip.clip_id, self.source.name, data, rate, seconds)
         self.progress("ok")
         log.debug("%s: %s: %d bytes, %.2f s", clip.clip_id, self.source.name, len(data), seconds)
-        return True
 
-    def _pause(self, asked_at: float, error: SourceError) -> None:
+    def _failed(self, clip: Clip, error: SourceError) -> None:
+        self.journal.failed(clip.clip_id, self.source.name, error.reason, error.detail)
+
+    def _pause(self, error: SourceError, asked_at: float, clip: Clip | None = None) -> None:
+        """Let all requests wait; where patience is at its end, note it of the clip, if one was asked for."""
         if asked_at < self.paused_at:  # one of those that were under way when the limit struck
             return
         self.limits += 1
         if self.limits > self.patience.pauses:
+            if clip is not None:
+                self._failed(clip, error)
             raise UserError(
                 f"{self.source.name} limits the rate ({error.detail or 'no more was said'}), still after "
                 f"{self.patience.pauses} pauses. What was got is kept: wait some hours and start again, with "
@@ -145,14 +155,6 @@ class _Asking:
         self.paused_at = time.monotonic()
         self.resume_at = self.paused_at + seconds
         log.warning("%s limits the rate; all requests wait %.0f s", self.source.name, seconds)
-
-    def _failed(self, clip: Clip, error: SourceError) -> bool:
-        self._count_failure(error)
-        self.tries[clip.clip_id] += 1
-        if self.tries[clip.clip_id] < self.patience.attempts:
-            return False
-        self.journal.failed(clip.clip_id, self.source.name, "network", error.detail)
-        return True
 
     def _count_failure(self, error: SourceError) -> None:
         self.failures += 1

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import GeoRestrictedError, UnsupportedError
 
-from audionas.sources.base import SourceError
-
-DETAIL = 300  # characters of what a server or ffmpeg said that are kept
+from audionas.sources.base import SourceError, read_retry_after
 
 #: What YouTube says, in lower case, in the order in which it is looked for: "Video unavailable" leads
 #: messages of every kind.
@@ -52,14 +48,14 @@ def read_error(error: BaseException, gone: str) -> SourceError:
         if isinstance(cause, HTTPError):
             reason = read_status(cause.status, gone)
             wait = read_retry_after(cause.response.headers.get("Retry-After"))
-            return SourceError(reason, said[:DETAIL], wait)
+            return SourceError(reason, said, wait)
         if isinstance(cause, GeoRestrictedError):
-            return SourceError("geo-blocked", said[:DETAIL])
+            return SourceError("geo-blocked", said)
         if isinstance(cause, UnsupportedError):
-            return SourceError("decode", said[:DETAIL])  # a page without any audio
+            return SourceError("decode", said)  # a page without any audio
         if isinstance(cause, TransportError):
-            return SourceError("network", said[:DETAIL])
-    return SourceError(read_message(said), said[:DETAIL])
+            return SourceError("network", said)
+    return SourceError(read_message(said), said)
 
 
 def read_message(said: str) -> str:
@@ -73,24 +69,13 @@ def read_ffmpeg(said: str, gone: str) -> SourceError:
     status = re.search(r"HTTP error (\d{3})", said)
     reason = read_status(int(status[1]), gone) if status else "network" if _LOST.search(said) else "decode"
     wrong = [line for line in said.splitlines() if re.search(r"\[(?:error|fatal)\]", line)]
-    return SourceError(reason, "ffmpeg: " + re.sub(r" @ 0x[0-9a-f]+", "", "; ".join(wrong))[:DETAIL])
+    return SourceError(reason, "ffmpeg: " + re.sub(r" @ 0x[0-9a-f]+", "", "; ".join(wrong)))
 
 
 def read_status(status: int, gone: str) -> str:
     """The reason in an HTTP status that is an error; `gone` for 404 and 410."""
     known = {401: "private", 402: "rate-limited", 404: gone, 410: gone, 416: "decode", 429: "rate-limited"}
     return {**known, 451: "geo-blocked"}.get(status, "network")
-
-
-def read_retry_after(value: str | None) -> float | None:
-    """Seconds to wait, of the header `Retry-After`: seconds or an HTTP date. None for all else."""
-    value = (value or "").strip()
-    if re.fullmatch(r"[0-9]+", value):
-        return float(value)
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 from audionas.corpora.base import Clip
 
@@ -14,26 +17,35 @@ PERMANENT = frozenset(
 #: Reasons that may be well when asked again.
 TRANSIENT = frozenset({"rate-limited", "network"})
 
+DETAIL = 300  # characters of what a server or ffmpeg said that are kept
+
 
 class SourceError(Exception):
     """A clip could not be got.
 
     Attributes:
         reason: one of PERMANENT or TRANSIENT.
-        detail: what the source said, for the log.
+        detail: what the source said, for the log; cut to DETAIL characters.
         retry_after: seconds that a rate-limiting server asked to wait, where it said so.
     """
 
     def __init__(self, reason: str, detail: str = "", retry_after: float | None = None):
         if reason not in PERMANENT | TRANSIENT:
             raise ValueError(f"{reason!r} is no reason of a source")
+        detail = detail[:DETAIL]
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason, self.detail, self.retry_after = reason, detail, retry_after
 
-    @property
-    def transient(self) -> bool:
-        """Whether it may be well when asked again."""
-        return self.reason in TRANSIENT
+
+def read_retry_after(value: str | None) -> float | None:
+    """Seconds to wait, of the header `Retry-After`: seconds or an HTTP date. None for all else."""
+    value = (value or "").strip()
+    if re.fullmatch(r"[0-9]+", value):
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
 
 
 class Source(ABC):

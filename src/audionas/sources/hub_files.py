@@ -6,14 +6,13 @@ five times, asleep as long as Retry-After says) are not used: who asks decides w
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
 import io
 import logging
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
@@ -24,7 +23,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import build_hf_headers, parse_ratelimit_headers
 
 from audionas.errors import UserError
-from audionas.sources.base import SourceError
+from audionas.sources.base import SourceError, read_retry_after
 
 log = logging.getLogger(__name__)
 
@@ -255,9 +254,4 @@ def _seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     limit = parse_ratelimit_headers(headers)
     if limit is not None and limit.remaining == 0:
         return float(limit.reset_in_seconds)
-    said = headers.get("Retry-After", "").strip()
-    if said.isdecimal():
-        return float(said)
-    with suppress(ValueError, TypeError):
-        return max(0.0, email.utils.parsedate_to_datetime(said).timestamp() - time.time())
-    return None
+    return read_retry_after(headers.get("Retry-After"))

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from audionas.corpora.base import leaves
 from audionas.sources.base import SourceError
 from audionas.sources.hub_files import Ranges, RemoteFile
 
@@ -96,6 +97,6 @@ def _member_id(member: tarfile.TarInfo) -> str | None:
     path = PurePosixPath(member.name)
     if not member.isreg() or member.issparse() or not member.size:
         return None
-    if path.is_absolute() or ".." in path.parts or "\\" in member.name or path.suffix.lower() not in _AUDIO:
+    if leaves(member.name) or path.suffix.lower() not in _AUDIO:
         return None
     return path.stem if YTID.fullmatch(path.stem) else None

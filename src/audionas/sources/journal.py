@@ -60,12 +60,12 @@ class Journal:
     def __init__(self, folder: Path):
         self.clips = folder / "clips"
         self.clips.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "journal.csv"
-        self._mend()
-        self.answers = read_answers(self._path)
-        self._file = self._path.open("a", encoding="utf-8", newline="")
+        path = folder / "journal.csv"
+        self.answers, size = read_answers(path)
+        self._file = path.open("a", encoding="utf-8", newline="")
+        self._file.truncate(size)  # a line that was being written when the process was killed
         self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
-        if self._file.tell() == 0:
+        if size == 0:
             self._writer.writeheader()
         self._adopt()
 
@@ -91,7 +91,7 @@ class Journal:
 
     def failed(self, clip_id: str, source: str, reason: str, detail: str = "") -> None:
         """Note why a source did not give a clip."""
-        detail = " ".join(detail.split())[:300]
+        detail = " ".join(detail.split())  # one line, so that a half record is known by its missing end
         self._note({"clip_id": clip_id, "source": source, "reason": reason, "detail": detail})
 
     def _fresh(self, clip_id: str, source: str) -> Path:
@@ -107,14 +107,6 @@ class Journal:
         os.fsync(self._file.fileno())
         _take(self.answers, row)
 
-    def _mend(self) -> None:
-        """Take away a last line that was being written when the process was killed."""
-        content = self._path.read_bytes() if self._path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            with atomic_write(self._path) as temporary:
-                temporary.write_bytes(whole)
-
     def _adopt(self) -> None:
         """End what a killed process began: half files go, whole ones get their line and their name."""
         for path in sorted(self.clips.iterdir()):
@@ -127,17 +119,18 @@ class Journal:
                 self._settle(clip_id, source, *inspect(path.read_bytes()))
 
 
-def read_answers(path: Path) -> dict[str, Answer]:
-    """What a journal says about each clip, also while another process writes it.
+def read_answers(path: Path) -> tuple[dict[str, Answer], int]:
+    """What a journal says about each clip, and how many bytes say it; a half line at the end is left out.
 
-    Raises UserError where it is damaged.
+    So it can be read while another process writes it, and after one was killed. Raises UserError where it is
+    damaged.
     """
     content = path.read_bytes() if path.exists() else b""
-    answers: dict[str, Answer] = {}
     whole = content[: content.rfind(b"\n") + 1]
+    answers: dict[str, Answer] = {}
     for row in parse_rows(whole, path, COLUMNS) if whole else ():
         _take(answers, row)
-    return answers
+    return answers, len(whole)
 
 
 def _take(answers: dict[str, Answer], row: dict[str, str]) -> None:
@@ -168,6 +161,6 @@ def so_far(folder: Path) -> Iterator[dict[str, str]]:
     for ledger in sorted(folder.glob("*.csv")):
         yield from read_rows(ledger, DOWNLOAD)
     for path in sorted(folder.glob("*/journal.csv")):
-        for clip_id, answer in read_answers(path).items():
+        for clip_id, answer in read_answers(path)[0].items():
             row = {"clip_id": clip_id, "status": "ok" if answer.got else "failed", "source": answer.source}
             yield {**row, "reason": "" if answer.got else answer.reason, **as_columns(answer)}

@@ -11,17 +11,18 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from posixpath import dirname, join, normpath
 
-from audionas.corpora.base import Clip, inside
+from audionas.corpora.base import Clip, inside, leaves
 from audionas.errors import UserError
 from audionas.sources.base import Source, SourceError
 
 _KINDS = "aac|aif|aiff|au|flac|m4a|mka|mkv|mp3|mp4|oga|ogg|opus|wav|webm|wma"
 _AUDIO = re.compile(rf"(?!\.)(?P<stem>.+)(?P<suffix>\.({_KINDS}))", re.IGNORECASE)
 _ARCHIVES = (".tar", ".zip")
-_DAMAGED = (  # what tarfile and zipfile raise for files that are not well
+# What reading a bad archive raises; zipfile's NotImplementedError is a compression that it does not know.
+_BAD_ARCHIVE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error),
     *(OSError, EOFError, ValueError, NotImplementedError),
 )
@@ -110,7 +111,7 @@ class Local(Source):
                     f"{place}: gone since it was listed; bring it back, and start again"
                 ) from None
             raise SourceError("not there", f"{archive}{name}: gone since the folder was listed") from None
-        except _DAMAGED as error:
+        except _BAD_ARCHIVE as error:
             raise SourceError("decode", f"{archive}{name}: {error}") from None
 
     def _read_tar(self, archive: str, name: str, offset: int, size: int) -> bytes:
@@ -153,7 +154,7 @@ class Local(Source):
                 self._list_zip(path, f"{name}/")
             else:
                 self._list_tar(path, f"{name}/")
-        except _DAMAGED as error:
+        except _BAD_ARCHIVE as error:
             raise UserError(
                 f"{path}: not a plain archive, or damaged ({error}); fetch it again, or decompress it"
             ) from None
@@ -230,18 +231,13 @@ def _stems(clip: Clip) -> Iterator[str]:
 
 def _require_inside(archive: Path, name: str, target: str | None = None) -> None:
     """Raises UserError where a member of an archive, or the target of its link, leaves the archive."""
-    if _leaves(name):
+    if leaves(name):
         what = "a member that leaves"
-    elif target is not None and _leaves(normpath(target)):
+    elif target is not None and leaves(normpath(target)):
         what = f"a link to {target!r}, which leaves"
     else:
         return
     raise UserError(f"{archive}: {name!r} is {what} the folder; make the archive without it")
-
-
-def _leaves(name: str) -> bool:
-    absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor
-    return bool(absolute) or ".." in re.split(r"[/\\]", name) or "\0" in name
 
 
 def _scan(folder: Path) -> Iterator[os.DirEntry]:

@@ -43,7 +43,8 @@ class Shelf:
     def _take(self, folder: Path) -> None:
         with Journal(folder) as journal:
             for clip_id, answer in journal.answers.items():
-                if answer.got:
+                # A clip may be gone: of a folder whose removal a kill cut short.
+                if answer.got and journal.path(clip_id).is_file():
                     data = journal.path(clip_id).read_bytes()
                     self.rows[clip_id] = _got(clip_id, answer, data)
                     self._places[clip_id] = journal.path(clip_id), 0, len(data)
@@ -74,7 +75,8 @@ def fill_shard(
     Raises:
         UserError: as `acquire`; what was got lies in the folder `stem` and is not asked for again.
     """
-    if stem.with_suffix(".csv").is_file():
+    # Both, for a kill may have cut short the removal of what was published.
+    if stem.with_suffix(".csv").is_file() and stem.with_suffix(".tar").is_file():
         for row in read_rows(stem.with_suffix(".csv"), DOWNLOAD):
             progress(row["reason"] or "ok")
         return

@@ -31,7 +31,7 @@ from yt_dlp.networking.exceptions import TransportError
 
 from audionas.corpora.base import Clip
 from audionas.errors import UserError
-from audionas.sources.answers import DETAIL, read_error, read_ffmpeg
+from audionas.sources.answers import read_error, read_ffmpeg
 from audionas.sources.base import Source, SourceError
 
 ADDRESS = "https://www.youtube.com/watch?v={ytid}"
@@ -175,7 +175,7 @@ class Youtube(Source):
                     raise SourceError("network", f"not to be had before another {wait:.0f} s")
                 time.sleep(wait)
             if not info["url"].startswith(("http://", "https://")):
-                raise SourceError("decode", f"the media is at {info['url'][:DETAIL]}")
+                raise SourceError("decode", f"the media is at {info['url']}")
             # ffmpeg tells a status code but neither Retry-After nor a certificate that is wrong; so one byte
             # is asked for here.
             with _ask(client, info, Range="bytes=0-0") as answer:
@@ -183,9 +183,8 @@ class Youtube(Source):
             return {**info, "file": info["protocol"] in ("http", "https"), "ranges": ranges}
         except SourceError:
             raise
-        except (
-            Exception
-        ) as error:  # a page that nobody foresaw raises anything, and must not end a run of days
+        # A page that nobody foresaw raises anything, and must not end a run of days.
+        except Exception as error:
             raise read_error(error, self._gone) from error
 
     def _cut(
@@ -347,10 +346,8 @@ def _read_cookies(path: Path) -> str:
                     "tabs between); export it anew"
                 )
         YoutubeDLCookieJar(io.StringIO(text)).load()
-    except (
-        OSError,
-        UnicodeDecodeError,
-    ) as error:  # cookiejar's LoadError, of a missing first line, is an OSError
+    # cookiejar's LoadError, of a missing first line, is an OSError
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"youtube.cookies: {path} is no cookies file in Netscape's format ({type(error).__name__}); mend "
             "the path, or export it anew"

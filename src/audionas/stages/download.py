@@ -100,8 +100,13 @@ def read_clips(path: Path) -> list[Clip]:
 
 def _shard(stem: Path, clips: list[Clip], corpus: Corpus, config: Config, bar: tqdm) -> None:
     tar, ledger = stem.with_suffix(".tar"), stem.with_suffix(".csv")
-    # The ledger is written last. A shard that lacks a clip is got again: what failed may be well by now.
-    if ledger.is_file() and all(row["status"] == "ok" for row in read_rows(ledger, DOWNLOAD)):
+    # The ledger is written last, and a kill may have left it alone when what was published is removed.
+    # A shard that lacks a clip is got again: what failed may be well by now.
+    if (
+        tar.is_file()
+        and ledger.is_file()
+        and all(row["status"] == "ok" for row in read_rows(ledger, DOWNLOAD))
+    ):
         bar.update(len(clips))
         return
     rows: list[dict] = []

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+import audionas
 from audionas import paths
 from audionas.config import Config
 from audionas.device import prepare
@@ -16,8 +17,9 @@ from audionas.models.calibration import calibrate
 from audionas.models.cnn10 import Cnn10
 from audionas.models.modelfile import save_model
 from audionas.stages.inputs import open_logmel
+from audionas.state import state_key
 from audionas.store import ClipStore
-from audionas.training.checkpoint import Checkpoint, run_key
+from audionas.training.checkpoint import Checkpoint
 from audionas.training.feed import Feed
 from audionas.training.loop import train
 
@@ -70,11 +72,9 @@ def training_run(
     ]
     parameters = {name: getattr(config, name).model_dump() for name in sections}
     parameters["training"] = settings.model_dump(exclude={"checkpoint_seconds", "gpus"})
-    key = run_key(
-        {**about, "output": str(path), "seed": seed, "iterations": iterations},
-        parameters,
-        [train_store.path, valid_store.path, *inputs],
-    )
+    command = {**about, "output": str(path), "seed": seed, "iterations": iterations}
+    code = sorted(Path(audionas.__file__).parent.rglob("*.py"))
+    key = state_key([command, parameters], [train_store.path, valid_store.path, *inputs, *code])
     checkpoint = Checkpoint("-".join(path.with_suffix("").parts[1:]), key)
     train(
         objective,

@@ -18,9 +18,10 @@ def check(config: Config, path: str | Path = PARAMS) -> None:
         UserError: no sub-network of a space meets a constraint; names the nearest sizes.
     """
     tolerance = parse_size(config.search.tolerance)
+    architecture = Architecture.of(config)
     for space in config.study.spaces:
         for constraint in config.study.constraints:
             try:
-                SearchSpace(space, Architecture.of(config)).near(parse_size(constraint), tolerance)
+                SearchSpace(space, architecture).near(parse_size(constraint), tolerance)
             except UserError as error:
                 raise UserError(f"{path}: study.constraints: {constraint}: {error}") from None

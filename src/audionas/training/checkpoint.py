@@ -1,36 +1,17 @@
-"""Training state that outlives a killed process.
-
-It lies in `.state/`, outside DVC's outs, which DVC deletes before a run.
-"""
+"""Training state that outlives a killed process."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import audionas
 from audionas.files import atomic_write
+from audionas.state import STATE
 
-STATE = Path(".state")
 log = logging.getLogger(__name__)
-
-
-def run_key(command: dict[str, Any], parameters: dict[str, Any], inputs: list[Path]) -> str:
-    """A hash of command, parameters, input files and this package's code.
-
-    Whatever would change a run's result changes its key, so an old state is never resumed under a new one.
-    """
-    digest = hashlib.blake2b(digest_size=12)
-    digest.update(json.dumps([command, parameters], sort_keys=True).encode())
-    for path in [*inputs, *sorted(Path(audionas.__file__).parent.rglob("*.py"))]:
-        with Path(path).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
-    return digest.hexdigest()
 
 
 class Checkpoint:
