@@ -272,6 +272,14 @@ def test_nothing_in_the_figure_is_cut_or_overlaps(number, lost):
     assert not any(left.overlaps(right) for left in boxes[0] for right in boxes[1])
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_figure_of_nothing_missing_has_no_bars():
+    splits = [count("train", LIST[:1], CLASSES, [got(LIST[0]["clip_id"])])]
+    axes = figure(splits, "esc50").subfigs[0].axes[0]
+    assert [text.get_text() for text in axes.texts] == ["1 of 1 got (100.0 %)"]
+    assert axes.get_xlim() == (0, 1) and not axes.patches
+
+
 def test_report_in_words():
     splits = [count("train", LIST, CLASSES, LEDGER, RESAMPLED), count("valid", LIST, CLASSES, [])]
     text = markdown(splits, "audioset")

@@ -13,13 +13,14 @@ from audionas.sources.base import TRANSIENT
 
 # Okabe and Ito's colours; warm for what is lost, cold for what may still come
 _COLOURS = {
-    "got": "#009E73",
     "removed": "#D55E00",
     "private": "#E69F00",
     "geo-blocked": "#F0E442",
     "age-restricted": "#CC79A7",
     "not there": "#8C564B",
     "decode": "#7F3C8D",
+    "silent": "0.25",
+    "too short": "#999933",
     "network": "#0072B2",
     "rate-limited": "#56B4E9",
     NOT_ASKED: "0.88",
@@ -33,7 +34,7 @@ _REASONS = 8  # told apart in the figure
 
 
 def figure(splits: Sequence[SplitCoverage], corpus: str) -> plt.Figure:
-    """Left: clips got and missing by reason, a bar each split. Right: share got of each class, sorted.
+    """Left: clips missing by reason, a bar each split. Right: share got of each class, sorted.
 
     Up to 25 classes have a bar with their name; more are a curve. Classes with none left are crossed.
     """
@@ -43,14 +44,14 @@ def figure(splits: Sequence[SplitCoverage], corpus: str) -> plt.Figure:
     for half, draw, title in zip(
         result.subfigures(1, 2, wspace=0.03),
         (partial(_outcomes, corpus=corpus), _bars if named else _curves),
-        ("Clips of each split", "Clips of each class"),
+        ("Clips missing from each split", "Clips got of each class"),
         strict=True,
     ):
         axes = half.subplots()
         axes.set_title(title, fontsize=9, loc="left")
         draw(axes, splits)
         handles, labels = axes.get_legend_handles_labels()
-        columns = 3 if max(map(len, labels)) < 20 else 1
+        columns = 3 if max(map(len, labels), default=0) < 20 else 1
         legend = half.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         for text in legend.get_texts():
             text.set_parse_math(False)
@@ -58,7 +59,10 @@ def figure(splits: Sequence[SplitCoverage], corpus: str) -> plt.Figure:
 
 
 def _outcomes(axes: plt.Axes, splits: Sequence[SplitCoverage], corpus: str) -> None:
-    """Stacked bars in % of the clips listed, so that a list of 2 M does not flatten one of 20,000."""
+    """Stacked bars in % of the clips listed, so that a list of 2 M does not flatten one of 20,000.
+
+    The clips got are in words alone: beside them the reasons of the few that miss would be hairlines.
+    """
     reasons = ranked(splits, "reasons")
     shown = reasons if len(reasons) <= _REASONS else reasons[: _REASONS - 1]
     parts = {reason: [s.reasons[reason] for s in splits] for reason in shown}
@@ -70,20 +74,23 @@ def _outcomes(axes: plt.Axes, splits: Sequence[SplitCoverage], corpus: str) -> N
     base = np.zeros(len(splits))
     # What may still come stands last, at the right.
     late = sorted(parts, key=lambda reason: (reason == NOT_ASKED, reason in TRANSIENT))
-    for word, clips in {"got": [s.got for s in splits], **{reason: parts[reason] for reason in late}}.items():
-        width = 100 * np.array(clips) / listed
-        colour = _COLOURS.get(word) or next(spare)
-        axes.barh(range(len(splits)), width, thick, base, color=colour, label=word)
+    for reason in late:
+        width = 100 * np.array(parts[reason]) / listed
+        colour = _COLOURS.get(reason) or next(spare)
+        axes.barh(range(len(splits)), width, thick, base, color=colour, label=reason)
         base += width
-    for place, s in enumerate(splits):
-        text = f"{s.got:,} of {s.listed:,} ({percent(s.got, s.listed)})"
-        axes.text(0, place - thick / 2 - 0.03, text, va="bottom", fontsize=8)
     theirs = [(i, *PANNS[s.split]) for i, s in enumerate(splits) if corpus == "audioset" and s.split in PANNS]
     if theirs:
         places, got, of = np.array(theirs).T
-        axes.vlines(100 * got / of, places - thick / 2, places + thick / 2, "black", label="PANNs had")
+        missed = 100 - 100 * got / of
+        axes.vlines(missed, places - thick / 2, places + thick / 2, "black", label="PANNs missed")
+        base = np.append(base, missed)
+    end = min(100.0, max(1.0, 1.05 * base.max()))
+    for place, s in enumerate(splits):
+        text = f"{s.got:,} of {s.listed:,} got ({percent(s.got, s.listed)})"
+        axes.text(0.01 * end, place - thick / 2 - 0.03, text, va="bottom", fontsize=8)
     axes.set_yticks(range(len(splits)), [s.split for s in splits])
-    axes.set(xlim=(0, 100), ylim=(len(splits) - 0.5, -0.6), xlabel="% of the clips listed")
+    axes.set(xlim=(0, end), ylim=(len(splits) - 0.5, -0.6), xlabel="% of the clips listed that are missing")
 
 
 def _shares(s: SplitCoverage) -> np.ndarray:
@@ -121,7 +128,8 @@ def _curves(axes: plt.Axes, splits: Sequence[SplitCoverage]) -> None:
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.grid(axis="y", color="0.92")
     axes.set_axisbelow(True)
-    axes.set(xlim=(0, 1.01 * len(splits[0].classes)), ylim=(-4.0 - 5 * len(splits), 102))
+    below = -4.0 - 5 * len(splits) if any(s.lost for s in splits) else -2
+    axes.set(xlim=(0, 1.01 * len(splits[0].classes)), ylim=(below, 102))
     axes.set(yticks=range(0, 101, 20), xlabel="classes, the best covered first")
     axes.set_ylabel("% got of the clips listed for the class")
 

@@ -22,7 +22,7 @@ MEANING = {
     "decode": "what came is no audio, or is damaged: another source",
     "truncated": "the file ends before its header says: another source",
     "not audio": "of no format that can be read: another source",
-    "too short": "shorter than audio.min_seconds",
+    "too short": "shorter than audio.min_seconds, or than youtube.least_share of its span",
     "silent": "nothing is heard in it",
     "not there": "no source has it: another source",
     "rate-limited": "the source asked to slow down: ask again later",

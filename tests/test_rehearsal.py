@@ -1,0 +1,14 @@
+"""A part of AudioSet's genuine lists, from list to packed log-mel; rehearsal.py takes the whole of them."""
+
+import pytest
+from rehearsal import rehearse
+
+
+@pytest.mark.slow
+def test_a_part_of_the_genuine_lists_runs_through_the_dag(shared_data, tmp_path, capsys):
+    lists, recordings = shared_data / "audioset", shared_data / "esc10" / "audio"
+    for folder in (lists, recordings):
+        if not folder.is_dir():
+            pytest.skip(f"no {folder.name} in ../shared/data; see README, Tests")
+    rehearse(tmp_path, lists, recordings, clips=200)
+    assert "All is as it was served" in capsys.readouterr().out
