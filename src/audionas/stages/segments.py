@@ -22,9 +22,9 @@ def run(config: Config) -> None:
             f"params.yaml: network.num_classes is {config.network.num_classes} and the corpus "
             f"{config.corpus.name} has {len(classes)}; set network.num_classes to {len(classes)}"
         )
-    splits = corpus.splits()
+    splits = corpus.streams()
     for split in SPLITS:
-        if not splits[split]:
+        if next(iter(splits[split]), None) is None:
             raise UserError(
                 f"{config.corpus.lists}: the split {split} is empty; mend the lists or corpus.split"
             )
