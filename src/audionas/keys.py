@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -30,13 +30,18 @@ def within(wanted: np.ndarray, ordered: np.ndarray) -> np.ndarray:
     return ordered[np.minimum(np.searchsorted(ordered, wanted), ordered.size - 1)] == wanted
 
 
-def repeated(read: Callable[[], Iterable[str]]) -> set[str]:
-    """Texts that stand more than once among those that `read` gives; it is called again if any may."""
-    ordered = np.sort(keys(read()))
+def repeated(found: np.ndarray, texts: Iterable[str]) -> set[str]:
+    """Texts that stand more than once.
+
+    Args:
+        found: uint64 [n], the keys of the texts.
+        texts: the same, gone through only if two keys are alike.
+    """
+    ordered = np.sort(found)
     suspects = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
     seen: set[str] = set()
     again: set[str] = set()
-    for text in read() if suspects else ():
+    for text in texts if suspects else ():
         if key(text) in suspects:
             (again if text in seen else seen).add(text)
     return again

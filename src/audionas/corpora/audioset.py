@@ -147,7 +147,9 @@ class Audioset(Corpus):
             ends.append(clip.end)
         videos, starts, ends = (np.frombuffer(each, each.typecode) for each in (videos, starts, ends))
         order = np.lexsort((starts, videos))
-        videos, starts, ends = videos[order], starts[order], ends[order]
+        videos = videos[order]
+        starts = starts[order]
+        ends = ends[order]
         same = videos[1:] == videos[:-1]
         if suspects := set(videos[1:][same & (starts[1:] < ends[:-1])].tolist()):
             self._require_exactly_apart(name, [clip for clip in clips if key(clip.source) in suspects])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from audionas.corpora.base import (
 )
 from audionas.corpora.segments import parse_segments, segment_id, split_labels
 from audionas.errors import UserError
-from audionas.keys import repeated
+from audionas.keys import key, repeated
 from audionas.ledger import iter_rows
 
 
@@ -52,16 +52,21 @@ class Folder(Corpus):
         self._segments = _is_segment_list(self._path)
         self._labels: set[str] = set()
         self._folds = True
+        named, ids = array("Q"), array("Q")
         for line, clip, fold in self._rows():
             if not self._segments:
                 inside(self.folder, clip.origin, f"{self._path}, line {line}, column file")
             self._labels.update(clip.labels)
             self._folds = fold is not None
+            named.append(key(self._name(clip)))
+            ids.append(key(clip.clip_id.lower()))
         if not self._labels:
             raise UserError(f"{self._path}: lists no clip; add rows")
-        self._require_once()
+        if again := repeated(np.frombuffer(named, np.uint64), (self._name(c) for _, c, _ in self._rows())):
+            self._refuse_repeated(again)
         # a.wav and a.ogg, or names that differ in case alone, would be one name in some file systems.
-        self._shared = repeated(lambda: (clip.clip_id.lower() for _, clip, _ in self._rows()))
+        lower = (clip.clip_id.lower() for _, clip, _ in self._rows())
+        self._shared = repeated(np.frombuffer(ids, np.uint64), lower)
 
     def classes(self) -> list[tuple[str, str]]:
         """See Corpus; sorted by label."""
@@ -123,24 +128,25 @@ class Folder(Corpus):
             clip_id = safe_id(str(Path(name).with_suffix("")))
             yield line, Clip(clip_id, row.get("source") or name, name, labels), fold
 
-    def _require_once(self) -> None:
-        """Refuses a file, or a segment, that is listed twice."""
-        what = attrgetter("clip_id" if self._segments else "origin")
-        again = repeated(lambda: (what(clip) for _, clip, _ in self._rows()))
+    def _name(self, clip: Clip) -> str:
+        """What may stand in one row only."""
+        return clip.clip_id if self._segments else clip.origin
+
+    def _refuse_repeated(self, again: set[str]) -> None:
         seen: dict[str, int] = {}
-        for line, clip, _ in self._rows() if again else ():
-            there = seen.get(what(clip))
-            if there and self._segments:
+        for line, clip, _ in self._rows():
+            name = self._name(clip)
+            if name in seen and self._segments:
                 raise UserError(
-                    f"{self._path}, line {line}: the segment stands in line {there} already; keep one"
+                    f"{self._path}, line {line}: the segment stands in line {seen[name]} already; keep one"
                 )
-            if there:
+            if name in seen:
                 raise UserError(
-                    f"{self._path}, line {line}, column file: {clip.origin!r} stands in line {there} "
-                    "already; keep one row and join their labels"
+                    f"{self._path}, line {line}, column file: {name!r} stands in line {seen[name]} already; "
+                    "keep one row and join their labels"
                 )
-            if what(clip) in again:
-                seen[what(clip)] = line
+            if name in again:
+                seen[name] = line
 
     @cached_property
     def _names(self) -> dict[str, str]:

@@ -37,7 +37,7 @@ class Shelf:
         database.unlink(missing_ok=True)
         self._database = sqlite3.connect(database)
         self._database.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16000;"  # KiB
             "CREATE TABLE ledger (clip_id TEXT PRIMARY KEY, ok INTEGER, row TEXT) WITHOUT ROWID;"
             "CREATE TABLE places (clip_id TEXT PRIMARY KEY, path TEXT, offset INTEGER, size INTEGER)"
             " WITHOUT ROWID;"
@@ -125,23 +125,26 @@ def fill_shard(
             progress(row["reason"] or "ok")
         return
     with Journal(stem) as journal:
-        wanted = [clip for clip in clips if not shelf.has(clip.clip_id)]
-        for _ in range(len(clips) - len(wanted)):
+        here = {clip.clip_id for clip in clips if shelf.has(clip.clip_id)}
+        wanted = [clip for clip in clips if clip.clip_id not in here]
+        for _ in here:
             progress("ok")
         for clip in wanted:
             if row := shelf.row(clip.clip_id):
                 journal.answers.setdefault(clip.clip_id, _recall(row))
         acquire(wanted, sources, journal, patience, min_seconds, progress)
         rows: list[dict] = []
-        write_shard(stem.with_suffix(".tar"), _members(clips, journal, shelf, rows))
+        write_shard(stem.with_suffix(".tar"), _members(clips, journal, shelf, here, rows))
         write_rows(stem.with_suffix(".csv"), DOWNLOAD, rows)
     shutil.rmtree(stem)
 
 
-def _members(clips, journal: Journal, shelf: Shelf, rows: list[dict]) -> Iterator[tuple[str, bytes]]:
+def _members(
+    clips, journal: Journal, shelf: Shelf, here: set[str], rows: list[dict]
+) -> Iterator[tuple[str, bytes]]:
     for clip in clips:
         answer = journal.answer(clip.clip_id)
-        if shelf.has(clip.clip_id):
+        if clip.clip_id in here:
             rows.append(shelf.row(clip.clip_id))
             yield clip.clip_id, shelf.read(clip.clip_id)
         elif answer.got:
