@@ -20,6 +20,7 @@ from audionas.models.supernet import calibrate_all
 from audionas.search import SearchSpace
 from audionas.store import ClipStore, write_store
 from benchmarks.features import features
+from benchmarks.lists import lists
 from benchmarks.resample import resample
 from benchmarks.timing import seconds
 
@@ -102,7 +103,7 @@ def loader() -> dict:
         }
 
 
-BENCHMARKS = {f.__name__: f for f in (loader, resample, features, supernet_step, score_space)}
+BENCHMARKS = {f.__name__: f for f in (lists, loader, resample, features, supernet_step, score_space)}
 
 
 def main() -> None:
@@ -119,7 +120,8 @@ def main() -> None:
         result["ratio"] = result["reference"] / result["ours"]
         results.append(result)
         print(
-            f"{name}: ours {result['ours']:.4f} s, reference {result['reference']:.4f} s, "
+            f"{name}: ours {result['ours']:.4g} {result['unit']}, reference {result['reference']:.4g} "
+            f"{result['unit']}, "
             f"{result['ratio']:.2f} times better ({result['what']})",
             flush=True,
         )

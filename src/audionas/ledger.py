@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from audionas.errors import UserError
 from audionas.files import atomic_write
@@ -31,43 +31,53 @@ def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping[
         writer.writerows(rows)
 
 
-def read_rows(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
-    """All rows of a CSV file as dictionaries of text, in order.
+def iter_rows(path: str | Path, required: Iterable[str] = ()) -> Iterator[dict[str, str]]:
+    """Rows of a CSV file as dictionaries of text, in order, one at a time in memory.
 
-    Raises UserError naming the file and the line: missing file, a folder, and what `parse_rows` refuses.
+    Raises UserError naming the file and the line, when the reading comes to it: missing file, a folder, and
+    what `parse_rows` refuses.
     """
     try:
-        content = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            yield from _rows(file, path, required)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; mend the path, or make the file with `dvc repro`") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror.lower()}; give a CSV file that can be read") from None
-    return parse_rows(content, path, required)
 
 
-def iter_rows(path, required=()):
-    return iter(read_rows(path, required))
+def read_rows(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
+    """All rows of a CSV file. Raises UserError as `iter_rows`."""
+    return list(iter_rows(path, required))
 
 
 def parse_rows(content: bytes, where: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
-    """`read_rows` of a file's content; `where` names it in errors.
+    """All rows of a CSV file's content; `where` names it in errors.
 
     Raises UserError naming `where` and the line: no CSV in UTF-8, missing column, a row of another length.
     """
+    return list(_rows(io.BytesIO(content), where, required))
+
+
+def _rows(file: BinaryIO, where: str | Path, required: Iterable[str]) -> Iterator[dict[str, str]]:
+    reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), strict=True)
     try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        columns = reader.fieldnames or []
+        columns = next(reader, [])
         for column in required:
             if column not in columns:
                 raise UserError(f"{where}: no column {column!r} among {', '.join(columns) or 'none'}; add it")
-        rows = []
-        for row in reader:
-            if None in row or None in row.values():
+        for fields in reader:
+            if not fields:
+                continue
+            if len(fields) != len(columns):
                 raise UserError(
                     f"{where}, line {reader.line_num}: {len(columns)} fields are expected; "
                     "put quotes round a field that holds commas"
                 )
-            rows.append(row)
-        return rows
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: not readable as CSV in UTF-8 ({error}); mend it") from None
+            yield dict(zip(columns, fields, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{where}, line {reader.line_num}: not readable as CSV ({error}); mend it") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where}, after line {reader.line_num}: not readable as CSV in UTF-8 ({error.reason}); mend it"
+        ) from None

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import difflib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
+from itertools import combinations, compress, islice, pairwise
 from pathlib import Path
 
+import numpy as np
+
 from audionas.config import SPLITS, AudiosetCorpus
-from audionas.corpora.base import Clip, ClipLists, inside
+from audionas.corpora.base import Clip, ClipLists, Reread, inside
 from audionas.corpora.draw import draw
 from audionas.corpora.official import CLASS_LIST, TEST, TRAIN, UNBALANCED, checksums
 from audionas.corpora.segments import lines_of, parse_segments, segment_id
 from audionas.errors import UserError
+from audionas.keys import key, keys, within
 from audionas.ledger import CLASSES, read_rows
 
 _GENUINE = 11  # characters of a YouTube id
+_CHUNK = 256  # clips compared at a time
 
 
 class Audioset(ClipLists):
     """Train is the balanced list, test the evaluation list, validation a seeded draw from the unbalanced one.
 
     The draw (see `draw`) is disjoint from both others by video, as section 3.1 of the paper asks of train.
-    The unbalanced list, of two million rows, is read once and never held. With `stratified` every class
-    first gets `valid_clips / classes` clips of validation, or all that the list has.
+    No list is held, whatever its length: of each given one some 60 bytes a clip while it is checked, then 8
+    a video (see `audionas.keys`). With `stratified` every class first gets `valid_clips / classes` clips of
+    validation, or all that the list has.
 
     `train_list`, `valid_list` and `test_list` are names of other lists in the folder. `only_classes` (ids or
     display names) leaves only those labels, and only clips that have one; the draw is then made among them.
@@ -50,30 +57,34 @@ class Audioset(ClipLists):
         """See ClipLists; in the official order."""
         return list(self._classes)
 
-    def splits(self) -> dict[str, list[Clip]]:
+    def streams(self) -> dict[str, Iterable[Clip]]:
         """See ClipLists."""
         checksums(self.folder)
         names = {split: getattr(self.section, f"{split}_list") for split in SPLITS}
-        whole = {split: self.read(name) for split, name in names.items() if name is not None}
-        home: dict[str, str] = {}
-        for split, clips in whole.items():
-            for clip in clips:
-                if home.setdefault(clip.source, split) != split:
-                    self._refuse_shared(clip.source, names[split], names[home[clip.source]])
-        splits = {split: list(self._narrowed(clips)) for split, clips in whole.items()}
+        names = {split: name for split, name in names.items() if name is not None}
+        videos = {split: self._require_apart(name, self._given(name)) for split, name in names.items()}
+        for other, split in combinations(names, 2):
+            if (common := np.intersect1d(videos[split], videos[other], assume_unique=True)).size:
+                self._require_none_shared(set(common.tolist()), names[split], names[other])
+        splits: dict[str, Iterable[Clip]] = {
+            split: Reread(partial(self._narrowed, self._given(name))) for split, name in names.items()
+        }
         if "valid" not in splits:
-            splits["valid"] = self._draw_valid(home)
+            splits["valid"] = self._draw_valid(np.unique(np.concatenate(list(videos.values()))))
         for split, number in (self.section.clips or {}).items():
-            if number is not None and number < len(splits[split]):
+            if number is not None:
                 where = f"params.yaml: corpus.clips.{split}"
                 splits[split] = draw(splits[split], number, self.section.seed, 1, where)
         return {split: splits[split] for split in SPLITS}
 
     def read(self, name: str) -> list[Clip]:
-        """The clips of one list, with all their labels, in its order. Raises UserError as `splits`."""
+        """The clips of one list, with all their labels, in its order. Raises UserError as `streams`."""
         clips = list(self._stream(name))
         self._require_apart(name, clips)
         return clips
+
+    def _given(self, name: str) -> Reread[Clip]:
+        return Reread(partial(self._stream, name))
 
     def _stream(self, name: str) -> Iterator[Clip]:
         path = inside(self.folder, name, "params.yaml: the lists of corpus")
@@ -99,17 +110,22 @@ class Audioset(ClipLists):
             if labels:
                 yield clip if labels == clip.labels else replace(clip, labels=labels)
 
-    def _draw_valid(self, taken: dict[str, str]) -> list[Clip]:
+    def _free(self, taken: np.ndarray) -> Iterator[Clip]:
+        """Clips of the unbalanced list whose videos' keys are not among the ordered ones."""
+        clips = self._stream(UNBALANCED)
+        while some := list(islice(clips, _CHUNK)):
+            yield from compress(some, ~within(keys(clip.source for clip in some), taken))
+
+    def _draw_valid(self, taken: np.ndarray) -> list[Clip]:
         path, wanted = self.folder / UNBALANCED, self.section.valid_clips
         if not path.is_file():
             raise UserError(
                 f"{path}: no such file; validation clips are drawn from this official list: put it there, or "
                 "name a list of your own as corpus.valid_list"
             )
-        free = (clip for clip in self._stream(UNBALANCED) if clip.source not in taken)
         least = max(1, wanted // len(self._classes)) if self.section.stratified else 0
         where = "params.yaml: corpus.valid_clips"
-        drawn = draw(self._narrowed(free), wanted, self.section.seed, least, where)
+        drawn = draw(self._narrowed(self._free(taken)), wanted, self.section.seed, least, where)
         if len(drawn) < wanted:
             raise UserError(
                 f"{path}: {len(drawn)} segments are free for validation, and corpus.valid_clips asks for "
@@ -118,7 +134,24 @@ class Audioset(ClipLists):
         self._require_apart(UNBALANCED, drawn)
         return drawn
 
-    def _require_apart(self, name: str, clips: list[Clip]) -> None:
+    def _require_apart(self, name: str, clips: Iterable[Clip]) -> np.ndarray:
+        """Refuses spans that overlap; gives the keys of the videos, each once and ordered."""
+        videos, starts, ends = array("Q"), array("d"), array("d")
+        for clip in clips:
+            videos.append(key(clip.source))
+            starts.append(clip.start)
+            ends.append(clip.end)
+        videos, starts, ends = (np.frombuffer(each, each.typecode) for each in (videos, starts, ends))
+        order = np.lexsort((starts, videos))
+        videos = videos[order]
+        starts = starts[order]
+        ends = ends[order]
+        same = videos[1:] == videos[:-1]
+        if suspects := set(videos[1:][same & (starts[1:] < ends[:-1])].tolist()):
+            self._require_exactly_apart(name, [clip for clip in clips if key(clip.source) in suspects])
+        return np.unique(videos)
+
+    def _require_exactly_apart(self, name: str, clips: list[Clip]) -> None:
         ordered = sorted(clips, key=lambda clip: (clip.source, clip.start))
         for before, clip in pairwise(ordered):
             if before.source == clip.source and clip.start < before.end:
@@ -128,12 +161,15 @@ class Audioset(ClipLists):
                     f"are the same or overlap in lines {', '.join(map(str, lines))}; keep one"
                 )
 
-    def _refuse_shared(self, ytid: str, name: str, other: str) -> None:
-        line, there = (lines_of(self.folder / each, ytid)[0] for each in (name, other))
-        raise UserError(
-            f"{self.folder / name}, line {line}: the video {ytid!r} stands in {other}, line {there}, too, "
-            "and each is a split of its own; keep it in one"
-        )
+    def _require_none_shared(self, suspects: set[int], name: str, other: str) -> None:
+        """Refuses the first video of a list that stands in another, among those whose keys are suspect."""
+        there = {clip.source for clip in self._stream(other) if key(clip.source) in suspects}
+        for ytid in (clip.source for clip in self._stream(name) if clip.source in there):
+            line, at = (lines_of(self.folder / each, ytid)[0] for each in (name, other))
+            raise UserError(
+                f"{self.folder / name}, line {line}: the video {ytid!r} stands in {other}, line {at}, "
+                "too, and each is a split of its own; keep it in one"
+            )
 
 
 def read_classes(path: Path) -> list[tuple[str, str]]:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
 
 from audionas.config import SPLITS
 from audionas.errors import UserError
+from audionas.keys import key
 
+T = TypeVar("T")
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 
@@ -40,6 +46,16 @@ class Clip:
     end: float | None = None
 
 
+class Reread(Generic[T]):
+    """What is read anew each time that it is gone through, so that nothing of it is held."""
+
+    def __init__(self, read: Callable[[], Iterator[T]]):
+        self._read = read
+
+    def __iter__(self) -> Iterator[T]:
+        return self._read()
+
+
 class ClipLists(ABC):
     """Labelled clips, whose audio may be elsewhere."""
 
@@ -48,11 +64,16 @@ class ClipLists(ABC):
         """(id, display name) of every class, in the order of the label columns."""
 
     @abstractmethod
-    def splits(self) -> dict[str, list[Clip]]:
+    def streams(self) -> dict[str, Iterable[Clip]]:
         """Clips of `train`, `valid` and `test`: always the same ones, disjoint by source.
 
+        Each can be gone through any number of times; a corpus of any length reads them anew and holds none.
         Raises UserError naming the file, the column, the line and the mend where a list is bad.
         """
+
+    def splits(self) -> dict[str, list[Clip]]:
+        """`streams`, held in memory. Raises UserError as there."""
+        return {split: list(clips) for split, clips in self.streams().items()}
 
 
 class Corpus(ClipLists):
@@ -89,42 +110,68 @@ def inside(folder: Path, name: str, where: str) -> Path:
     return path
 
 
-def require_disjoint(splits: dict[str, list[Clip]], where: str) -> dict[str, list[Clip]]:
-    """The splits, once it is sure that no source serves two of them and no clip id stands twice.
+def require_disjoint(placed: Iterable[tuple[str, Clip]], where: str) -> None:
+    """Make sure that no source serves two splits and no clip id stands twice.
 
-    Raises UserError otherwise.
+    Args:
+        placed: (split, clip); gone through once, and again if one looks bad; some 40 bytes a clip are held.
+
+    Raises:
+        UserError: one does; led by `where`.
     """
+    sources, ids, splits = array("Q"), array("Q"), array("b")
+    for split, clip in placed:
+        sources.append(key(clip.source))
+        ids.append(key(clip.clip_id))
+        splits.append(SPLITS.index(split))
+    suspects = _of_two_splits(np.frombuffer(sources, np.uint64), np.frombuffer(splits, np.int8))
+    ordered = np.sort(np.frombuffer(ids, np.uint64))
+    suspects |= set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
     home: dict[str, str] = {}
-    ids: set[str] = set()
-    for split in SPLITS:
-        for clip in splits[split]:
-            if home.setdefault(clip.source, split) != split:
-                raise UserError(
-                    f"{where}: the source recording {clip.source!r} (clip {clip.clip_id}) is in "
-                    f"{home[clip.source]} and in {split}; put all its clips into folds of one split"
-                )
-            if clip.clip_id in ids:
-                raise UserError(f"{where}: the clip {clip.clip_id!r} stands twice; remove one")
-            ids.add(clip.clip_id)
-    return splits
+    seen: set[str] = set()
+    for split, clip in placed if suspects else ():
+        if not suspects & {key(clip.source), key(clip.clip_id)}:
+            continue
+        if home.setdefault(clip.source, split) != split:
+            raise UserError(
+                f"{where}: the source recording {clip.source!r} (clip {clip.clip_id}) is in "
+                f"{home[clip.source]} and in {split}; put all its clips into folds of one split"
+            )
+        if clip.clip_id in seen:
+            raise UserError(f"{where}: the clip {clip.clip_id!r} stands twice; remove one")
+        seen.add(clip.clip_id)
 
 
-def split_by_fold(clips: Iterable[tuple[Clip, int]], folds, where: str) -> dict[str, list[Clip]]:
+def _of_two_splits(sources: np.ndarray, splits: np.ndarray) -> set[int]:
+    order = np.argsort(sources, kind="stable")
+    sources, splits = sources[order], splits[order]
+    return set(sources[1:][(sources[1:] == sources[:-1]) & (splits[1:] != splits[:-1])].tolist())
+
+
+def split_by_fold(clips: Iterable[tuple[Clip, int]], folds, where: str) -> dict[str, Iterable[Clip]]:
     """Clips into splits by their fold number; clips of folds that no split names are left out.
 
+    `clips` is gone through anew whenever a split is.
     Raises UserError where a source is in folds of two splits, or a named fold has no clip.
     """
     home = {fold: split for split in SPLITS for fold in getattr(folds, split)}
-    splits: dict[str, list[Clip]] = {split: [] for split in SPLITS}
-    seen = set()
-    for clip, fold in clips:
-        seen.add(fold)
-        if fold in home:
-            splits[home[fold]].append(clip)
+    seen = {fold for _, fold in clips}
     for fold, split in home.items():
         if fold not in seen:
             raise UserError(
                 f"{where}: no clip of fold {fold}, which corpus.split.{split} names; the list has folds "
                 f"{sorted(seen)}"
             )
-    return require_disjoint(splits, where)
+    return split_by_home(Reread(lambda: ((home[fold], clip) for clip, fold in clips if fold in home)), where)
+
+
+def split_by_home(placed: Iterable[tuple[str, Clip]], where: str) -> dict[str, Iterable[Clip]]:
+    """The splits from clips with the split of each beside, which are gone through anew whenever a split is.
+
+    Raises UserError as `require_disjoint`.
+    """
+    require_disjoint(placed, where)
+    return {
+        split: Reread(lambda split=split: (clip for home, clip in placed if home == split))
+        for split in SPLITS
+    }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from audionas.corpora.base import Clip
 from audionas.errors import UserError
+from audionas.keys import key as key_of
 
 
 def draw(clips: Iterable[Clip], number: int, seed: int, least: int = 0, where: str = "") -> list[Clip]:
@@ -30,7 +30,7 @@ def draw(clips: Iterable[Clip], number: int, seed: int, least: int = 0, where: s
     of_class: defaultdict[str, _Smallest] = defaultdict(lambda: _Smallest(least))
     counts: Counter[str] = Counter()
     for position, clip in enumerate(clips):
-        key = _key(seed, clip.clip_id)
+        key = key_of(f"{seed}:{clip.clip_id}")
         drawn.offer(key, position, clip)
         if least:
             counts.update(clip.labels)
@@ -79,8 +79,3 @@ class _Smallest:
     def ascending(self) -> list[tuple[int, Clip]]:
         """(position, clip) by key."""
         return [(-position, clip) for _, position, clip in sorted(self._heap, reverse=True)]
-
-
-def _key(seed: int, clip_id: str) -> int:
-    digest = hashlib.blake2b(f"{seed}:{clip_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class Esc50(Corpus):
         categories = sorted({label for clip, _ in self._clips for label in clip.labels})
         return [(category, category.replace("_", " ").capitalize()) for category in categories]
 
-    def splits(self) -> dict[str, list[Clip]]:
+    def streams(self) -> dict[str, Iterable[Clip]]:
         """See Corpus; by the published folds."""
         return split_by_fold(self._clips, self.section.split, str(self.path))
 

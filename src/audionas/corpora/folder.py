@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +14,20 @@ from pathlib import Path
 import numpy as np
 
 from audionas.config import SPLITS, FolderCorpus, SplitFolds
-from audionas.corpora.base import Clip, Corpus, FetchError, inside, require_disjoint, safe_id, split_by_fold
+from audionas.corpora.base import (
+    Clip,
+    Corpus,
+    FetchError,
+    Reread,
+    inside,
+    safe_id,
+    split_by_fold,
+    split_by_home,
+)
 from audionas.corpora.segments import parse_segments, segment_id, split_labels
 from audionas.errors import UserError
-from audionas.ledger import read_rows
+from audionas.keys import key, repeated
+from audionas.ledger import iter_rows
 
 
 class Folder(Corpus):
@@ -36,37 +48,57 @@ class Folder(Corpus):
         self.folder = Path(section.audio)
         if not self.folder.is_dir():
             raise UserError(f"corpus.audio: {section.audio}: no such folder; mend the path")
-        path = Path(section.lists)
-        self._rows = self._read_segments(path) if _is_segment_list(path) else self._read_files(path)
-        if not self._rows:
-            raise UserError(f"{path}: lists no clip; add rows")
+        self._path = Path(section.lists)
+        self._segments = _is_segment_list(self._path)
+        self._labels: set[str] = set()
+        self._folds = True
+        named, ids = array("Q"), array("Q")
+        for line, clip, fold in self._rows():
+            if not self._segments:
+                inside(self.folder, clip.origin, f"{self._path}, line {line}, column file")
+            self._labels.update(clip.labels)
+            self._folds = fold is not None
+            named.append(key(self._name(clip)))
+            ids.append(key(clip.clip_id.lower()))
+        if not self._labels:
+            raise UserError(f"{self._path}: lists no clip; add rows")
+        if again := repeated(np.frombuffer(named, np.uint64), (self._name(c) for _, c, _ in self._rows())):
+            self._refuse_repeated(again)
+        # a.wav and a.ogg, or names that differ in case alone, would be one name in some file systems.
+        lower = (clip.clip_id.lower() for _, clip, _ in self._rows())
+        self._shared = repeated(np.frombuffer(ids, np.uint64), lower)
 
     def classes(self) -> list[tuple[str, str]]:
         """See Corpus; sorted by label."""
-        labels = sorted({label for clip, _ in self._rows for label in clip.labels})
-        return [(label, label) for label in labels]
+        return [(label, label) for label in sorted(self._labels)]
 
-    def splits(self) -> dict[str, list[Clip]]:
-        """See Corpus; by folds, or by fractions of the sources after a seeded shuffle."""
+    def streams(self) -> dict[str, Iterable[Clip]]:
+        """See Corpus; by folds, or by fractions of the sources after a seeded shuffle.
+
+        For fractions the sources' names are held.
+        """
         split, where = self.section.split, self.section.lists
         if isinstance(split, SplitFolds):
-            if any(fold is None for _, fold in self._rows):
+            if not self._folds:
                 raise UserError(
                     f"{where}: no column 'fold', which corpus.split needs; add it or give fractions"
                 )
-            return split_by_fold(self._rows, split, where)
-        sources = sorted({clip.source for clip, _ in self._rows})
+            return split_by_fold(Reread(self._clips), split, where)
+        sources = sorted({clip.source for clip, _ in self._clips()})
         order = np.random.default_rng(self.section.seed).permutation(len(sources))
         valid, test = (max(1, round(len(sources) * part)) for part in (split.valid, split.test))
         if valid + test >= len(sources):
             raise UserError(
                 f"{where}: {len(sources)} source recordings are too few for three splits; add some"
             )
-        bounds = {"test": order[:test], "valid": order[test : test + valid], "train": order[test + valid :]}
-        home = {sources[i]: name for name, indices in bounds.items() for i in indices}
-        return require_disjoint(
-            {name: [clip for clip, _ in self._rows if home[clip.source] == name] for name in SPLITS}, where
-        )
+        home = np.full(len(sources), SPLITS.index("train"), np.int8)  # of each source, in their order
+        home[order[:test]], home[order[test : test + valid]] = SPLITS.index("test"), SPLITS.index("valid")
+
+        def placed() -> Iterator[tuple[str, Clip]]:
+            for clip, _ in self._clips():
+                yield SPLITS[home[bisect_left(sources, clip.source)]], clip
+
+        return split_by_home(Reread(placed), where)
 
     def fetch(self, clip: Clip) -> bytes:
         """See Corpus: the file's bytes. FetchError when it is not there."""
@@ -74,44 +106,47 @@ class Folder(Corpus):
             clip = replace(clip, origin=self._segment_file(clip))
         return fetch_file(self.folder, clip)
 
-    def _read_files(self, path: Path) -> list[tuple[Clip, int | None]]:
+    def _clips(self) -> Iterator[tuple[Clip, int | None]]:
+        """Clips with ids of their own, and their folds."""
+        for _, clip, fold in self._rows():
+            if clip.clip_id.lower() in self._shared:
+                digest = hashlib.sha1(clip.origin.encode(), usedforsecurity=False).hexdigest()[:10]
+                clip = replace(clip, clip_id=f"{clip.clip_id}-{digest}")
+            yield clip, fold
+
+    def _rows(self) -> Iterator[tuple[int, Clip, int | None]]:
+        """The list as it stands, read anew each time: (line, clip, fold)."""
+        if self._segments:
+            for line, ytid, start, end, labels in parse_segments(self._path):
+                yield line, Clip(segment_id(ytid, start), ytid, f"{ytid}.*", labels, start, end), None
+            return
         column = self.section.labels_column
-        clips, folds, lines = [], [], []
-        for line, row in enumerate(read_rows(path, ("file", column)), start=2):
-            name, where = row["file"], f"{path}, line {line}"
-            inside(self.folder, name, f"{where}, column file")
+        for line, row in enumerate(iter_rows(self._path, ("file", column)), start=2):
+            name, where = row["file"], f"{self._path}, line {line}"
             labels = split_labels(row[column], f"{where}, column {column}")
             fold = parse_fold(row["fold"], where) if "fold" in row else None
-            source = row.get("source") or name
-            clips.append(Clip(safe_id(str(Path(name).with_suffix(""))), source, name, labels))
-            folds.append(fold)
-            lines.append(line)
-        # a.wav and a.ogg, or names that differ in case alone, would be one name in some file systems.
-        shared = Counter(clip.clip_id.lower() for clip in clips)
-        seen: dict[str, int] = {}
-        for i, clip in enumerate(clips):
-            if clip.origin in seen:
-                raise UserError(
-                    f"{path}, line {lines[i]}, column file: {clip.origin!r} stands in line "
-                    f"{seen[clip.origin]} already; keep one row and join their labels"
-                )
-            seen[clip.origin] = lines[i]
-            if shared[clip.clip_id.lower()] > 1:
-                digest = hashlib.sha1(clip.origin.encode(), usedforsecurity=False).hexdigest()[:10]
-                clips[i] = replace(clip, clip_id=f"{clip.clip_id}-{digest}")
-        return list(zip(clips, folds, strict=True))
+            clip_id = safe_id(str(Path(name).with_suffix("")))
+            yield line, Clip(clip_id, row.get("source") or name, name, labels), fold
 
-    def _read_segments(self, path: Path) -> list[tuple[Clip, None]]:
-        clips, seen = [], {}
-        for line, ytid, start, end, labels in parse_segments(path):
-            clip_id = segment_id(ytid, start)
-            if clip_id in seen:
+    def _name(self, clip: Clip) -> str:
+        """What may stand in one row only."""
+        return clip.clip_id if self._segments else clip.origin
+
+    def _refuse_repeated(self, again: set[str]) -> None:
+        seen: dict[str, int] = {}
+        for line, clip, _ in self._rows():
+            name = self._name(clip)
+            if name in seen and self._segments:
                 raise UserError(
-                    f"{path}, line {line}: the segment stands in line {seen[clip_id]} already; keep one"
+                    f"{self._path}, line {line}: the segment stands in line {seen[name]} already; keep one"
                 )
-            seen[clip_id] = line
-            clips.append((Clip(clip_id, ytid, f"{ytid}.*", labels, start, end), None))
-        return clips
+            if name in seen:
+                raise UserError(
+                    f"{self._path}, line {line}, column file: {name!r} stands in line {seen[name]} already; "
+                    "keep one row and join their labels"
+                )
+            if name in again:
+                seen[name] = line
 
     @cached_property
     def _names(self) -> dict[str, str]:

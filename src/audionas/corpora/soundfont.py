@@ -71,7 +71,7 @@ class Soundfont(Corpus):
         """See Corpus; in the order in which the list of instruments names them."""
         return list(self._classes)
 
-    def splits(self) -> dict[str, list[Clip]]:
+    def streams(self) -> dict[str, list[Clip]]:
         """See Corpus; each clip is a composition, and so a source, of its own."""
         return {
             split: [self._clip(split, index) for index in range(getattr(self.section.clips, split))]

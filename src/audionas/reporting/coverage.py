@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from audionas.errors import UserError
+from audionas.keys import key, keys
 from audionas.sources.base import TRANSIENT
 
 NOT_ASKED = "not asked yet"
@@ -146,40 +146,33 @@ class _Row:
 
 
 class _Ledger:
-    """Rows of a ledger by clip id, in 28 bytes each where dictionaries would take 2,000.
-
-    Ids are held as hashes of 64 bits: among 2 M clips the chance that any two meet is one in 10 million.
-    """
+    """Rows of a ledger by the key of their clip id, in 36 bytes each where dictionaries would take 2,000."""
 
     def __init__(self, rows: Iterable[Mapping[str, str]]):
         words: dict[tuple[bool, str], int] = {}
-        keys, kinds, sizes, seconds = array("Q"), array("I"), array("q"), array("d")
+        found, kinds, sizes, seconds = array("Q"), array("I"), array("q"), array("d")
         for row in rows:
             ok = row["status"] == "ok"
             word = row.get("source") if ok else _general(row["reason"])
-            keys.append(_hash(row["clip_id"]))
+            found.append(key(row["clip_id"]))
             kinds.append(words.setdefault((ok, word or "unknown"), len(words)))
             sizes.append(int(row.get("bytes") or 0))
             seconds.append(float(row.get("seconds") or 0))
         self._words = list(words)
-        keys = np.array(keys, dtype=np.uint64)
-        self._order = np.argsort(keys, kind="stable")  # stable: the last row of a clip stays last
-        self._keys = keys[self._order]
+        unordered = np.frombuffer(found, dtype=np.uint64)
+        self._order = np.argsort(unordered, kind="stable")  # stable: the last row of a clip stays last
+        self._keys = unordered[self._order]
         self._kinds, self._sizes, self._seconds = kinds, sizes, seconds
 
     def find(self, clip_ids: Sequence[str]) -> Iterator[_Row | None]:
         """The row of each clip; None where there is none."""
-        wanted = np.array([_hash(clip_id) for clip_id in clip_ids], dtype=np.uint64)
-        for key, at in zip(wanted, np.searchsorted(self._keys, wanted, side="right") - 1, strict=True):
-            if at < 0 or self._keys[at] != key:
+        wanted = keys(clip_ids)
+        for each, at in zip(wanted, np.searchsorted(self._keys, wanted, side="right") - 1, strict=True):
+            if at < 0 or self._keys[at] != each:
                 yield None
                 continue
             row = self._order[at]
             yield _Row(*self._words[self._kinds[row]], self._sizes[row], self._seconds[row])
-
-
-def _hash(clip_id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(clip_id.encode(), digest_size=8).digest())
 
 
 def _general(reason: str) -> str:

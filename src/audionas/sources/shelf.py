@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
+import sqlite3
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from audionas.config import Download
 from audionas.corpora.base import Clip
-from audionas.ledger import DOWNLOAD, read_rows, write_rows
+from audionas.ledger import DOWNLOAD, iter_rows, read_rows, write_rows
 from audionas.shards import write_shard
 from audionas.sources.acquire import acquire
 from audionas.sources.base import Source
@@ -20,45 +22,89 @@ from audionas.sources.journal import Answer, Journal, as_columns
 class Shelf:
     """What was got before: in the stage's last output, and in the state of runs that were cut short.
 
+    What is known lies in a database on the disk, some 400 bytes a clip, and none of it in memory.
+
     Args:
         folders: with shards `*.tar`, ledgers `*.csv`, and `shard-*/` folders of journals.
+        database: a file to make; it is removed with `close`, and one that a killed run left is made anew.
+
+    Raises:
+        UserError: a ledger or a journal is damaged.
     """
 
-    def __init__(self, folders: Sequence[Path]):
-        self.rows: dict[str, dict[str, str]] = {}
-        self._places: dict[str, tuple[Path, int, int]] = {}
+    def __init__(self, folders: Sequence[Path], database: Path):
+        self._path = database
+        database.unlink(missing_ok=True)
+        self._database = sqlite3.connect(database)
+        self._database.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16000;"  # KiB
+            "CREATE TABLE ledger (clip_id TEXT PRIMARY KEY, ok INTEGER, row TEXT) WITHOUT ROWID;"
+            "CREATE TABLE places (clip_id TEXT PRIMARY KEY, path TEXT, offset INTEGER, size INTEGER)"
+            " WITHOUT ROWID;"
+        )
         for folder in folders:
             for ledger in sorted(folder.glob("*.csv")):
-                for row in read_rows(ledger, DOWNLOAD):
-                    if self.rows.get(row["clip_id"], {}).get("status") != "ok":
-                        self.rows[row["clip_id"]] = row
+                self._database.executemany(
+                    "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT (clip_id) DO UPDATE"
+                    " SET ok = excluded.ok, row = excluded.row WHERE NOT ledger.ok",
+                    map(_known, iter_rows(ledger, DOWNLOAD)),
+                )
             for path in sorted(folder.glob("*.tar")):
-                with tarfile.open(path) as tar:
-                    for member in tar:
-                        place = path, member.offset_data, member.size
-                        self._places.setdefault(member.name.partition(".")[0], place)
+                places = _members_of(path)
+                self._database.executemany("INSERT OR IGNORE INTO places VALUES (?, ?, ?, ?)", places)
             for journal in sorted(folder.glob("*/journal.csv")):
                 self._take(journal.parent)
+        self._database.commit()
+
+    def __enter__(self) -> Shelf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the database."""
+        self._database.close()
+        self._path.unlink(missing_ok=True)
+
+    def row(self, clip_id: str) -> dict[str, str] | None:
+        """What the ledger says of a clip; None where it says nothing."""
+        found = self._database.execute("SELECT row FROM ledger WHERE clip_id = ?", (clip_id,)).fetchone()
+        return dict(zip(DOWNLOAD, json.loads(found[0]), strict=True)) if found else None
+
+    def has(self, clip_id: str) -> bool:
+        """Whether the clip's audio is here."""
+        query = "SELECT 1 FROM ledger JOIN places USING (clip_id) WHERE clip_id = ? AND ok"
+        return self._database.execute(query, (clip_id,)).fetchone() is not None
+
+    def read(self, clip_id: str) -> bytes:
+        """A clip's audio."""
+        query = "SELECT path, offset, size FROM places WHERE clip_id = ?"
+        path, offset, size = self._database.execute(query, (clip_id,)).fetchone()
+        with Path(path).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
 
     def _take(self, folder: Path) -> None:
         with Journal(folder) as journal:
             for clip_id, answer in journal.answers.items():
                 # A clip may be gone: of a folder whose removal a kill cut short.
                 if answer.got and journal.path(clip_id).is_file():
-                    data = journal.path(clip_id).read_bytes()
-                    self.rows[clip_id] = _got(clip_id, answer, data)
-                    self._places[clip_id] = journal.path(clip_id), 0, len(data)
+                    path = journal.path(clip_id)
+                    data = path.read_bytes()
+                    row, place = _got(clip_id, answer, data), (clip_id, str(path), 0, len(data))
+                    self._database.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?)", _known(row))
+                    self._database.execute("INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)", place)
 
-    def has(self, clip_id: str) -> bool:
-        """Whether the clip's audio is here."""
-        return clip_id in self._places and self.rows.get(clip_id, {}).get("status") == "ok"
 
-    def read(self, clip_id: str) -> bytes:
-        """A clip's audio."""
-        path, offset, size = self._places[clip_id]
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(size)
+def _known(row: Mapping[str, object]) -> tuple[str, bool, str]:
+    return row["clip_id"], row["status"] == "ok", json.dumps([row.get(name, "") for name in DOWNLOAD])
+
+
+def _members_of(path: Path) -> Iterator[tuple[str, str, int, int]]:
+    with tarfile.open(path) as tar:
+        for member in tar:
+            yield member.name.partition(".")[0], str(path), member.offset_data, member.size
 
 
 def fill_shard(
@@ -81,24 +127,27 @@ def fill_shard(
             progress(row["reason"] or "ok")
         return
     with Journal(stem) as journal:
-        wanted = [clip for clip in clips if not shelf.has(clip.clip_id)]
-        for clip in clips:
-            if shelf.has(clip.clip_id):
-                progress("ok")
-            elif clip.clip_id in shelf.rows:
-                journal.answers.setdefault(clip.clip_id, _recall(shelf.rows[clip.clip_id]))
+        here = {clip.clip_id for clip in clips if shelf.has(clip.clip_id)}
+        wanted = [clip for clip in clips if clip.clip_id not in here]
+        for _ in here:
+            progress("ok")
+        for clip in wanted:
+            if row := shelf.row(clip.clip_id):
+                journal.answers.setdefault(clip.clip_id, _recall(row))
         acquire(wanted, sources, journal, patience, min_seconds, progress)
         rows: list[dict] = []
-        write_shard(stem.with_suffix(".tar"), _members(clips, journal, shelf, rows))
+        write_shard(stem.with_suffix(".tar"), _members(clips, journal, shelf, here, rows))
         write_rows(stem.with_suffix(".csv"), DOWNLOAD, rows)
     shutil.rmtree(stem)
 
 
-def _members(clips, journal: Journal, shelf: Shelf, rows: list[dict]) -> Iterator[tuple[str, bytes]]:
+def _members(
+    clips, journal: Journal, shelf: Shelf, here: set[str], rows: list[dict]
+) -> Iterator[tuple[str, bytes]]:
     for clip in clips:
         answer = journal.answer(clip.clip_id)
-        if shelf.has(clip.clip_id):
-            rows.append(shelf.rows[clip.clip_id])
+        if clip.clip_id in here:
+            rows.append(shelf.row(clip.clip_id))
             yield clip.clip_id, shelf.read(clip.clip_id)
         elif answer.got:
             data = journal.path(clip.clip_id).read_bytes()

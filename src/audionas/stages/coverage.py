@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from audionas import paths
 from audionas.config import SPLITS, Config
-from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, read_rows
+from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_rows, read_rows
 from audionas.reporting.coverage import count
 from audionas.reporting.coverage_report import markdown, write
 from audionas.sources.journal import so_far
@@ -22,8 +22,8 @@ def run(config: Config, to_results: bool = False) -> None:
     splits = []
     for split in SPLITS:
         resampled = paths.audio_ledger(split)
-        decoded = read_rows(resampled, RESAMPLE) if resampled.exists() else []
-        clips = read_rows(paths.segments(split), SEGMENTS)
+        decoded = iter_rows(resampled, RESAMPLE) if resampled.exists() else []
+        clips = iter_rows(paths.segments(split), SEGMENTS)
         splits.append(count(split, clips, classes, _downloaded(split), decoded))
     print(markdown(splits, config.corpus.name))
     if to_results:
@@ -34,6 +34,6 @@ def _downloaded(split: str) -> Iterator[dict[str, str]]:
     """What is known of a split's download: its last end, and one that is under way or was cut short."""
     ledger = paths.raw(split) / "ledger.csv"
     if ledger.exists():
-        yield from read_rows(ledger, DOWNLOAD)
+        yield from iter_rows(ledger, DOWNLOAD)
     for folder in sorted((paths.DOWNLOADS / split).glob("*")):
         yield from so_far(folder)

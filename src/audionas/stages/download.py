@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from itertools import count, islice
 from pathlib import Path
 
 from tqdm import tqdm
 
 from audionas import corpora, paths
 from audionas.config import AudiosetCorpus, Config
-from audionas.corpora.base import Clip, Corpus, FetchError
+from audionas.corpora.base import Clip, Corpus, FetchError, Reread
 from audionas.corpora.opening import open_corpus
 from audionas.errors import UserError
-from audionas.ledger import DOWNLOAD, SEGMENTS, read_rows, write_rows
+from audionas.ledger import DOWNLOAD, SEGMENTS, iter_rows, read_rows, write_rows
 from audionas.parallel import ordered_map
 from audionas.shards import CLIPS, write_shard
 from audionas.sources.opening import open_sources
@@ -35,41 +37,44 @@ def run(config: Config, split: str, limit: int | None = None) -> None:
     Raises:
         UserError: not one clip was got, or a source limits the rate or fails for long.
     """
-    clips = read_clips(paths.segments(split))[:limit]
+    clips = Reread(lambda: islice(iter_clips(paths.segments(split)), limit))
+    total = sum(1 for _ in iter_clips(paths.segments(split)))  # a bad list is refused before anything is got
+    total = total if limit is None else min(limit, total)
     whole = _acquired if isinstance(config.corpus, AudiosetCorpus) else _fetched
-    with tqdm(total=len(clips), desc=f"download {split}", unit="clips", dynamic_ncols=True) as bar:
+    with tqdm(total=total, desc=f"download {split}", unit="clips", dynamic_ncols=True) as bar:
         state = whole(config, split, clips, bar)
-    ledger = [row for path in sorted(state.glob("shard-*.csv")) for row in read_rows(path, DOWNLOAD)]
-    if not any(row["status"] == "ok" for row in ledger):
-        reasons = sorted({row["reason"] for row in ledger})
+    reasons = set()
+    for row in _ledger(state):
+        if row["status"] == "ok":
+            break
+        reasons.add(row["reason"])
+    else:
         raise UserError(
-            f"{split}: not one of {len(clips)} clips could be got ({'; '.join(reasons)[:200]}); "
+            f"{split}: not one of {total} clips could be got ({'; '.join(sorted(reasons))[:200]}); "
             "check that the corpus section of params.yaml points to the audio"
         )
     if limit is None:
-        _publish(state, paths.raw(split), ledger)
+        _publish(state, paths.raw(split))
         if isinstance(config.corpus, AudiosetCorpus):
             shutil.rmtree(paths.DOWNLOADS / split)
     else:
-        for row in ledger:
+        for row in _ledger(state):
             print(f"{row['clip_id']}  {row['reason'] or 'ok, from ' + row['source']}")
 
 
-def _fetched(config: Config, split: str, clips: list[Clip], bar: tqdm) -> Path:
+def _fetched(config: Config, split: str, clips: Iterable[Clip], bar: tqdm) -> Path:
     """The split's shards from a corpus that has its audio at hand; gives their folder."""
     corpus = open_corpus(config.corpus, config.audio.clip_seconds)
     state = paths.DOWNLOADS / f"{split}-{_key(config, paths.segments(split))}"
-    for number in range(0, len(clips), CLIPS):
-        _shard(state / f"shard-{number // CLIPS:06d}", clips[number : number + CLIPS], corpus, config, bar)
+    for name, some in _shards(clips):
+        _shard(state / name, some, corpus, config, bar)
     return state
 
 
-def _acquired(config: Config, split: str, clips: list[Clip], bar: tqdm) -> Path:
+def _acquired(config: Config, split: str, clips: Iterable[Clip], bar: tqdm) -> Path:
     """The split's shards from the sources of the parameters; gives their folder."""
-    listed = hashlib.sha256("\0".join(clip.clip_id for clip in clips).encode()).hexdigest()[:16]
-    state, outcomes = paths.DOWNLOADS / split / listed, Counter()
+    state, outcomes = paths.DOWNLOADS / split / _listed(clips), Counter()
     state.mkdir(parents=True, exist_ok=True)
-    shelf = Shelf([paths.raw(split), *sorted(set((paths.DOWNLOADS / split).iterdir()) - {state})])
 
     def progress(outcome: str) -> None:
         outcomes[outcome] += 1
@@ -77,25 +82,50 @@ def _acquired(config: Config, split: str, clips: list[Clip], bar: tqdm) -> Path:
         bar.set_postfix_str(", ".join(f"{n} {reason}" for reason, n in outcomes.items() if reason != "ok"))
 
     with ExitStack() as stack:
+        before = [paths.raw(split), *sorted(set((paths.DOWNLOADS / split).iterdir()) - {state})]
+        shelf = stack.enter_context(Shelf(before, paths.DOWNLOADS / f".{split}.shelf"))
         sources = [stack.enter_context(source) for source in open_sources(config.corpus)]
-        for number in range(0, len(clips), CLIPS):
-            stem = state / f"shard-{number // CLIPS:06d}"
-            some = clips[number : number + CLIPS]
-            fill_shard(stem, some, sources, shelf, config.corpus.download, config.audio.min_seconds, progress)
+        for name, some in _shards(clips):
+            patience, least = config.corpus.download, config.audio.min_seconds
+            fill_shard(state / name, some, sources, shelf, patience, least, progress)
     return state
 
 
-def read_clips(path: Path) -> list[Clip]:
-    """The clips of a list that the stage `segments` wrote. Raises UserError when it is bad."""
-    clips = []
-    for line, row in enumerate(read_rows(path, SEGMENTS), start=2):
+def _shards(clips: Iterable[Clip]) -> Iterator[tuple[str, list[Clip]]]:
+    """Name and clips of one shard after the other; only those of one are held."""
+    clips = iter(clips)
+    for number in count():
+        if not (some := list(islice(clips, CLIPS))):
+            return
+        yield f"shard-{number:06d}", some
+
+
+def _listed(clips: Iterable[Clip]) -> str:
+    """A hash of the clips' ids, in their order."""
+    digest = hashlib.sha256()
+    for i, clip in enumerate(clips):
+        digest.update(("\0" * (i > 0) + clip.clip_id).encode())
+    return digest.hexdigest()[:16]
+
+
+def _ledger(state: Path) -> Iterator[dict[str, str]]:
+    """The ledgers of all finished shards, in the order of the list."""
+    for path in sorted(state.glob("shard-*.csv")):
+        yield from iter_rows(path, DOWNLOAD)
+
+
+def iter_clips(path: Path) -> Iterator[Clip]:
+    """The clips of a list that the stage `segments` wrote, one at a time in memory.
+
+    Raises UserError when the reading comes to a bad row.
+    """
+    for line, row in enumerate(iter_rows(path, SEGMENTS), start=2):
         try:
             start, end = (float(row[key]) if row[key] else None for key in ("start", "end"))
         except ValueError:
             raise UserError(f"{path}, line {line}: start or end is no number; run `dvc repro`") from None
         labels = tuple(row["labels"].split(","))
-        clips.append(Clip(row["clip_id"], row["source"], row["origin"], labels, start, end))
-    return clips
+        yield Clip(row["clip_id"], row["source"], row["origin"], labels, start, end)
 
 
 def _shard(stem: Path, clips: list[Clip], corpus: Corpus, config: Config, bar: tqdm) -> None:
@@ -132,14 +162,14 @@ def _shard(stem: Path, clips: list[Clip], corpus: Corpus, config: Config, bar: t
     write_rows(ledger, DOWNLOAD, rows)
 
 
-def _publish(state: Path, folder: Path, ledger: list[dict]) -> None:
+def _publish(state: Path, folder: Path) -> None:
     """Move the finished shards to where the stage's output lies, whole or not at all."""
     work = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     for tar in sorted(state.glob("shard-*.tar")):
         shutil.copy2(tar, work / tar.name)
-    write_rows(work / "ledger.csv", DOWNLOAD, ledger)
+    write_rows(work / "ledger.csv", DOWNLOAD, _ledger(state))
     shutil.rmtree(folder, ignore_errors=True)
     work.replace(folder)
     shutil.rmtree(state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from audionas import paths
 from audionas.config import SPLITS, Config
 from audionas.corpora.opening import open_corpus
@@ -22,22 +24,28 @@ def run(config: Config) -> None:
             f"params.yaml: network.num_classes is {config.network.num_classes} and the corpus "
             f"{config.corpus.name} has {len(classes)}; set network.num_classes to {len(classes)}"
         )
-    splits = corpus.splits()
+    splits = corpus.streams()
     for split in SPLITS:
-        if not splits[split]:
+        if next(iter(splits[split]), None) is None:
             raise UserError(
                 f"{config.corpus.lists}: the split {split} is empty; mend the lists or corpus.split"
             )
-    trained = {label for clip in splits["train"] for label in clip.labels}
-    untrained = [name for mid, name in classes if mid not in trained]
-    if untrained:
-        raise UserError(
-            f"{config.corpus.lists}: no training clip for {', '.join(untrained)}; add clips to train, or "
-            "take these classes out"
-        )
+    untrained = dict(classes)
+
+    def rows(split: str) -> Iterator[dict]:
+        for clip in splits[split]:
+            if split == "train":
+                for label in clip.labels:
+                    untrained.pop(label, None)
+            yield {**vars(clip), "labels": ",".join(clip.labels)}
+        if untrained:  # known when train was read to its end; its file is not there yet
+            raise UserError(
+                f"{config.corpus.lists}: no training clip for {', '.join(untrained.values())}; add clips to "
+                "train, or take these classes out"
+            )
+
     for split in SPLITS:
-        rows = ({**vars(clip), "labels": ",".join(clip.labels)} for clip in splits[split])
-        write_rows(paths.segments(split), SEGMENTS, rows)
+        write_rows(paths.segments(split), SEGMENTS, rows(split))
     write_rows(
         paths.CLASSES, CLASSES, [dict(zip(CLASSES, (i, *c), strict=True)) for i, c in enumerate(classes)]
     )

@@ -1,0 +1,201 @@
+"""Lists of two million rows: what each stage's handling of them takes, a process for each stage."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from audionas import paths
+from audionas.config import Config
+from audionas.configfile import load_config
+from audionas.corpora.official import CLASS_LIST, TEST, TRAIN, UNBALANCED
+from audionas.ledger import DOWNLOAD, write_rows
+from audionas.shards import write_shard
+
+ROOT = Path(__file__).parents[1]
+FEW = 1_000  # rows that take next to nothing: what a process needs in any case
+ROWS = (FEW, 200_000, 2_000_000)
+OFFICIAL = {TRAIN: 22_160, TEST: 20_371, UNBALANCED: 2_041_789}
+CLASSES = 527
+STAGES = ("segments", "download", "resample", "coverage")
+REFERENCE = "pandas.read_csv and Python rows"
+_ODD = 0x9E3779B97F4A7C15  # times it, modulo 2**64, no two numbers meet
+
+
+def ytid(number: int) -> str:
+    """An id of 11 characters, as YouTube's are; another one for each number."""
+    return base64.urlsafe_b64encode((number * _ODD % 2**64).to_bytes(8)).decode()[:11]
+
+
+def write_list(path: Path, rows: int, first: int) -> None:
+    """A list in AudioSet's format: spans of 10 s of videos numbered from `first`, one to six labels each."""
+    rng = np.random.default_rng(first)
+    with path.open("w", encoding="utf-8") as file:
+        file.write("# made for a benchmark\n\n# YTID, start_seconds, end_seconds, positive_labels\n")
+        for start in range(0, rows, 10_000):
+            counts, picks = rng.geometric(0.42, 10_000).clip(1, 6), rng.integers(CLASSES, size=(10_000, 6))
+            for i in range(min(10_000, rows - start)):
+                picked = (
+                    (start + i) % CLASSES,
+                    *picks[i, 1 : counts[i]],
+                )  # so that small lists have all classes
+                labels = ",".join(dict.fromkeys(f"/m/{label:05d}" for label in picked))
+                file.write(f'{ytid(first + start + i)}, 30.000, 40.000, "{labels}"\n')
+
+
+def write_lists(folder: Path, lists: dict[str, int]) -> None:
+    """The class list and lists of so many rows; genuine ones from the folder AUDIONAS_LISTS, where it is set.
+
+    Only lists with an official name can be genuine.
+    """
+    folder.mkdir(parents=True)
+    genuine = Path(os.environ.get("AUDIONAS_LISTS", ""))
+    if os.environ.get("AUDIONAS_LISTS") and lists.keys() & OFFICIAL.keys():
+        for name in (CLASS_LIST, *lists):
+            if (genuine / name).is_file():
+                shutil.copyfile(genuine / name, folder / name)
+    if not (folder / CLASS_LIST).exists():
+        names = (f"{i},/m/{i:05d},Class {i}\n" for i in range(CLASSES))
+        (folder / CLASS_LIST).write_text("index,mid,display_name\n" + "".join(names))
+    for number, (name, rows) in enumerate(lists.items()):
+        if not (folder / name).exists():
+            write_list(folder / name, rows, number << 40)
+
+
+def configuration(**corpus: object) -> Config:
+    """The paper's, in the working folder: lists in `lists`, an empty folder as the only source of audio."""
+    config = load_config(ROOT / "profiles/audioset.yaml")
+    given = {"lists": "lists", "audio": "audio", "sources": ["local"], "least_coverage": 0.0, **corpus}
+    return config.model_copy(update={"corpus": config.corpus.model_copy(update=given)})
+
+
+def asked_before(split: str) -> None:
+    """Make the last output of `download`: the first clip was got, and no source has the others."""
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, np.random.default_rng(0).normal(0, 0.1, 32_000), 32_000, format="WAV")
+    missing = {"status": "failed", "reason": "not there", "attempts": "1", "answers": "local:not there"}
+
+    def rows(lines: Iterable[str]) -> Iterator[dict]:
+        for i, line in enumerate(lines):
+            row = {"clip_id": line.partition(",")[0]}
+            yield row | ({"status": "ok", "source": "local", "attempts": "1"} if i == 0 else missing)
+
+    with paths.segments(split).open(encoding="utf-8") as lines:
+        next(lines)
+        first = next(lines).partition(",")[0]
+        lines.seek(0)
+        next(lines)
+        write_rows(paths.raw(split) / "ledger.csv", DOWNLOAD, rows(lines))
+    write_shard(paths.raw(split) / "shard-000000.tar", [(first, file.getvalue())])
+
+
+def measure(name: str, folder: Path, corpus: dict) -> tuple[float, float]:
+    """Seconds and peak memory in MB of one stage, or of the reference, in a process of its own."""
+    path = os.pathsep.join(filter(None, (str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "benchmarks.lists", name, json.dumps(corpus)]
+    environment = {**os.environ, "PYTHONPATH": path, "TQDM_DISABLE": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True)
+    return tuple(json.loads(done.stdout.splitlines()[-1]))
+
+
+def act(name: str, config: Config) -> float:
+    """Seconds of one stage, or of the reference, in this process and its working folder."""
+    if name == REFERENCE:
+        import pandas as pd
+
+        started = time.perf_counter()
+        pd.read_csv(paths.segments("train"), dtype=str, keep_default_na=False).to_dict("records")
+        return time.perf_counter() - started
+    stage = import_module(f"audionas.stages.{name}")
+    started = time.perf_counter()
+    if name in ("download", "resample"):
+        stage.run(config, "train")
+    else:
+        stage.run(config)
+    return time.perf_counter() - started
+
+
+def peak() -> float:
+    """Most memory that this process ever had, in MB.
+
+    Not of getrusage: there a new process begins with the peak of the one that started it.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6
+
+
+def own(rows: int) -> Iterator[tuple[str, float, float]]:
+    """(name, seconds, peak in MB) of each stage and the reference; a training list of so many rows."""
+    corpus = {"train_list": "own.csv", "valid_list": "own-valid.csv", "test_list": "own-test.csv"}
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("audio").mkdir()
+        write_lists(Path("lists"), {"own.csv": rows, "own-valid.csv": FEW, "own-test.csv": FEW})
+        for name in (*STAGES, REFERENCE):
+            yield name, *measure(name, Path(folder), corpus)
+            if name == "segments":
+                asked_before("train")
+
+
+def official() -> Iterator[tuple[str, float, float]]:
+    """The same for the three official lists, which `segments` alone reads whole."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_lists(Path(folder, "lists"), OFFICIAL)
+        yield "segments", *measure("segments", Path(folder), {})
+
+
+def lists() -> dict:
+    """Memory that a list of 2,000,000 rows adds in the stage that needs most; reference: to hold its rows."""
+    table, peaks = [], {}
+    for rows in ROWS:
+        for name, took, memory in own(rows):
+            peaks[name, rows] = memory
+            table.append(_row(name, f"{rows:,}", took, rows, memory))
+    everything = sum(OFFICIAL.values())
+    for name, took, memory in official():
+        table.append(
+            _row(
+                name, "official: " + " + ".join(f"{n:,}" for n in OFFICIAL.values()), took, everything, memory
+            )
+        )
+    table.sort(key=lambda row: (*STAGES, REFERENCE).index(row["stage"]))
+    added = {name: peaks[name, ROWS[-1]] - peaks[name, FEW] for name in (*STAGES, REFERENCE)}
+    reference = added.pop(REFERENCE)
+    worst = max(added, key=added.get)
+    return {
+        "what": f"what a list of {ROWS[-1]:,} rows adds to the peak memory of one of {FEW:,}, in the stage "
+        f"where it adds most ({worst}); reference: {REFERENCE}",
+        "unit": "MB",
+        "ours": added[worst],
+        "reference": reference,
+        "table": table,
+    }
+
+
+def _row(name: str, rows: str, took: float, count: int, memory: float) -> dict[str, str]:
+    return {
+        "stage": name,
+        "rows": rows,
+        "seconds": f"{took:.1f}",
+        "rows/s": f"{count / took:,.0f}",
+        "peak, MB": f"{memory:,.0f}",
+    }
+
+
+if __name__ == "__main__":
+    _taken = act(sys.argv[1], configuration(**json.loads(sys.argv[2])))
+    print(json.dumps([_taken, peak()]))
