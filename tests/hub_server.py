@@ -75,7 +75,9 @@ class HubServer:
     def commit(self, files: dict[str, bytes]) -> None:
         """Put other files in place of those there are."""
         self.files = dict(files)
-        listing = sorted((path, hashlib.sha256(content).hexdigest()) for path, content in files.items())
+        # Once: of gigabytes it takes longer than a client waits.
+        self.digests = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+        listing = sorted(self.digests.items())
         self.sha = hashlib.sha1(repr(listing).encode(), usedforsecurity=False).hexdigest()
 
     def expire(self) -> None:
@@ -172,9 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
             {
                 "rfilename": path,
                 "size": len(content),
-                "blobId": hashlib.sha1(content, usedforsecurity=False).hexdigest(),
+                "blobId": self.hub.digests[path][:40],
                 "lfs": {
-                    "sha256": hashlib.sha256(content).hexdigest(),
+                    "sha256": self.hub.digests[path],
                     "size": len(content),
                     "pointerSize": 134,
                 },
@@ -195,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Location": f"{hub.storage}/storage/{hub.signature}/{file}",
             "X-Repo-Commit": hub.sha,
             "X-Linked-Size": str(len(content)),
-            "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "X-Linked-Etag": f'"{hub.digests[file]}"',
         }
         return self._send(302, b"", headers)
 

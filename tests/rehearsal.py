@@ -51,12 +51,14 @@ def main() -> None:
     )
     shared = ROOT.parent / "shared" / "data"
     parser.add_argument("folder", type=Path, help="of the new project")
-    parser.add_argument("--clips", type=int, help="of all splits together; without it the whole lists")
+    parser.add_argument("--clips", type=int, help="of all splits together, 100 or more; else all")
     parser.add_argument("--valid", type=int, default=1000, help="clips of validation with the whole lists")
     parser.add_argument("--seed", type=int, default=0, help="of the faults and the draws")
     parser.add_argument("--lists", type=Path, default=shared / "audioset", help="folder of the lists")
     parser.add_argument("--recordings", type=Path, default=shared / "esc10" / "audio", help="folder of audio")
     options = parser.parse_args()
+    if options.clips is not None and options.clips < 100:
+        parser.error(f"--clips {options.clips}: too few for a clip of every kind and class; give 100 or more")
     project = options.folder.resolve()
     project.mkdir(parents=True)
     rehearse(project, options.lists, options.recordings, options.clips, options.valid, options.seed)
