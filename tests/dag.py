@@ -24,6 +24,7 @@ INERT = {
     "audionas.paths",
     "audionas.state",
     "audionas.training.checkpoint",
+    "audionas.training.interruption",
 }
 #: Configuration that is arithmetic on other sections.
 DERIVED = {"frames": {"audio", "features"}, "feature_settings": {"audio", "features"}}

@@ -13,6 +13,7 @@ from audionas.config import SPACES, SPLITS, parse_shape, parse_size
 from audionas.configfile import PARAMS, load_config
 from audionas.errors import UserError
 from audionas.stages.study import check
+from audionas.training.interruption import RESTART, Interrupted
 
 # stage: (module, function, arguments, help); modules are imported on use, for torch takes seconds
 STAGES = {
@@ -191,6 +192,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"audionas {options.command}: {error}", file=sys.stderr)
         return 1
+    except Interrupted as error:
+        print(f"audionas {options.command}: {error}", file=sys.stderr)
+        return RESTART
     except KeyboardInterrupt:
         print(f"audionas {options.command}: interrupted; run it again to go on", file=sys.stderr)
         return 130

@@ -41,9 +41,9 @@ def _train(config: Config, path: Path, widths, depths, recipe: str, seed: int, a
     def build(device):
         network = fresh(config, widths=widths, depths=depths).to(device)
         if recipe == "baseline":
-            return Supervised(network, config.augment)
+            return Supervised(network)
         teacher, _ = load_for(teacher_path, open_logmel(config, "train"))
-        return Distilled(network, teacher, config.augment, config.distillation)
+        return Distilled(network, teacher, config.distillation)
 
     iterations = config.individual.iterations
     training_run(

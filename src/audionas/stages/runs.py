@@ -45,6 +45,7 @@ def training_run(
     sections: tuple[str, ...],
     inputs: tuple[Path, ...] = (),
     iterations: int,
+    mixup_alpha: float = 0.0,
     seed: int,
     about: dict[str, Any],
     learning_rate: float | None = None,
@@ -78,7 +79,7 @@ def training_run(
     checkpoint = Checkpoint("-".join(path.with_suffix("").parts[1:]), key)
     train(
         objective,
-        Feed(train_store, settings.batch_size),
+        Feed(train_store, settings, config.augment, mixup_alpha, device),
         iterations=iterations,
         settings=settings,
         learning_rate=learning_rate or settings.learning_rate,

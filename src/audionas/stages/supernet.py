@@ -24,7 +24,7 @@ def run(config: Config, space: str, seed: int) -> None:
         supernet = Supernet(
             search_space.architecture, block_dropout=network.block_dropout, head_dropout=network.head_dropout
         ).to(device)
-        return OnceForAll(supernet, teacher, config.augment, config.distillation, search_space, schedule)
+        return OnceForAll(supernet, teacher, config.distillation, search_space, schedule)
 
     ends = {"smallest": min(search_space, key=search_space.parameters), "largest": LARGEST}
 

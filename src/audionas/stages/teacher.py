@@ -13,8 +13,9 @@ def run(config: Config, seed: int) -> None:
     training_run(
         config,
         paths.teacher(seed),
-        lambda device: Supervised(fresh(config).to(device), config.augment, config.teacher.mixup_alpha),
+        lambda device: Supervised(fresh(config).to(device)),
         sections=("network", "augment", "teacher", "calibration"),
+        mixup_alpha=config.teacher.mixup_alpha,
         iterations=config.teacher.iterations,
         seed=seed,
         about={

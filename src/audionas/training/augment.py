@@ -1,4 +1,4 @@
-"""SpecAugment and mixup on batches of log-mel spectrograms."""
+"""SpecAugment and mixup on batches of log-mel spectrograms, drawn on the device that computes."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from torch import Tensor
 from audionas.config import Augment
 
 
-def spec_augment(batch: int, frames: int, mels: int, settings: Augment) -> Tensor:
+def spec_augment(
+    batch: int, frames: int, mels: int, settings: Augment, device: torch.device | str = "cpu"
+) -> Tensor:
     """SpecAugment (Park et al., 2019) as a mask [batch, frames, mels], 0 where the input is dropped.
 
     Every clip draws its own masks: a width up to the largest, then a place, uniformly, as PANNs do.
     The mask is applied after bn0, where 0 is the mean.
     """
-    time = _masks(batch, frames, settings.time_masks, settings.time_mask_frames)
-    mel = _masks(batch, mels, settings.mel_masks, settings.mel_mask_bins)
+    time = _masks(batch, frames, settings.time_masks, settings.time_mask_frames, device)
+    mel = _masks(batch, mels, settings.mel_masks, settings.mel_mask_bins, device)
     return (time[:, :, None] & mel[:, None, :]).float()
 
 
-def _masks(batch: int, length: int, count: int, widest: int) -> Tensor:
-    width = (torch.rand(batch, count, 1) * (widest + 1)).floor()
-    start = (torch.rand(batch, count, 1) * (length - width + 1)).floor()
-    place = torch.arange(length)
+def _masks(batch: int, length: int, count: int, widest: int, device: torch.device | str) -> Tensor:
+    width = (torch.rand(batch, count, 1, device=device) * (widest + 1)).floor()
+    start = (torch.rand(batch, count, 1, device=device) * (length - width + 1)).floor()
+    place = torch.arange(length, device=device)
     return ~((place >= start) & (place < start + width)).any(dim=1)
 
 
@@ -36,8 +38,9 @@ def mixup(x: Tensor, y: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """
     if alpha == 0:
         return x, y
-    share = torch.distributions.Beta(alpha, alpha).sample((len(x),))
-    partner = torch.randperm(len(x))
+    concentration = torch.tensor(float(alpha), device=x.device)
+    share = torch.distributions.Beta(concentration, concentration).sample((len(x),))
+    partner = torch.randperm(len(x), device=x.device)
 
     def mix(values: Tensor) -> Tensor:
         weight = share.view(-1, *[1] * (values.ndim - 1))

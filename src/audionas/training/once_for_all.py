@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audionas.config import Augment, Distillation, SupernetTraining
+from audionas.config import Distillation, SupernetTraining
 from audionas.models.architecture import LARGEST, Subnetwork
 from audionas.models.cnn10 import Cnn10
 from audionas.models.supernet import Supernet
@@ -22,12 +22,11 @@ class OnceForAll(Distilled):
         self,
         network: Supernet,
         teacher: Cnn10,
-        augment: Augment,
         settings: Distillation,
         space: SearchSpace,
         schedule: SupernetTraining,
     ):
-        super().__init__(network, teacher, augment, settings)
+        super().__init__(network, teacher, settings)
         self.space, self.schedule = space, schedule
 
     def outputs(self, x: Tensor, keep: Tensor, iteration: int):

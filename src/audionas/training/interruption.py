@@ -1,0 +1,55 @@
+"""Asked to stop: by SIGTERM, as schedulers do before they kill, or by a time limit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from audionas.errors import UserError
+
+#: Exit code of a stage that stopped on purpose and goes on when run again (EX_TEMPFAIL of sysexits.h).
+RESTART = 75
+_STARTED = time.monotonic()  # of this process, near enough
+
+
+class Interrupted(Exception):
+    """Training stopped before its end, with a checkpoint; the message says why and where."""
+
+
+class Interruption:
+    """Why training is to stop, or "" while it may go on."""
+
+    def __init__(self, limit: float):
+        self.limit, self.signal = limit, ""
+
+    @property
+    def reason(self) -> str:
+        """For people."""
+        if not self.signal and time.monotonic() - _STARTED >= self.limit:
+            return f"the time limit of {self.limit:g} s (AUDIONAS_TIME_LIMIT)"
+        return self.signal
+
+
+@contextmanager
+def watch() -> Iterator[Interruption]:
+    """Note SIGTERM rather than die of it, and the time limit AUDIONAS_TIME_LIMIT (seconds of this process).
+
+    Raises UserError: the limit is no number.
+    """
+    text = os.environ.get("AUDIONAS_TIME_LIMIT", "")
+    try:
+        interruption = Interruption(float(text) if text else float("inf"))
+    except ValueError:
+        raise UserError(f"AUDIONAS_TIME_LIMIT: {text!r} is no number; give seconds, or unset it") from None
+
+    def note(number: int, _frame: object) -> None:
+        interruption.signal = signal.Signals(number).name
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield interruption
+    finally:
+        signal.signal(signal.SIGTERM, before)
