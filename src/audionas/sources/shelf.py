@@ -12,6 +12,7 @@ from pathlib import Path
 
 from audionas.config import Download
 from audionas.corpora.base import Clip
+from audionas.errors import UserError
 from audionas.ledger import DOWNLOAD, iter_rows, read_rows, write_rows
 from audionas.shards import write_shard
 from audionas.sources.acquire import acquire
@@ -29,7 +30,7 @@ class Shelf:
         database: a file to make; it is removed with `close`, and one that a killed run left is made anew.
 
     Raises:
-        UserError: a ledger or a journal is damaged.
+        UserError: a ledger, a journal or a shard is damaged.
     """
 
     def __init__(self, folders: Sequence[Path], database: Path):
@@ -77,6 +78,10 @@ class Shelf:
         query = "SELECT 1 FROM ledger JOIN places USING (clip_id) WHERE clip_id = ? AND ok"
         return self._database.execute(query, (clip_id,)).fetchone() is not None
 
+    def place(self, clip_id: str) -> str:
+        """The file that holds a clip's audio."""
+        return self._database.execute("SELECT path FROM places WHERE clip_id = ?", (clip_id,)).fetchone()[0]
+
     def read(self, clip_id: str) -> bytes:
         """A clip's audio."""
         query = "SELECT path, offset, size FROM places WHERE clip_id = ?"
@@ -88,8 +93,7 @@ class Shelf:
     def _take(self, folder: Path) -> None:
         with Journal(folder) as journal:
             for clip_id, answer in journal.answers.items():
-                # A clip may be gone: of a folder whose removal a kill cut short.
-                if answer.got and journal.path(clip_id).is_file():
+                if answer.got:
                     path = journal.path(clip_id)
                     data = path.read_bytes()
                     row, place = _got(clip_id, answer, data), (clip_id, str(path), 0, len(data))
@@ -102,9 +106,12 @@ def _known(row: Mapping[str, object]) -> tuple[str, bool, str]:
 
 
 def _members_of(path: Path) -> Iterator[tuple[str, str, int, int]]:
-    with tarfile.open(path) as tar:
-        for member in tar:
-            yield member.name.partition(".")[0], str(path), member.offset_data, member.size
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                yield member.name.partition(".")[0], str(path), member.offset_data, member.size
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it, and its clips are got anew") from None
 
 
 def fill_shard(
@@ -147,8 +154,14 @@ def _members(
     for clip in clips:
         answer = journal.answer(clip.clip_id)
         if clip.clip_id in here:
-            rows.append(shelf.row(clip.clip_id))
-            yield clip.clip_id, shelf.read(clip.clip_id)
+            row, data = shelf.row(clip.clip_id), shelf.read(clip.clip_id)
+            if hashlib.sha256(data).hexdigest() != row["sha256"]:
+                raise UserError(
+                    f"{shelf.place(clip.clip_id)}: the audio of {clip.clip_id} is not what its ledger says; "
+                    "delete the file, and its clips are got anew"
+                )
+            rows.append(row)
+            yield clip.clip_id, data
         elif answer.got:
             data = journal.path(clip.clip_id).read_bytes()
             rows.append(_got(clip.clip_id, answer, data))

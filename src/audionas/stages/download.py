@@ -17,6 +17,7 @@ from audionas.config import AudiosetCorpus, Config
 from audionas.corpora.base import Clip, Corpus, FetchError, Reread
 from audionas.corpora.opening import open_corpus
 from audionas.errors import UserError
+from audionas.files import copy
 from audionas.ledger import DOWNLOAD, SEGMENTS, iter_rows, read_rows, write_rows
 from audionas.parallel import ordered_map
 from audionas.shards import CLIPS, write_shard
@@ -168,7 +169,7 @@ def _publish(state: Path, folder: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     for tar in sorted(state.glob("shard-*.tar")):
-        shutil.copy2(tar, work / tar.name)
+        copy(tar, work / tar.name)
     write_rows(work / "ledger.csv", DOWNLOAD, _ledger(state))
     shutil.rmtree(folder, ignore_errors=True)
     work.replace(folder)
