@@ -358,11 +358,12 @@ def test_the_shelf_prefers_what_was_got_and_leaves_no_database(tmp_path):
     database = tmp_path / "shelf"
     database.write_bytes(b"left by a killed run")
     with Shelf([one, two], database) as shelf:
-        assert [shelf.has(clip_id) for clip_id in "abcde"] == [True, False, False, False, False]
-        assert shelf.read("a") == b"abc"
-        assert shelf.row("a") == dict.fromkeys(DOWNLOAD, "") | got | {"bytes": "3"}
-        assert shelf.row("b")["status"] == "ok" and shelf.row("c") is shelf.row("e") is None
-        assert shelf.row("d") == dict.fromkeys(DOWNLOAD, "") | failed | {"clip_id": "d"}
+        found = shelf.find([Clip(clip_id, "", "", ()) for clip_id in "dxcba"])
+    assert {clip_id: kept.path is not None for clip_id, kept in found.items()} == {"a": 1, "b": 0, "d": 0}
+    assert found["a"].read() == b"abc"
+    assert found["a"].row == dict.fromkeys(DOWNLOAD, "") | got | {"bytes": "3"}
+    assert found["b"].row["status"] == "ok"
+    assert found["d"].row == dict.fromkeys(DOWNLOAD, "") | failed | {"clip_id": "d"}
     assert not database.exists()
 
 

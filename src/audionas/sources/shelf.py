@@ -7,8 +7,9 @@ import json
 import shutil
 import sqlite3
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from audionas.config import Download
 from audionas.corpora.base import Clip
@@ -18,6 +19,21 @@ from audionas.shards import write_shard
 from audionas.sources.acquire import acquire
 from audionas.sources.base import Source
 from audionas.sources.journal import Answer, Journal, as_columns
+
+
+class Kept(NamedTuple):
+    """What is known of one clip: its row of a ledger, and where its audio lies; None where it is not here."""
+
+    row: dict[str, str]
+    path: str | None
+    offset: int | None
+    size: int | None
+
+    def read(self) -> bytes:
+        """Its audio."""
+        with Path(self.path).open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
 
 
 class Shelf:
@@ -68,27 +84,19 @@ class Shelf:
         self._database.close()
         self._path.unlink(missing_ok=True)
 
-    def row(self, clip_id: str) -> dict[str, str] | None:
-        """What the ledger says of a clip; None where it says nothing."""
-        found = self._database.execute("SELECT row FROM ledger WHERE clip_id = ?", (clip_id,)).fetchone()
-        return dict(zip(DOWNLOAD, json.loads(found[0]), strict=True)) if found else None
-
-    def has(self, clip_id: str) -> bool:
-        """Whether the clip's audio is here."""
-        query = "SELECT 1 FROM ledger JOIN places USING (clip_id) WHERE clip_id = ? AND ok"
-        return self._database.execute(query, (clip_id,)).fetchone() is not None
-
-    def place(self, clip_id: str) -> str:
-        """The file that holds a clip's audio."""
-        return self._database.execute("SELECT path FROM places WHERE clip_id = ?", (clip_id,)).fetchone()[0]
-
-    def read(self, clip_id: str) -> bytes:
-        """A clip's audio."""
-        query = "SELECT path, offset, size FROM places WHERE clip_id = ?"
-        path, offset, size = self._database.execute(query, (clip_id,)).fetchone()
-        with Path(path).open("rb") as file:
-            file.seek(offset)
-            return file.read(size)
+    def find(self, clips: Iterable[Clip]) -> dict[str, Kept]:
+        """What is known of those of the clips that a ledger names, by clip id."""
+        wanted = json.dumps([clip.clip_id for clip in clips])
+        found = self._database.execute(
+            "SELECT ledger.clip_id, row, places.path, offset, size FROM json_each(?)"
+            " JOIN ledger ON ledger.clip_id = value"
+            " LEFT JOIN places ON ledger.ok AND places.clip_id = ledger.clip_id",
+            (wanted,),
+        )
+        return {
+            clip_id: Kept(dict(zip(DOWNLOAD, json.loads(row), strict=True)), *place)
+            for clip_id, row, *place in found
+        }
 
     def _take(self, folder: Path) -> None:
         with Journal(folder) as journal:
@@ -134,33 +142,33 @@ def fill_shard(
             progress(row["reason"] or "ok")
         return
     with Journal(stem) as journal:
-        here = {clip.clip_id for clip in clips if shelf.has(clip.clip_id)}
+        known = shelf.find(clips)
+        here = {clip_id: kept for clip_id, kept in known.items() if kept.path}
         wanted = [clip for clip in clips if clip.clip_id not in here]
         for _ in here:
             progress("ok")
         for clip in wanted:
-            if row := shelf.row(clip.clip_id):
-                journal.answers.setdefault(clip.clip_id, _recall(row))
+            if clip.clip_id in known:
+                journal.answers.setdefault(clip.clip_id, _recall(known[clip.clip_id].row))
         acquire(wanted, sources, journal, patience, min_seconds, progress)
         rows: list[dict] = []
-        write_shard(stem.with_suffix(".tar"), _members(clips, journal, shelf, here, rows))
+        write_shard(stem.with_suffix(".tar"), _members(clips, journal, here, rows))
         write_rows(stem.with_suffix(".csv"), DOWNLOAD, rows)
     shutil.rmtree(stem)
 
 
-def _members(
-    clips, journal: Journal, shelf: Shelf, here: set[str], rows: list[dict]
-) -> Iterator[tuple[str, bytes]]:
+def _members(clips, journal: Journal, here: dict[str, Kept], rows: list[dict]) -> Iterator[tuple[str, bytes]]:
     for clip in clips:
         answer = journal.answer(clip.clip_id)
         if clip.clip_id in here:
-            row, data = shelf.row(clip.clip_id), shelf.read(clip.clip_id)
-            if hashlib.sha256(data).hexdigest() != row["sha256"]:
+            kept = here[clip.clip_id]
+            data = kept.read()
+            if hashlib.sha256(data).hexdigest() != kept.row["sha256"]:
                 raise UserError(
-                    f"{shelf.place(clip.clip_id)}: the audio of {clip.clip_id} is not what its ledger says; "
-                    "delete the file, and its clips are got anew"
+                    f"{kept.path}: the audio of {clip.clip_id} is not what its ledger says; delete the file, "
+                    "and its clips are got anew"
                 )
-            rows.append(row)
+            rows.append(kept.row)
             yield clip.clip_id, data
         elif answer.got:
             data = journal.path(clip.clip_id).read_bytes()

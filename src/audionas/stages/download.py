@@ -36,8 +36,10 @@ def run(config: Config, split: str, limit: int | None = None) -> None:
             got serves the next run.
 
     Raises:
-        UserError: not one clip was got, or a source limits the rate or fails for long.
+        UserError: the list is bad, not one clip was got, or a source limits the rate or fails for long.
     """
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit}: no number of clips to try; give one from 1")
     clips = Reread(lambda: islice(iter_clips(paths.segments(split)), limit))
     total = sum(1 for _ in iter_clips(paths.segments(split)))  # a bad list is refused before anything is got
     total = total if limit is None else min(limit, total)
