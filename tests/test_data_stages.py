@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from audionas.config import Audio, Config, Features, FolderCorpus, Network, Spli
 from audionas.corpora.folder import Folder
 from audionas.errors import UserError
 from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, read_rows, write_rows
-from audionas.parallel import ordered_map, threaded_map
+from audionas.parallel import background, ordered_map, threaded_map
 from audionas.shards import extension, read_shard, write_shard
 from audionas.stages import download, logmel, resample, segments
 from audionas.store import ClipStore, ClipStoreWriter
@@ -232,6 +233,52 @@ def test_marks_without_the_rows_they_promise_are_not_believed(project, monkeypat
     assert output.read_bytes() == whole
 
 
+def test_state_of_other_parameters_goes_and_is_not_gone_on_with(project, monkeypatch):
+    config = make_config()
+    segments.run(config)
+    download.run(config, "train")
+    monkeypatch.setattr(resample, "write_rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    seen = set()
+    for min_seconds in (0.1, 0.2):
+        for clips in (2, 3):
+            monkeypatch.setattr(resample, "CLIPS", clips)
+            monkeypatch.setattr(download, "CLIPS", clips)
+            download.run(config, "train")
+            changed = config.model_copy(
+                update={"audio": config.audio.model_copy(update={"min_seconds": min_seconds})}
+            )
+            with pytest.raises(KeyboardInterrupt):
+                resample.run(changed, "train")
+            (folder,) = Path(".state/resample").iterdir()
+            seen.add(folder.name)
+    assert len(seen) == 4
+
+
+def test_a_label_without_a_class_is_named_before_any_work(project):
+    config = make_config()
+    segments.run(config)
+    download.run(config, "valid")
+    path = Path("data/segments/valid.csv")
+    path.write_text(path.read_text().replace("dog", "horse", 1))
+    with pytest.raises(UserError, match=r"valid\.csv, clip good2\d: its label 'horse' is not in"):
+        resample.run(config, "valid")
+
+
+def test_background_work_that_failed_stops_what_follows():
+    done = []
+
+    def fail():
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"), background() as call:
+        call(done.append, 1)
+        call(fail)
+        for _ in range(100):
+            call(done.append, 2)
+            time.sleep(0.001)
+    assert done == [1]
+
+
 def test_a_download_of_another_list_is_refused(project):
     config = make_config()
     segments.run(config)
@@ -285,6 +332,9 @@ def test_damaged_shards_are_refused(project):
     shard = project / "data/raw/valid/shard-000000.tar"
     write_shard(shard, [("other", wav(NOISE))])
     with pytest.raises(UserError, match="good20 should come next and other does"):
+        resample.run(config, "valid")
+    write_shard(shard, [(f"good2{i}", wav(NOISE)) for i in range(4)])
+    with pytest.raises(UserError, match="good23 is not in the ledger; delete data/raw/valid"):
         resample.run(config, "valid")
     shard.write_bytes(b"no tar at all" * 100)
     with pytest.raises(UserError, match="damaged"):

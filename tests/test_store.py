@@ -83,6 +83,7 @@ def test_bad_rows_are_refused(tmp_path):
         (["one", "two"], [[1], [1]], "'one' has no label among 2"),
         (["one", "one"], [[1, 0], [0, 1]], "'one' stands twice"),
         (["one"], [[1, 0]], "1 clips for 2 rows"),
+        (["one", "two", "three"], [[1, 0]] * 3, "more clips than 2 rows"),
     ],
 )
 def test_bad_clips_are_refused(tmp_path, ids, labels, message):
@@ -94,9 +95,11 @@ def test_bad_clips_are_refused(tmp_path, ids, labels, message):
 def test_an_empty_store_is_an_error(tmp_path):
     with pytest.raises(UserError, match="not one clip"):
         write(tmp_path / "x.h5", np.zeros((0, 4, 3)))
-    with ClipStoreWriter(tmp_path / "work.h5", clips(2), 2, **OPTIONS) as writer:  # noqa: SIM117
+    with ClipStoreWriter(tmp_path / "work.h5", clips(2), 2, **OPTIONS) as writer:
         with pytest.raises(UserError, match="not one clip"):
             writer.publish(tmp_path / "x.h5", np.zeros(2, bool))
+        with pytest.raises(ValueError, match="of 2"):
+            writer.publish(tmp_path / "x.h5", np.ones(1, bool))
     assert not (tmp_path / "x.h5").exists()
 
 
@@ -136,6 +139,8 @@ def test_work_of_other_clips_or_settings_is_refused(tmp_path):
     ClipStoreWriter(tmp_path / "x.h5", clips(2), 2, **OPTIONS).__exit__()
     with pytest.raises(UserError, match="made for other clips"):
         ClipStoreWriter(tmp_path / "x.h5", clips(3), 3, **OPTIONS)
+    with pytest.raises(UserError, match="made for other clips"):
+        ClipStoreWriter(tmp_path / "x.h5", clips(2), 2, **(OPTIONS | {"classes": ["a", "c"]}))
     with pytest.raises(UserError, match="made with other settings"):
         ClipStoreWriter(tmp_path / "x.h5", clips(2), 2, **(OPTIONS | {"settings": {"features": {"hop": 1}}}))
 
@@ -143,7 +148,7 @@ def test_work_of_other_clips_or_settings_is_refused(tmp_path):
 def test_a_full_disk_is_an_error_and_no_crash(tmp_path, monkeypatch):
     with ClipStoreWriter(tmp_path / "x.h5", clips(2), 2, **OPTIONS) as writer:
         monkeypatch.setattr("os.pwrite", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(UserError, match=r"x\.h5: No space left; make room .* what was written is kept"):
             writer[0] = np.ones((4, 3))
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import hashlib
 import io
 import tracemalloc
 import weakref
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audionas import keys
-from audionas.config import AudiosetCorpus, FolderCorpus, SplitFolds, SplitFractions
+from audionas.config import AudiosetCorpus, Download, FolderCorpus, SplitFolds, SplitFractions
 from audionas.configfile import load_config
 from audionas.corpora import audioset, base, folder
 from audionas.corpora.base import Clip
@@ -26,7 +27,7 @@ from audionas.errors import UserError
 from audionas.ledger import DOWNLOAD, SEGMENTS, iter_rows, parse_rows, read_rows, write_rows
 from audionas.shards import write_shard
 from audionas.sources.local import Local
-from audionas.sources.shelf import Shelf
+from audionas.sources.shelf import Shelf, fill_shard
 from audionas.stages import coverage, download, segments
 
 ROOT = Path(__file__).parents[1]
@@ -357,12 +358,28 @@ def test_the_shelf_prefers_what_was_got_and_leaves_no_database(tmp_path):
     database = tmp_path / "shelf"
     database.write_bytes(b"left by a killed run")
     with Shelf([one, two], database) as shelf:
-        assert [shelf.has(clip_id) for clip_id in "abcde"] == [True, False, False, False, False]
-        assert shelf.read("a") == b"abc"
-        assert shelf.row("a") == dict.fromkeys(DOWNLOAD, "") | got | {"bytes": "3"}
-        assert shelf.row("b")["status"] == "ok" and shelf.row("c") is shelf.row("e") is None
-        assert shelf.row("d") == dict.fromkeys(DOWNLOAD, "") | failed | {"clip_id": "d"}
+        found = shelf.find([Clip(clip_id, "", "", ()) for clip_id in "dxcba"])
+    assert {clip_id: kept.path is not None for clip_id, kept in found.items()} == {"a": 1, "b": 0, "d": 0}
+    assert found["a"].read() == b"abc"
+    assert found["a"].row == dict.fromkeys(DOWNLOAD, "") | got | {"bytes": "3"}
+    assert found["b"].row["status"] == "ok"
+    assert found["d"].row == dict.fromkeys(DOWNLOAD, "") | failed | {"clip_id": "d"}
     assert not database.exists()
+
+
+def test_the_shelf_gives_no_audio_that_its_ledger_does_not_know(tmp_path):
+    clips = [Clip(clip_id, clip_id, clip_id, ("x",), 0.0, 1.0) for clip_id in "ab"]
+    rows = [{"clip_id": c, "status": "ok", "sha256": hashlib.sha256(c.encode()).hexdigest()} for c in "ab"]
+    write_rows(tmp_path / "one" / "ledger.csv", DOWNLOAD, rows)  # whose shard is gone
+    write_shard(tmp_path / "two" / "shard-000000.tar", [("a", b"a"), ("b", b"another take")])
+    with (
+        Shelf([tmp_path / "one", tmp_path / "two"], tmp_path / "shelf") as shelf,
+        pytest.raises(UserError, match=r"two/shard-000000\.tar: the audio of b is not what its ledger"),
+    ):
+        fill_shard(tmp_path / "state" / "shard-000000", clips, [], shelf, Download(), 0.1, lambda _: None)
+    (tmp_path / "two" / "shard-000000.tar").write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"shard-000000\.tar: damaged .*; delete it, and its clips are got"):
+        Shelf([tmp_path / "two"], tmp_path / "shelf")
 
 
 def test_lists_of_segments_say_where_they_are_bad(tmp_path):

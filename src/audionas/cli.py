@@ -61,6 +61,12 @@ def _model(text: str) -> str:
     return text
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
 def _flag(help: str, required: bool = True, **more) -> dict:
     return {"help": help, "required": required, **more}
 
@@ -68,7 +74,7 @@ def _flag(help: str, required: bool = True, **more) -> dict:
 # as argparse takes them; what has no `required` is no flag but stands by its place
 ARGUMENTS = {
     "to_results": _flag("also write it to results/coverage, as the DAG does", False, action="store_true"),
-    "limit": _flag("of clips, to try it out; the stage's output is left as it is", False, type=int),
+    "limit": _flag("of clips, to try it out; the stage's output is left as it is", False, type=_positive),
     "split": _flag("which split", choices=SPLITS),
     "seed": _flag("seed of the run", type=int),
     "space": _flag("search space", choices=SPACES),

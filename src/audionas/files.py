@@ -37,6 +37,11 @@ def move(source: Path, path: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        with atomic_write(path) as temporary:
-            shutil.copyfile(source, temporary)
+        copy(source, path)
         source.unlink()
+
+
+def copy(source: Path, path: Path) -> None:
+    """Copy a file's content, whole or not at all, and onto the disk."""
+    with atomic_write(path) as temporary:
+        shutil.copyfile(source, temporary)

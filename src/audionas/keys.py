@@ -30,6 +30,12 @@ def within(wanted: np.ndarray, ordered: np.ndarray) -> np.ndarray:
     return ordered[np.minimum(np.searchsorted(ordered, wanted), ordered.size - 1)] == wanted
 
 
+def alike(found: np.ndarray) -> set[int]:
+    """Keys that stand more than once among `found`, uint64 [n]."""
+    ordered = np.sort(found)
+    return set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+
+
 def repeated(found: np.ndarray, texts: Iterable[str]) -> set[str]:
     """Texts that stand more than once.
 
@@ -37,8 +43,7 @@ def repeated(found: np.ndarray, texts: Iterable[str]) -> set[str]:
         found: uint64 [n], the keys of the texts.
         texts: the same, gone through only if two keys are alike.
     """
-    ordered = np.sort(found)
-    suspects = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    suspects = alike(found)
     seen: set[str] = set()
     again: set[str] = set()
     for text in texts if suspects else ():

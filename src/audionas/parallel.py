@@ -7,7 +7,7 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -57,13 +57,25 @@ def threaded_map(
 def background() -> Iterator[Callable[..., None]]:
     """A function that has others called, one after the other, while this thread goes on.
 
-    All are done when the context is left; the first exception is raised there.
+    All are done when the context is left. An exception is raised by the next call, or there, and no function
+    is called after one that failed.
     """
     with ThreadPoolExecutor(1) as pool:
-        calls = []
-        yield lambda function, *args: calls.append(pool.submit(function, *args))
-        for call in calls:
-            call.result()
+        last: Future[None] = pool.submit(lambda: None)
+
+        def submit(function: Callable[..., None], *args) -> None:
+            nonlocal last
+            if last.done():
+                last.result()
+            last = pool.submit(_after, last, function, args)
+
+        yield submit
+        last.result()
+
+
+def _after(before: Future[None], function: Callable[..., None], args: tuple) -> None:
+    before.result()
+    function(*args)
 
 
 def _in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -29,10 +29,11 @@ class ClipStoreWriter:
     """A store that fills in place: every clip has its row from the start, written in any order by any thread.
 
     It lies at a working path until `publish`, so it outlives a killed process: opened again there, what was
-    written is still in it. Which rows those are is for the caller to remember.
+    written is still in it. Which rows those are is for the caller to remember, and to name the path by what
+    the clips follow from.
 
     Args:
-        work: where it fills; a file of the same clips that lies there is gone on with.
+        work: where it fills; a file that lies there is gone on with.
         clips: (clip id, labels uint8 [classes]) of every row, read once and only for a new file.
         rows: how many `clips` gives.
         row_shape: shape of one clip's data, such as (samples,) or (frames, mels).
@@ -42,7 +43,7 @@ class ClipStoreWriter:
 
     Raises:
         ValueError: a clip without a label, of another number of labels, or with an id that stands already.
-        UserError: `rows` is 0, or what lies at `work` is no such store.
+        UserError: `rows` is 0, what lies at `work` has other rows, classes or settings, or the disk is full.
     """
 
     def __init__(
@@ -58,13 +59,17 @@ class ClipStoreWriter:
     ):
         self.work, self.row_shape = Path(work), tuple(row_shape)
         if not rows:
-            raise UserError(f"{self.work}: not one clip to write")
+            raise UserError(f"{self.work}: not one clip to write; see the ledger of the stage before")
         if not self.work.exists():
             with _create(self.work, (rows, *row_shape), np.dtype(dtype), classes, settings) as file:
                 _fill_clips(self.work, file, iter(clips), rows)
         store = ClipStore(self.work, settings)
         self._offset, self._dtype, self._rows = store.data.offset, store.data.dtype, len(store)
-        if (self._dtype, store.data.shape) != (np.dtype(dtype), (rows, *row_shape)):
+        if (self._dtype, store.data.shape, store.classes) != (
+            np.dtype(dtype),
+            (rows, *row_shape),
+            [*classes],
+        ):
             raise UserError(f"{self.work}: made for other clips; delete it and run again")
         self._file = self.work.open("r+b", buffering=0)
 
@@ -88,19 +93,34 @@ class ClipStoreWriter:
             raise ValueError(f"{self.work}: row {row} holds values that are not finite")
         # Not through a memory map: with a full disk that would end the process without a word.
         left, at = memoryview(data).cast("B"), self._offset + row * data.nbytes
-        while left:
-            done = os.pwrite(self._file.fileno(), left, at)
-            left, at = left[done:], at + done
+        with self._said():
+            while left:
+                done = os.pwrite(self._file.fileno(), left, at)
+                left, at = left[done:], at + done
 
     def flush(self) -> None:
-        """Return when all that was written is on disk."""
-        os.fsync(self._file.fileno())
+        """Return when all that was written is on disk (on macOS, in the disk's cache)."""
+        with self._said():
+            os.fsync(self._file.fileno())
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """What the system says of this file, in words."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self.work}: {error.strerror}; make room or mend the disk, then run again: what was "
+                "written is kept"
+            ) from error
 
     def publish(self, path: Path, kept: np.ndarray | None = None) -> None:
         """Move the store to `path`, or only the rows where `kept`, bool [rows], is true. Closes it.
 
-        Raises UserError when no row is kept.
+        Raises UserError when no row is kept, ValueError when `kept` is not of so many rows.
         """
+        if kept is not None and kept.shape != (self._rows,):
+            raise ValueError(f"{self.work}: {kept.shape} rows kept of {self._rows}")
         self.flush()
         self._file.close()
         if kept is None or kept.all():
@@ -109,11 +129,13 @@ class ClipStoreWriter:
         if not kept.any():
             raise UserError(f"{path}: not one clip to write; the ledger beside it says why each was left out")
         here, rows = ClipStore(self.work), np.flatnonzero(kept)
-        with _create(path, (len(rows), *self.row_shape), self._dtype, here.classes, here.settings) as file:
-            _fill_clips(path, file, ((here.clip_ids[i], here.labels[i]) for i in rows), len(rows))
+        fewer = self.work.with_name(f"fewer-{self.work.name}")  # beside the other, which is removed with it
+        with _create(fewer, (len(rows), *self.row_shape), self._dtype, here.classes, here.settings) as file:
+            _fill_clips(fewer, file, ((here.clip_ids[i], here.labels[i]) for i in rows), len(rows))
             for start in range(0, len(rows), _BLOCK):
                 block = rows[start : start + _BLOCK]
                 file["data"][start : start + len(block)] = here.data[block]
+        move(fewer, path)
         self.work.unlink()
 
 
@@ -163,21 +185,25 @@ def _create(path: Path, shape: tuple[int, ...], dtype, classes, settings) -> Ite
 
 
 def _fill_clips(path: Path, file: h5py.File, clips: Iterable[tuple[str, np.ndarray]], rows: int) -> None:
-    """Labels and ids of all rows, in constant memory but for some 50 bytes an id."""
+    """Labels and ids of all rows, in constant memory but for some 150 bytes a clip."""
     clips, ids = iter(clips), []
     labels = file["labels"]
-    while block := list(itertools.islice(clips, _BLOCK)):
+    while block := list(itertools.islice(clips, min(_BLOCK, rows + 1 - len(ids)))):
         for clip_id, its_labels in block:
             if np.shape(its_labels) != labels.shape[1:] or not np.any(its_labels):
                 raise ValueError(f"{path}: clip {clip_id!r} has no label among {labels.shape[1]} classes")
-        labels[len(ids) : len(ids) + len(block)] = np.array([its_labels for _, its_labels in block], np.uint8)
+        start = len(ids)
         ids += [clip_id.encode() for clip_id, _ in block]
+        if len(ids) > rows:
+            raise ValueError(f"{path}: more clips than {rows} rows")
+        labels[start : len(ids)] = np.array([its_labels for _, its_labels in block], np.uint8)
     if len(ids) != rows:
         raise ValueError(f"{path}: {len(ids)} clips for {rows} rows")
-    unique, counts = np.unique(np.array(ids), return_counts=True)
+    ids = np.array(ids)
+    unique, counts = np.unique(ids, return_counts=True)
     if len(unique) < rows:
         raise ValueError(f"{path}: clip {unique[counts.argmax()].decode()!r} stands twice")
-    file.create_dataset("clip_ids", data=np.array(ids))
+    file.create_dataset("clip_ids", data=ids)
 
 
 class ClipStore:

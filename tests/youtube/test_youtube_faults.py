@@ -144,6 +144,8 @@ def test_retry_after_is_read_in_both_its_forms():
     assert read_retry_after(format_datetime(later - timedelta(hours=1), usegmt=True)) == 0
     assert read_retry_after(" 120 ") == 120
     assert [read_retry_after(value) for value in (None, "", "soon", "-1", "1e9", "\u0663")] == [None] * 6
+    assert read_retry_after("9" * 400) == read_retry_after("100000") == 86_400
+    assert read_retry_after("Wed, 01 Jan 2031 00:00:00 +99999999999") in (None, 86_400)
 
 
 def test_too_short(server, source, media):

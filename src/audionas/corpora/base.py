@@ -15,7 +15,7 @@ import numpy as np
 
 from audionas.config import SPLITS
 from audionas.errors import UserError
-from audionas.keys import key
+from audionas.keys import alike, key
 
 T = TypeVar("T")
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
@@ -125,8 +125,7 @@ def require_disjoint(placed: Iterable[tuple[str, Clip]], where: str) -> None:
         ids.append(key(clip.clip_id))
         splits.append(SPLITS.index(split))
     suspects = _of_two_splits(np.frombuffer(sources, np.uint64), np.frombuffer(splits, np.int8))
-    ordered = np.sort(np.frombuffer(ids, np.uint64))
-    suspects |= set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    suspects |= alike(np.frombuffer(ids, np.uint64))
     home: dict[str, str] = {}
     seen: set[str] = set()
     for split, clip in placed if suspects else ():

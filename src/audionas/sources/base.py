@@ -17,6 +17,7 @@ PERMANENT = frozenset(
 #: Reasons that may be well when asked again.
 TRANSIENT = frozenset({"rate-limited", "network"})
 
+DAY = 86_400.0  # seconds
 DETAIL = 300  # characters of what a server or ffmpeg said that are kept
 
 
@@ -38,14 +39,16 @@ class SourceError(Exception):
 
 
 def read_retry_after(value: str | None) -> float | None:
-    """Seconds to wait, of the header `Retry-After`: seconds or an HTTP date. None for all else."""
+    """Seconds to wait, at most a day, by `Retry-After`: seconds or an HTTP date. None for all else."""
     value = (value or "").strip()
-    if re.fullmatch(r"[0-9]+", value):
-        return float(value)
     try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
+        if re.fullmatch(r"[0-9]+", value):
+            seconds = float(value)
+        else:
+            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError, OverflowError):
         return None
+    return min(max(0.0, seconds), DAY)
 
 
 class Source(ABC):

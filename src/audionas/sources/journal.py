@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audionas.audio.reading import inspect
+from audionas.audio.reading import DecodeError, inspect
 from audionas.files import atomic_write
 from audionas.ledger import DOWNLOAD, parse_rows, read_rows
 from audionas.sources.base import TRANSIENT
@@ -116,7 +116,13 @@ class Journal:
             elif source and self.answer(clip_id).got:
                 path.replace(self.path(clip_id))
             elif source:
-                self._settle(clip_id, source, *inspect(path.read_bytes()))
+                try:
+                    self._settle(clip_id, source, *inspect(path.read_bytes()))
+                except DecodeError:  # an older version, or other libraries, took it for sound
+                    path.unlink()
+        gone = [clip_id for clip_id, a in self.answers.items() if a.got and not self.path(clip_id).is_file()]
+        for clip_id in gone:  # of a folder whose removal a kill cut short
+            del self.answers[clip_id]
 
 
 def read_answers(path: Path) -> tuple[dict[str, Answer], int]:

@@ -7,16 +7,33 @@ import json
 import shutil
 import sqlite3
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from audionas.config import Download
 from audionas.corpora.base import Clip
+from audionas.errors import UserError
 from audionas.ledger import DOWNLOAD, iter_rows, read_rows, write_rows
 from audionas.shards import write_shard
 from audionas.sources.acquire import acquire
 from audionas.sources.base import Source
 from audionas.sources.journal import Answer, Journal, as_columns
+
+
+class Kept(NamedTuple):
+    """What is known of one clip: its row of a ledger, and where its audio lies; None where it is not here."""
+
+    row: dict[str, str]
+    path: str | None
+    offset: int | None
+    size: int | None
+
+    def read(self) -> bytes:
+        """Its audio."""
+        with Path(self.path).open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
 
 
 class Shelf:
@@ -29,7 +46,7 @@ class Shelf:
         database: a file to make; it is removed with `close`, and one that a killed run left is made anew.
 
     Raises:
-        UserError: a ledger or a journal is damaged.
+        UserError: a ledger, a journal or a shard is damaged.
     """
 
     def __init__(self, folders: Sequence[Path], database: Path):
@@ -67,29 +84,24 @@ class Shelf:
         self._database.close()
         self._path.unlink(missing_ok=True)
 
-    def row(self, clip_id: str) -> dict[str, str] | None:
-        """What the ledger says of a clip; None where it says nothing."""
-        found = self._database.execute("SELECT row FROM ledger WHERE clip_id = ?", (clip_id,)).fetchone()
-        return dict(zip(DOWNLOAD, json.loads(found[0]), strict=True)) if found else None
-
-    def has(self, clip_id: str) -> bool:
-        """Whether the clip's audio is here."""
-        query = "SELECT 1 FROM ledger JOIN places USING (clip_id) WHERE clip_id = ? AND ok"
-        return self._database.execute(query, (clip_id,)).fetchone() is not None
-
-    def read(self, clip_id: str) -> bytes:
-        """A clip's audio."""
-        query = "SELECT path, offset, size FROM places WHERE clip_id = ?"
-        path, offset, size = self._database.execute(query, (clip_id,)).fetchone()
-        with Path(path).open("rb") as file:
-            file.seek(offset)
-            return file.read(size)
+    def find(self, clips: Iterable[Clip]) -> dict[str, Kept]:
+        """What is known of those of the clips that a ledger names, by clip id."""
+        wanted = json.dumps([clip.clip_id for clip in clips])
+        found = self._database.execute(
+            "SELECT ledger.clip_id, row, places.path, offset, size FROM json_each(?)"
+            " JOIN ledger ON ledger.clip_id = value"
+            " LEFT JOIN places ON ledger.ok AND places.clip_id = ledger.clip_id",
+            (wanted,),
+        )
+        return {
+            clip_id: Kept(dict(zip(DOWNLOAD, json.loads(row), strict=True)), *place)
+            for clip_id, row, *place in found
+        }
 
     def _take(self, folder: Path) -> None:
         with Journal(folder) as journal:
             for clip_id, answer in journal.answers.items():
-                # A clip may be gone: of a folder whose removal a kill cut short.
-                if answer.got and journal.path(clip_id).is_file():
+                if answer.got:
                     path = journal.path(clip_id)
                     data = path.read_bytes()
                     row, place = _got(clip_id, answer, data), (clip_id, str(path), 0, len(data))
@@ -102,9 +114,12 @@ def _known(row: Mapping[str, object]) -> tuple[str, bool, str]:
 
 
 def _members_of(path: Path) -> Iterator[tuple[str, str, int, int]]:
-    with tarfile.open(path) as tar:
-        for member in tar:
-            yield member.name.partition(".")[0], str(path), member.offset_data, member.size
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                yield member.name.partition(".")[0], str(path), member.offset_data, member.size
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it, and its clips are got anew") from None
 
 
 def fill_shard(
@@ -127,28 +142,34 @@ def fill_shard(
             progress(row["reason"] or "ok")
         return
     with Journal(stem) as journal:
-        here = {clip.clip_id for clip in clips if shelf.has(clip.clip_id)}
+        known = shelf.find(clips)
+        here = {clip_id: kept for clip_id, kept in known.items() if kept.path}
         wanted = [clip for clip in clips if clip.clip_id not in here]
         for _ in here:
             progress("ok")
         for clip in wanted:
-            if row := shelf.row(clip.clip_id):
-                journal.answers.setdefault(clip.clip_id, _recall(row))
+            if clip.clip_id in known:
+                journal.answers.setdefault(clip.clip_id, _recall(known[clip.clip_id].row))
         acquire(wanted, sources, journal, patience, min_seconds, progress)
         rows: list[dict] = []
-        write_shard(stem.with_suffix(".tar"), _members(clips, journal, shelf, here, rows))
+        write_shard(stem.with_suffix(".tar"), _members(clips, journal, here, rows))
         write_rows(stem.with_suffix(".csv"), DOWNLOAD, rows)
     shutil.rmtree(stem)
 
 
-def _members(
-    clips, journal: Journal, shelf: Shelf, here: set[str], rows: list[dict]
-) -> Iterator[tuple[str, bytes]]:
+def _members(clips, journal: Journal, here: dict[str, Kept], rows: list[dict]) -> Iterator[tuple[str, bytes]]:
     for clip in clips:
         answer = journal.answer(clip.clip_id)
         if clip.clip_id in here:
-            rows.append(shelf.row(clip.clip_id))
-            yield clip.clip_id, shelf.read(clip.clip_id)
+            kept = here[clip.clip_id]
+            data = kept.read()
+            if hashlib.sha256(data).hexdigest() != kept.row["sha256"]:
+                raise UserError(
+                    f"{kept.path}: the audio of {clip.clip_id} is not what its ledger says; delete the file, "
+                    "and its clips are got anew"
+                )
+            rows.append(kept.row)
+            yield clip.clip_id, data
         elif answer.got:
             data = journal.path(clip.clip_id).read_bytes()
             rows.append(_got(clip.clip_id, answer, data))

@@ -17,6 +17,7 @@ from audionas.config import AudiosetCorpus, Config
 from audionas.corpora.base import Clip, Corpus, FetchError, Reread
 from audionas.corpora.opening import open_corpus
 from audionas.errors import UserError
+from audionas.files import copy
 from audionas.ledger import DOWNLOAD, SEGMENTS, iter_rows, read_rows, write_rows
 from audionas.parallel import ordered_map
 from audionas.shards import CLIPS, write_shard
@@ -35,8 +36,10 @@ def run(config: Config, split: str, limit: int | None = None) -> None:
             got serves the next run.
 
     Raises:
-        UserError: not one clip was got, or a source limits the rate or fails for long.
+        UserError: the list is bad, not one clip was got, or a source limits the rate or fails for long.
     """
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit}: no number of clips to try; give one from 1")
     clips = Reread(lambda: islice(iter_clips(paths.segments(split)), limit))
     total = sum(1 for _ in iter_clips(paths.segments(split)))  # a bad list is refused before anything is got
     total = total if limit is None else min(limit, total)
@@ -168,7 +171,7 @@ def _publish(state: Path, folder: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     for tar in sorted(state.glob("shard-*.tar")):
-        shutil.copy2(tar, work / tar.name)
+        copy(tar, work / tar.name)
     write_rows(work / "ledger.csv", DOWNLOAD, _ledger(state))
     shutil.rmtree(folder, ignore_errors=True)
     work.replace(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from audionas.audio.logmel import LogMel
 from audionas.config import Config
 from audionas.files import atomic_write
 from audionas.parallel import background, threaded_map
-from audionas.state import STATE, state_key
+from audionas.state import UNFINISHED, state_key, store_folder
 from audionas.store import ClipStore, ClipStoreWriter
 
 _BLOCK = 1_000  # clips between two marks
@@ -35,13 +36,10 @@ def run(config: Config, split: str) -> None:
     frontend = LogMel(config.audio.sample_rate, **config.features.model_dump())
     made = paths.audio(split).stat()
     code = [Path(__file__), *sorted(Path(audio.__file__).parent.glob("*.py"))]
-    key = state_key([settings, made.st_size, made.st_mtime_ns], code)
-    state = STATE / "logmel" / f"{split}-{key}"
-    work = state / "clips.h5"
-    if not work.exists():  # marks without it would promise rows that are not there
-        shutil.rmtree(state, ignore_errors=True)
+    key = state_key([settings, made.st_size, made.st_mtime_ns, torch.__version__], code)
+    state = store_folder("logmel", split, key)
     writer = ClipStoreWriter(
-        work,
+        state / UNFINISHED,
         zip(waveforms.clip_ids, waveforms.labels, strict=True),
         len(waveforms),
         row_shape=(config.frames, config.features.mels),
@@ -64,9 +62,12 @@ def run(config: Config, split: str) -> None:
     left = [block for block in blocks if not marks[block].exists()]
     rows = (row for block in left for row in block)
     with writer:
-        with background() as disk, tqdm(total=len(waveforms), desc=f"logmel {split}", unit="clips") as bar:
+        with (
+            background() as disk,
+            closing(threaded_map(transform, rows, initializer=_one_thread)) as done,
+            tqdm(total=len(waveforms), desc=f"logmel {split}", unit="clips") as bar,
+        ):
             bar.update(len(waveforms) - sum(map(len, left)))
-            done = threaded_map(transform, rows, initializer=_one_thread)
             for block in left:
                 for _ in islice(done, len(block)):
                     bar.update()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_rows, re
 from audionas.parallel import background, threaded_map
 from audionas.reporting.coverage import count, require
 from audionas.shards import CLIPS, read_shard
-from audionas.state import STATE, state_key
+from audionas.state import UNFINISHED, state_key, store_folder
 from audionas.store import ClipStoreWriter
 
 _FULL_SCALE = 32_767
@@ -40,14 +42,9 @@ def run(config: Config, split: str) -> None:
     listed, got = _count(split)
     names = [(row["mid"], row["display_name"]) for row in read_rows(paths.CLASSES, CLASSES)]
     classes = [mid for mid, _ in names]
-    code = [Path(__file__), *sorted(Path(decoding.__file__).parent.glob("*.py"))]
-    given = [paths.segments(split), paths.CLASSES, paths.raw(split) / "ledger.csv"]
-    state = STATE / "resample" / f"{split}-{state_key(config.audio.model_dump(), [*given, *code])}"
-    work = state / "clips.h5"
-    if not work.exists():  # ledgers without it would promise rows that are not there
-        shutil.rmtree(state, ignore_errors=True)
+    state = store_folder("resample", split, _key(config, split))
     writer = ClipStoreWriter(
-        work,
+        state / UNFINISHED,
         _labels(split, classes),
         got,
         row_shape=(config.audio.clip_samples,),
@@ -77,19 +74,32 @@ def run(config: Config, split: str) -> None:
     }
     left = {ledger: size for ledger, size in sizes.items() if not ledger.exists()}
     with writer:
-        with background() as disk, tqdm(total=listed, desc=f"resample {split}", unit="clips") as bar:
+        with (
+            background() as disk,
+            closing(threaded_map(make, _originals(split, left))) as entries,
+            tqdm(total=listed, desc=f"resample {split}", unit="clips") as bar,
+        ):
             bar.update(listed - sum(left.values()))
-            entries = threaded_map(make, _originals(split, left))
             for ledger, size in left.items():
                 rows = []
                 for entry in islice(entries, size):
                     rows.append(entry)
                     bar.update()
                 disk(finish, ledger, rows)  # while the next shard is decoded
-        write_rows(paths.audio_ledger(split), RESAMPLE, (row for part in sizes for row in iter_rows(part)))
+        write_rows(
+            paths.audio_ledger(split), RESAMPLE, (row for part in sizes for row in iter_rows(part, RESAMPLE))
+        )
         _require(config, split, names)
         writer.publish(paths.audio(split), _kept(split))
     shutil.rmtree(state)
+
+
+def _key(config: Config, split: str) -> str:
+    """Names everything that the rows follow from, and what numbers them."""
+    code = [Path(__file__), *sorted(Path(decoding.__file__).parent.glob("*.py"))]
+    given = [paths.segments(split), paths.CLASSES, paths.raw(split) / "ledger.csv"]
+    libraries = [version(name) for name in ("miniaudio", "soundfile", "soxr")]
+    return state_key([config.audio.model_dump(), libraries, CLIPS, RESAMPLE], [*given, *code])
 
 
 def _listed(split: str) -> Iterator[tuple[dict[str, str], str]]:
@@ -123,7 +133,13 @@ def _labels(split: str, classes: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     for row, failed in _listed(split):
         if not failed:
             labels = np.zeros(len(classes), np.uint8)
-            labels[[column[mid] for mid in row["labels"].split(",")]] = 1
+            try:
+                labels[[column[mid] for mid in row["labels"].split(",")]] = 1
+            except KeyError as error:
+                raise UserError(
+                    f"{paths.segments(split)}, clip {row['clip_id']}: its label {error.args[0]!r} is not in "
+                    f"{paths.CLASSES}; make both again with `dvc repro segments`"
+                ) from None
             yield row["clip_id"], labels
 
 
@@ -143,11 +159,15 @@ def _originals(split: str, wanted: dict[Path, int]) -> Iterator[tuple[str, int, 
                 found, data = next(members, (None, b""))
                 if found != clip_id:
                     raise UserError(
-                        f"{tar}: {clip_id} should come next and {found} does; delete the folder and run "
+                        f"{tar}: {clip_id} should come next and {found} does; delete {tar.parent} and run "
                         "`dvc repro`"
                     )
                 yield clip_id, row, data
             row += not failed
+        if members and (extra := next(members, None)):
+            raise UserError(
+                f"{tar}: {extra[0]} is not in the ledger; delete {tar.parent} and run `dvc repro`"
+            )
 
 
 def _require(config: Config, split: str, names: list[tuple[str, str]]) -> None:
