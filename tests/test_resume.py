@@ -155,7 +155,7 @@ def test_killed_at_any_instant_and_resumed_equals_uninterrupted(project):
 #: Forks, so that forty starts do not import PyTorch forty times.
 OFTEN_STOPPED = """
 import os, random, signal, sys, time
-import dvclive
+import dvc.repo, dvclive, torch._dynamo  # what a training imports
 from audionas.cli import main
 from audionas.stages import teacher
 
@@ -168,7 +168,7 @@ for number in [*signals, None]:
     if not child:
         os._exit(main(["teacher", "--seed", "0"]))
     if number:
-        time.sleep(chance.uniform(0.0, 0.3 if number == signal.SIGKILL else 1.5))
+        time.sleep(chance.uniform(0.0, 0.4))
         os.kill(child, number)
     codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 print(*codes)
@@ -178,7 +178,7 @@ print(*codes)
 @pytest.mark.slow
 def test_thirty_kills_and_ten_terminations_leave_no_trace(project):
     settings = {**tiny.PARAMS["training"], "valid_every": 100, "checkpoint_seconds": 0.05}
-    tiny.make(Path(), teacher={"iterations": 300}, training=settings)
+    tiny.make(Path(), teacher={"iterations": 400}, training=settings)
     run = [sys.executable, "-m", "audionas", "teacher", "--seed", "0"]
     subprocess.run(run, check=True, capture_output=True)
     outputs = [Path("models/teacher/0.pt"), *Path("results/curves/teacher/0").rglob("*.*")]
