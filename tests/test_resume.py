@@ -122,7 +122,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(project, stage, kil
             [sys.executable, "-c", KILLED, str(count), stage], capture_output=True, check=False
         )
         assert done.returncode == -signal.SIGKILL, done.stderr
-        assert not output.exists() and len(list(Path(".state").glob("*.pt"))) == 1
+        assert not output.exists() and any(Path(".state").glob("*.pt"))
     done = subprocess.run(
         [sys.executable, "-c", KILLED, "999", stage], capture_output=True, text=True, check=True
     )
