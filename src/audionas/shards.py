@@ -45,7 +45,7 @@ def read_shard(path: Path) -> Iterator[tuple[str, bytes]]:
     Raises UserError naming the file when it is damaged or holds what is no clip.
     """
     try:
-        with tarfile.open(path, "r|") as tar:
+        with tarfile.open(path, "r:") as tar:  # not as a stream, which reads in blocks of 10 kB
             for member in tar:
                 match = _NAME.fullmatch(member.name)
                 if not match or not member.isfile():
