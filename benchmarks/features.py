@@ -59,7 +59,7 @@ def start() -> None:
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:
     """As the stage `resample` keeps it."""
-    return np.round(waveform * 32_767).astype(np.int16)
+    return np.rint(waveform * 32_767).astype(np.int16)
 
 
 def to_logmel(waveform: np.ndarray) -> np.ndarray:

@@ -55,11 +55,11 @@ def decode(data: bytes, sample_rate: int, clip_samples: int, min_seconds: float 
     length = round(recording.frames * sample_rate / recording.rate)
     if length != clip_samples:
         notes.append("padded" if length < clip_samples else "trimmed")
-    wave = np.clip(wave[:clip_samples], -1, 1)  # the filter overshoots at steps
-    if np.abs(wave).max(initial=0) < AUDIBLE:
+    waveform, kept = np.zeros(clip_samples, np.float32), wave[:clip_samples]
+    np.clip(kept, -1, 1, out=waveform[: len(kept)])  # the filter overshoots at steps
+    if max(waveform.max(), -waveform.min()) < AUDIBLE:
         raise DecodeError("silent")
-    wave = np.pad(wave, (0, clip_samples - len(wave)))
-    return Decoded(wave, ";".join(notes), recording.rate, recording.channels, recording.seconds)
+    return Decoded(waveform, ";".join(notes), recording.rate, recording.channels, recording.seconds)
 
 
 def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:

@@ -53,6 +53,6 @@ class LogMel(nn.Module):
             )
         parts = torch.view_as_real(self.spectrogram(waveforms))  # [batch, bins, frames, 2]
         # torchaudio's power=2 takes the root and squares it again: twice the time of all the rest.
-        power = parts[..., 0].square() + parts[..., 1].square()
+        power = parts.square_()[..., 0] + parts[..., 1]
         mel = power.transpose(1, 2) @ self.filters
         return 10.0 * torch.log10(mel.clamp_min(self.FLOOR))

@@ -61,7 +61,8 @@ def run(config: Config, split: str) -> None:
             clip = decode(data, config.audio.sample_rate, config.audio.clip_samples, config.audio.min_seconds)
         except DecodeError as error:
             return {"clip_id": clip_id, "status": "failed", "reason": str(error)}
-        writer[row] = np.round(clip.waveform * _FULL_SCALE).astype(np.int16)
+        scaled = np.multiply(clip.waveform, _FULL_SCALE, out=clip.waveform)
+        writer[row] = np.rint(scaled, out=scaled).astype(np.int16)
         entry = {"clip_id": clip_id, "status": "ok", "note": clip.note, "original_rate": clip.original_rate}
         return entry | {"channels": clip.channels, "seconds": f"{clip.seconds:.3f}"}
 
