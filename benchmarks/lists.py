@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from audionas import paths
 from audionas.config import Config
 from audionas.configfile import load_config
 from audionas.corpora.official import CLASS_LIST, TEST, TRAIN, UNBALANCED
-from audionas.ledger import DOWNLOAD, write_rows
+from audionas.ledger import DOWNLOAD, read_rows, write_rows
 from audionas.shards import write_shard
 
 ROOT = Path(__file__).parents[1]
@@ -40,26 +41,24 @@ def ytid(number: int) -> str:
     return base64.urlsafe_b64encode((number * _ODD % 2**64).to_bytes(8)).decode()[:11]
 
 
-def write_list(path: Path, rows: int, first: int) -> None:
+def write_list(path: Path, rows: int, first: int, mids: Sequence[str]) -> None:
     """A list in AudioSet's format: spans of 10 s of videos numbered from `first`, one to six labels each."""
     rng = np.random.default_rng(first)
     with path.open("w", encoding="utf-8") as file:
         file.write("# made for a benchmark\n\n# YTID, start_seconds, end_seconds, positive_labels\n")
         for start in range(0, rows, 10_000):
-            counts, picks = rng.geometric(0.42, 10_000).clip(1, 6), rng.integers(CLASSES, size=(10_000, 6))
+            counts, picks = rng.geometric(0.42, 10_000).clip(1, 6), rng.integers(len(mids), size=(10_000, 6))
             for i in range(min(10_000, rows - start)):
-                picked = (
-                    (start + i) % CLASSES,
-                    *picks[i, 1 : counts[i]],
-                )  # so that small lists have all classes
-                labels = ",".join(dict.fromkeys(f"/m/{label:05d}" for label in picked))
+                first_label = (start + i) % len(mids)  # so that small lists have all classes
+                picked = (first_label, *picks[i, 1 : counts[i]])
+                labels = ",".join(dict.fromkeys(mids[label] for label in picked))
                 file.write(f'{ytid(first + start + i)}, 30.000, 40.000, "{labels}"\n')
 
 
 def write_lists(folder: Path, lists: dict[str, int]) -> None:
     """The class list and lists of so many rows; genuine ones from the folder AUDIONAS_LISTS, where it is set.
 
-    Only lists with an official name can be genuine.
+    Only lists with an official name can be genuine; one that is not there is made.
     """
     folder.mkdir(parents=True)
     genuine = Path(os.environ.get("AUDIONAS_LISTS", ""))
@@ -70,9 +69,10 @@ def write_lists(folder: Path, lists: dict[str, int]) -> None:
     if not (folder / CLASS_LIST).exists():
         names = (f"{i},/m/{i:05d},Class {i}\n" for i in range(CLASSES))
         (folder / CLASS_LIST).write_text("index,mid,display_name\n" + "".join(names))
+    mids = [row["mid"] for row in read_rows(folder / CLASS_LIST)]
     for number, (name, rows) in enumerate(lists.items()):
         if not (folder / name).exists():
-            write_list(folder / name, rows, number << 40)
+            write_list(folder / name, rows, number << 40, mids)
 
 
 def configuration(**corpus: object) -> Config:
@@ -104,8 +104,8 @@ def asked_before(split: str) -> None:
     write_shard(paths.raw(split) / "shard-000000.tar", [(first, file.getvalue())])
 
 
-def measure(name: str, folder: Path, corpus: dict) -> tuple[float, float]:
-    """Seconds and peak memory in MB of one stage, or of the reference, in a process of its own."""
+def measure(name: str, folder: Path, corpus: dict) -> tuple[float, float, float]:
+    """Seconds, those of the processor, and peak memory in MB of one stage or the reference, in a process."""
     path = os.pathsep.join(filter(None, (str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "benchmarks.lists", name, json.dumps(corpus)]
     environment = {**os.environ, "PYTHONPATH": path, "TQDM_DISABLE": "1"}
@@ -113,21 +113,15 @@ def measure(name: str, folder: Path, corpus: dict) -> tuple[float, float]:
     return tuple(json.loads(done.stdout.splitlines()[-1]))
 
 
-def act(name: str, config: Config) -> float:
-    """Seconds of one stage, or of the reference, in this process and its working folder."""
+def action(name: str, config: Config) -> Callable[[], object]:
+    """One stage, or the reference, in the working folder; what it imports is imported."""
     if name == REFERENCE:
         import pandas as pd
 
-        started = time.perf_counter()
-        pd.read_csv(paths.segments("train"), dtype=str, keep_default_na=False).to_dict("records")
-        return time.perf_counter() - started
-    stage = import_module(f"audionas.stages.{name}")
-    started = time.perf_counter()
-    if name == "download":
-        stage.run(config, "train")
-    else:
-        stage.run(config)
-    return time.perf_counter() - started
+        path = paths.segments("train")
+        return lambda: pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    run = import_module(f"audionas.stages.{name}").run
+    return partial(run, config, "train") if name == "download" else partial(run, config)
 
 
 def peak() -> float:
@@ -139,8 +133,8 @@ def peak() -> float:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6
 
 
-def own(rows: int) -> Iterator[tuple[str, float, float]]:
-    """(name, seconds, peak in MB) of each stage and the reference; a training list of so many rows."""
+def own(rows: int) -> Iterator[tuple[str, float, float, float]]:
+    """(name, what `measure` gives) of each stage and the reference; a training list of so many rows."""
     corpus = {"train_list": "own.csv", "valid_list": "own-valid.csv", "test_list": "own-test.csv"}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         Path("audio").mkdir()
@@ -151,7 +145,7 @@ def own(rows: int) -> Iterator[tuple[str, float, float]]:
                 asked_before("train")
 
 
-def official() -> Iterator[tuple[str, float, float]]:
+def official() -> Iterator[tuple[str, float, float, float]]:
     """The same for the three official lists, which `segments` alone reads whole."""
     with tempfile.TemporaryDirectory() as folder:
         write_lists(Path(folder, "lists"), OFFICIAL)
@@ -162,16 +156,11 @@ def lists() -> dict:
     """Memory that a list of 2,000,000 rows adds in the stage that needs most; reference: to hold its rows."""
     table, peaks = [], {}
     for rows in ROWS:
-        for name, took, memory in own(rows):
-            peaks[name, rows] = memory
-            table.append(_row(name, f"{rows:,}", took, rows, memory))
-    everything = sum(OFFICIAL.values())
-    for name, took, memory in official():
-        table.append(
-            _row(
-                name, "official: " + " + ".join(f"{n:,}" for n in OFFICIAL.values()), took, everything, memory
-            )
-        )
+        for name, *measured in own(rows):
+            peaks[name, rows] = measured[-1]
+            table.append(_row(name, "own", rows, *measured))
+    for name, *measured in official():
+        table.append(_row(name, "official, all three", sum(OFFICIAL.values()), *measured))
     table.sort(key=lambda row: (*STAGES, REFERENCE).index(row["stage"]))
     added = {name: peaks[name, ROWS[-1]] - peaks[name, FEW] for name in (*STAGES, REFERENCE)}
     reference = added.pop(REFERENCE)
@@ -186,16 +175,20 @@ def lists() -> dict:
     }
 
 
-def _row(name: str, rows: str, took: float, count: int, memory: float) -> dict[str, str]:
+def _row(name: str, what: str, rows: int, wall: float, processor: float, memory: float) -> dict[str, str]:
     return {
         "stage": name,
-        "rows": rows,
-        "seconds": f"{took:.1f}",
-        "rows/s": f"{count / took:,.0f}",
+        "lists": what,
+        "rows": f"{rows:,}",
+        "seconds": f"{wall:.1f}",
+        "of the processor": f"{processor:.1f}",
+        "rows/s": f"{rows / wall:,.0f}",
         "peak, MB": f"{memory:,.0f}",
     }
 
 
 if __name__ == "__main__":
-    _taken = act(sys.argv[1], configuration(**json.loads(sys.argv[2])))
-    print(json.dumps([_taken, peak()]))
+    _act = action(sys.argv[1], configuration(**json.loads(sys.argv[2])))
+    _began = time.perf_counter(), time.process_time()
+    _act()
+    print(json.dumps([time.perf_counter() - _began[0], time.process_time() - _began[1], peak()]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from audionas.config import SPLITS, AudiosetCorpus
-from audionas.corpora.base import Clip, ClipLists, Reread, inside
+from audionas.corpora.base import Clip, Corpus, FetchError, Reread, inside
 from audionas.corpora.draw import draw
 from audionas.corpora.official import CLASS_LIST, TEST, TRAIN, UNBALANCED, checksums
 from audionas.corpora.segments import lines_of, parse_segments, segment_id
@@ -23,20 +22,21 @@ from audionas.ledger import CLASSES, read_rows
 
 _GENUINE = 11  # characters of a YouTube id
 _CHUNK = 256  # clips compared at a time
+_SPAN = np.dtype([("video", np.uint64), ("start", np.float64), ("end", np.float64)])
 
 
-class Audioset(ClipLists):
+class Audioset(Corpus):
     """Train is the balanced list, test the evaluation list, validation a seeded draw from the unbalanced one.
 
     The draw (see `draw`) is disjoint from both others by video, as section 3.1 of the paper asks of train.
-    No list is held, whatever its length: of each given one some 60 bytes a clip while it is checked, then 8
+    No list is held, whatever its length: of each given one some 90 bytes a clip while it is checked, then 8
     a video (see `audionas.keys`). With `stratified` every class first gets `valid_clips / classes` clips of
     validation, or all that the list has.
 
     `train_list`, `valid_list` and `test_list` are names of other lists in the folder. `only_classes` (ids or
     display names) leaves only those labels, and only clips that have one; the draw is then made among them.
     `clips` cuts splits down to a number, drawn so that every class keeps a clip; it never changes which
-    clips the validation list is drawn from. The audio is got from `audionas.sources`.
+    clips the validation list is drawn from.
 
     Spans of one video that overlap are refused, within a list as among the clips that are drawn: the same
     sound would count twice. So is a segment that stands twice, and a video in two splits.
@@ -54,11 +54,11 @@ class Audioset(ClipLists):
         self._kept = {mid for mid, _ in self._classes}
 
     def classes(self) -> list[tuple[str, str]]:
-        """See ClipLists; in the official order."""
+        """See Corpus; in the official order."""
         return list(self._classes)
 
     def streams(self) -> dict[str, Iterable[Clip]]:
-        """See ClipLists."""
+        """See Corpus."""
         checksums(self.folder)
         names = {split: getattr(self.section, f"{split}_list") for split in SPLITS}
         names = {split: name for split, name in names.items() if name is not None}
@@ -76,6 +76,10 @@ class Audioset(ClipLists):
                 where = f"params.yaml: corpus.clips.{split}"
                 splits[split] = draw(splits[split], number, self.section.seed, 1, where)
         return {split: splits[split] for split in SPLITS}
+
+    def fetch(self, clip: Clip) -> bytes:
+        """Not from here: the stage `download` asks the sources (`audionas.sources`). Raises FetchError."""
+        raise FetchError("not there")
 
     def read(self, name: str) -> list[Clip]:
         """The clips of one list, with all their labels, in its order. Raises UserError as `streams`."""
@@ -136,18 +140,11 @@ class Audioset(ClipLists):
 
     def _require_apart(self, name: str, clips: Iterable[Clip]) -> np.ndarray:
         """Refuses spans that overlap; gives the keys of the videos, each once and ordered."""
-        videos, starts, ends = array("Q"), array("d"), array("d")
-        for clip in clips:
-            videos.append(key(clip.source))
-            starts.append(clip.start)
-            ends.append(clip.end)
-        videos, starts, ends = (np.frombuffer(each, each.typecode) for each in (videos, starts, ends))
-        order = np.lexsort((starts, videos))
-        videos = videos[order]
-        starts = starts[order]
-        ends = ends[order]
-        same = videos[1:] == videos[:-1]
-        if suspects := set(videos[1:][same & (starts[1:] < ends[:-1])].tolist()):
+        spans = np.fromiter(((key(c.source), c.start, c.end) for c in clips), _SPAN)
+        spans = spans[np.lexsort((spans["start"], spans["video"]))]
+        videos = spans["video"]
+        overlap = (videos[1:] == videos[:-1]) & (spans["start"][1:] < spans["end"][:-1])
+        if suspects := set(videos[1:][overlap].tolist()):
             self._require_exactly_apart(name, [clip for clip in clips if key(clip.source) in suspects])
         return np.unique(videos)
 
