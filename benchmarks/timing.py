@@ -24,6 +24,19 @@ def seconds(action: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
+def interleaved(*actions: Callable[[], object], repeats: int = 5) -> list[float]:
+    """Median wall-clock seconds of each action, taken in turns: a busy spell meets them all."""
+    for action in actions:
+        action()
+    times: list[list[float]] = [[] for _ in actions]
+    for _ in range(repeats):
+        for action, taken in zip(actions, times, strict=True):
+            started = time.perf_counter()
+            action()
+            taken.append(time.perf_counter() - started)
+    return [statistics.median(taken) for taken in times]
+
+
 @contextmanager
 def one_core() -> Iterator[None]:
     """Hold this thread, the processes that it starts and PyTorch to one core, where the system can."""

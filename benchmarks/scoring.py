@@ -1,0 +1,57 @@
+"""Scores of a whole search space, and of as many sub-networks as the paper's search draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from audionas.models import Supernet, extract
+from audionas.models.architecture import Architecture
+from audionas.models.supernet import calibrate_all
+from audionas.search import SearchSpace
+from benchmarks.ceilings import least_seconds
+from benchmarks.steps import made
+from benchmarks.timing import interleaved
+from benchmarks.training import CLASSES, FRAMES, row
+from benchmarks.work import multiply_adds
+
+DRAWN = 25  # the paper's population
+
+
+@torch.no_grad()
+def score_space(
+    sizes: tuple[tuple[int, int], ...] = ((16, 16), (64, 1)), frames: int = FRAMES, repeats: int = 3
+) -> dict:
+    """All 128 sub-networks of 2-2-x in one descent of their tree, for (channels of block 1, clips)."""
+    results = []
+    for width, clips in sizes:
+        torch.manual_seed(0)
+        space = SearchSpace("2-2-x", Architecture(CLASSES, width))
+        supernet = Supernet(space.architecture).eval()
+        x, _ = made(clips, frames, CLASSES)
+        statistics = calibrate_all(supernet, space.subnetworks, [x[:1]])
+        drawn = [space.subnetworks[i] for i in np.random.default_rng(0).permutation(len(space))[:DRAWN]]
+        networks = [extract(supernet, subnetwork, statistics) for subnetwork in drawn]
+
+        def ours(supernet=supernet, x=x, space=space, statistics=statistics) -> None:
+            for _ in supernet.outputs(x, space, statistics=statistics):
+                pass
+
+        def reference(networks=networks, x=x) -> None:
+            for network in networks:
+                network(x)
+
+        operations = 2 * clips * multiply_adds(space.architecture, space, frames)
+        results.append((*interleaved(ours, reference, repeats=repeats), least_seconds(operations)))
+    names = [f"{width} channels, {clips} clips" for width, clips in sizes]
+    return {
+        "what": f"a batch through all 128 sub-networks of 2-2-x, {names[0]} of {frames} frames; reference: "
+        f"through {DRAWN} random ones of them, cut out, one by one",
+        "unit": "s",
+        "ours": results[0][0],
+        "reference": results[0][1],
+        "floor": results[0][2],
+        "counted": "convolutions and linear layers of the tree of sub-networks, each once, at the machine's "
+        "float32 ceiling",
+        "table": [row(name, *result) for name, result in zip(names, results, strict=True)],
+    }

@@ -1,0 +1,139 @@
+"""A step of training: of CNN10, of a supernet, and what the loop adds to it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from audionas.models.architecture import LARGEST, Architecture, Subnetwork
+from audionas.search import SearchSpace
+from benchmarks import panns
+from benchmarks.ceilings import least_seconds
+from benchmarks.steps import OnceForAllSteps, bare_and_loop, made, made_store, supervised
+from benchmarks.timing import interleaved
+from benchmarks.work import step_bytes, step_operations
+
+FRAMES = 1001  # of 10 s
+CLASSES = 527
+COUNTED = (
+    "convolutions and linear layers, forward and twice that backward, at the machine's float32 ceiling; or, "
+    "where that takes longer, each layer's output and the weights once to memory and back"
+)
+LOOP_STEPS = 12
+
+
+def floor(architecture: Architecture, draws: list[list[Subnetwork]], clips: int, frames: int) -> float:
+    """Least mean seconds of a step with one of these draws of sub-networks, what they share computed once."""
+    return sum(
+        least_seconds(
+            step_operations(architecture, draw, frames, clips), step_bytes(architecture, draw, frames, clips)
+        )
+        for draw in draws
+    ) / len(draws)
+
+
+def supernet_floor(
+    architecture: Architecture, draws: list[list[Subnetwork]], clips: int, frames: int
+) -> float:
+    """`floor`, and the teacher's forward pass."""
+    teacher = least_seconds(step_operations(architecture, [LARGEST], frames, clips) / 3)
+    return teacher + floor(architecture, draws, clips, frames)
+
+
+def row(what: str, ours: float, reference: float, least: float) -> dict[str, str]:
+    """Of a table of steps."""
+    return {
+        "": what,
+        "ours, s": f"{ours:.3f}",
+        "reference, s": f"{reference:.3f}",
+        "ratio": f"{reference / ours:.2f}",
+        "floor, s": f"{least:.3f}",
+        "ours / floor": f"{ours / least:.1f}",
+    }
+
+
+def train_step(sizes: tuple[tuple[int, int], ...] = ((16, 16), (64, 4)), frames: int = FRAMES) -> dict:
+    """CNN10's step for (channels of block 1, clips); the first size is the result, the others its table."""
+    results = []
+    for width, clips in sizes:
+        torch.manual_seed(0)
+        x, y = made(2 * clips, frames, CLASSES)
+        ours = supervised(Architecture(CLASSES, width), x[:clips], y[:clips])
+        taken = interleaved(ours, panns.step(CLASSES, width, x, y))
+        results.append((*taken, floor(Architecture(CLASSES, width), [[LARGEST]], clips, frames)))
+    names = [f"CNN10 of {width} channels, {clips} clips" for width, clips in sizes]
+    return {
+        "what": f"a training step of a {names[0]} of {frames} frames, mixup, SpecAugment and Adam; "
+        "reference: PANNs' way, channels-first and Adam with amsgrad",
+        "unit": "s",
+        "ours": results[0][0],
+        "reference": results[0][1],
+        "floor": results[0][2],
+        "counted": COUNTED,
+        "table": [row(name, *result) for name, result in zip(names, results, strict=True)],
+    }
+
+
+def drawn(space: SearchSpace, count: int, steps: int) -> list[list[Subnetwork]]:
+    """Uniform draws of so many sub-networks for so many steps."""
+    rng = np.random.default_rng(0)
+    return [[space.subnetworks[i] for i in rng.integers(len(space), size=count)] for _ in range(steps)]
+
+
+def supernet_step(
+    sizes: tuple[tuple[int, int], ...] = ((16, 16), (64, 2)), frames: int = FRAMES, draws: int = 4
+) -> dict:
+    """A step of four sub-networks of `2-2-x` for (channels of block 1, clips), shared and separate."""
+    results = []
+    for width, clips in sizes:
+        architecture = Architecture(CLASSES, width)
+        chosen = drawn(SearchSpace("2-2-x", architecture), 4, draws)
+        x, y = made(clips, frames, CLASSES)
+        steps = OnceForAllSteps(architecture, chosen, x, y)
+        shared, separate = (t / draws for t in interleaved(steps.shared, steps.separate, repeats=3))
+        results.append((shared, separate, supernet_floor(architecture, chosen, clips, frames)))
+    names = [f"{width} channels, {clips} clips" for width, clips in sizes]
+    return {
+        "what": f"a step of 4 sampled sub-networks of 2-2-x, {names[0]} of {frames} frames, the teacher's "
+        f"forward pass and Adam included, mean of {draws} draws; reference: a pass for each sub-network",
+        "unit": "s",
+        "ours": results[0][0],
+        "reference": results[0][1],
+        "floor": results[0][2],
+        "counted": f"the teacher's forward pass, and what the sub-networks share once: {COUNTED}",
+        "table": [row(name, *result) for name, result in zip(names, results, strict=True)],
+    }
+
+
+def loop(width: int = 16, clips: int = 16, frames: int = 251, steps: int = LOOP_STEPS) -> dict:
+    """A step within `training.loop.train`, which reads, checks, reports and saves, and the same step bare."""
+    architecture = Architecture(10, width)
+    with made_store(4 * clips, frames, 10) as store, tempfile.TemporaryDirectory() as folder:
+        bare, looped = bare_and_loop(architecture, store, clips, Path(folder))
+
+        def each(run) -> float:
+            """Seconds of a step; what a run needs in any case is in both numbers of steps."""
+            taken = []
+            for n in (2, 2 + steps):
+                started = time.perf_counter()
+                run(n)
+                taken.append(time.perf_counter() - started)
+            return (taken[1] - taken[0]) / steps
+
+        each(bare)
+        pairs = [(each(looped), each(bare)) for _ in range(5)]
+    ours, reference = (median(side) for side in zip(*pairs, strict=True))
+    return {
+        "what": f"a step of a CNN10 of {width} channels, {clips} clips of {frames} frames in the training "
+        "loop; reference: the same reading and step without the loop, so 1 is the best there is",
+        "unit": "s",
+        "ours": ours,
+        "reference": reference,
+        "floor": floor(architecture, [[LARGEST]], clips, frames),
+        "counted": COUNTED,
+    }
