@@ -109,17 +109,25 @@ def test_distillation_learns_from_the_teacher_and_leaves_it_alone():
 
 
 def test_golden_losses(project):
-    """The first steps of each recipe, to four digits: a change of the mathematics shows here."""
+    """The first steps of each recipe, to four digits: a change of the mathematics shows here.
+
+    Without dropout, whose masks follow the layout in memory.
+    """
+    none = {"block_dropout": 0.0, "head_dropout": 0.0}
     torch.manual_seed(0)
     torch.set_num_threads(1)
     feed = Feed(ClipStore("data/logmel/train.h5"), Training(batch_size=8), project.augment, mixup_alpha=1.0)
     space = SearchSpace("x-x-x", ARCHITECTURE)
-    master = Cnn10(4, 4, mels=16)
+    master = Cnn10(4, 4, mels=16, **none)
     objectives = [
-        Supervised(Cnn10(4, 4, mels=16)),
-        Distilled(Cnn10(4, 4, mels=16), master, Distillation()),
+        Supervised(Cnn10(4, 4, mels=16, **none)),
+        Distilled(Cnn10(4, 4, mels=16, **none), master, Distillation()),
         OnceForAll(
-            Supernet(ARCHITECTURE), master, Distillation(), space, SupernetTraining(largest_iterations=1)
+            Supernet(ARCHITECTURE, **none),
+            master,
+            Distillation(),
+            space,
+            SupernetTraining(largest_iterations=1),
         ),
     ]
     losses = []
@@ -136,9 +144,9 @@ def test_golden_losses(project):
 
 
 GOLDEN = [
-    *(0.96462, 0.89877, 0.67909),  # BCE with mixup
-    *(0.93179, 0.83841, 0.88889),  # distillation
-    *(0.90251, 0.82054, 0.77181),  # once for all: the largest, then four sampled
+    *(0.78286, 0.68096, 0.58225),  # BCE with mixup
+    *(0.74791, 0.72808, 0.73188),  # distillation
+    *(0.74227, 0.7263, 0.72659),  # once for all: the largest, then four sampled
 ]
 
 

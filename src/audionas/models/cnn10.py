@@ -5,9 +5,10 @@ Trap avoided: PANNs' dropout after its first linear layer feeds only the embeddi
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from audionas.models.convolution import as_channels_last, conv3x3
 
 BLOCKS = 4
 
@@ -29,9 +30,9 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        x = F.relu_(self.bn1(self.conv1(x)))
+        x = F.relu_(self.bn1(conv3x3(x, self.conv1.weight)))
         if self.depth == 2:
-            x = F.relu_(self.bn2(self.conv2(x)))
+            x = F.relu_(self.bn2(conv3x3(x, self.conv2.weight)))
         return F.avg_pool2d(x, 2)
 
 
@@ -104,7 +105,7 @@ class Cnn10(nn.Module):
     def normalise_input(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """[batch, frames, mels] to [batch, 1, frames, mels] through bn0; zero where `keep` is False."""
         x = self.bn0(x.unsqueeze(1).transpose(1, 3)).transpose(1, 3)
-        return x if keep is None else x * keep.unsqueeze(1)
+        return as_channels_last(x if keep is None else x * keep.unsqueeze(1))
 
     def head(self, x: Tensor) -> Tensor:
         """[batch, channels] to logits [batch, num_classes]."""
@@ -114,7 +115,6 @@ class Cnn10(nn.Module):
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """Logits; `keep` [batch, frames, mels] is SpecAugment's mask, False where the input is dropped."""
         x = self.normalise_input(x, keep)
-        x = x.contiguous(memory_format=torch.channels_last)
         for i in range(1, BLOCKS + 1):
             x = F.dropout(getattr(self, f"block{i}")(x), self.block_dropout, self.training)
         return self.head(pool_globally(x))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audionas.models.convolution import conv3x3
+
 
 class DynamicConv2d(nn.Conv2d):
     """Maps [batch, a, time, mel] to [batch, out_channels, time, mel] with the first filters and channels."""
@@ -16,7 +18,7 @@ class DynamicConv2d(nn.Conv2d):
     def forward(self, x: Tensor, out_channels: int) -> Tensor:
         """See the class."""
         weight = self.weight[:out_channels, : x.shape[1]]
-        return F.conv2d(x, weight, None, self.stride, self.padding)
+        return conv3x3(x, weight)
 
 
 class DynamicBatchNorm2d(nn.BatchNorm2d):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from audionas.errors import UserError
 from audionas.models.architecture import LARGEST, Architecture, Subnetwork
 from audionas.models.cnn10 import BLOCKS, Cnn10, ConvBlock, pool_globally
+from audionas.models.convolution import as_channels_last, conv3x3
 from audionas.models.dynamic import DynamicBatchNorm2d, DynamicConv2d, DynamicLinear
 from audionas.models.modelfile import read_model
 
@@ -113,8 +114,7 @@ class Supernet(Cnn10):
         x = norm(self.bn0, x.unsqueeze(1).transpose(1, 3), ()).transpose(1, 3)
         if keep is not None:
             x = x * keep.unsqueeze(1)
-        x = x.contiguous(memory_format=torch.channels_last)
-        yield from self._descend(x, 0, members, (), norm)
+        yield from self._descend(as_channels_last(x), 0, members, (), norm)
 
     def _descend(self, x: Tensor, level: int, members: Sequence, path: Key, norm) -> Iterator:
         if level == BLOCKS:
@@ -125,7 +125,10 @@ class Supernet(Cnn10):
         block: ConvBlock = getattr(self, f"block{level + 1}")
         for width, alike in groupby(members, key=lambda m: m[0][level]):
             alike = sorted(alike, key=lambda m: m[1][level])
-            conv = (lambda layer, y, w=width: layer(y, w)) if level else (lambda layer, y: layer(y))
+
+            def conv(layer: nn.Conv2d, y: Tensor, width: int = width) -> Tensor:
+                return layer(y, width) if level else conv3x3(y, layer.weight)
+
             first = F.relu_(norm(block.bn1, conv(block.conv1, x), (*path, width, 1)))
             for depth, group in groupby(alike, key=lambda m: m[1][level]):
                 y = first
