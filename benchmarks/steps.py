@@ -17,7 +17,7 @@ from audionas.models import Cnn10, Supernet
 from audionas.models.architecture import Architecture, Subnetwork
 from audionas.search import SearchSpace
 from audionas.store import ClipStore, write_store
-from audionas.training.augment import mixup, spec_augment
+from audionas.training.augment import draw_mixup, mix, spec_augment
 from audionas.training.checkpoint import Checkpoint
 from audionas.training.feed import Batch, Feed
 from audionas.training.loop import train
@@ -54,7 +54,9 @@ def feed(store: ClipStore, clips: int) -> Feed:
 
 def augmented(x: Tensor, y: Tensor, mixup_alpha: float = 1.0) -> Batch:
     """A batch as the feed gives it, without the reading."""
-    x, y = mixup(x, y, mixup_alpha)
+    if mixup_alpha:
+        share, partner = draw_mixup(len(x), mixup_alpha)
+        x, y = mix(x, x[partner], share), mix(y, y[partner], share)
     return Batch(x, y, spec_augment(*x.shape, Augment()), torch.arange(len(x)))
 
 
@@ -127,7 +129,7 @@ def bare_and_loop(
         objective, batches = start()
         optimiser = torch.optim.Adam(objective.network.parameters(), lr=1e-3)
         for i in range(iterations):
-            _apply(objective(batches.next(), i), optimiser)
+            _apply(objective(batches.batch(i), i), optimiser)
 
     def loop(iterations: int) -> None:
         objective, batches = start()

@@ -83,4 +83,6 @@ def training_keys(module: str) -> set[str]:
     if not any("prepare(" in text for each, text in texts.items() if each.startswith("audionas.stages")):
         return set()
     read = {name for text in texts.values() for name in _TRAINING.findall(text)}
+    if "audionas.training.loop" in texts:
+        read.add("gpus")  # BatchNorm sees a rank's part of a batch
     return read & set(Training.model_fields) - {"checkpoint_seconds"}

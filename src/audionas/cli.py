@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import PurePath
 
@@ -42,6 +43,8 @@ STAGES = {
     "evaluate": ("evaluate", "run", "model", "measure a model on the test split"),
     "tables": ("tables", "run", "", "make the tables and figures of the paper from all results"),
 }
+_TRAINED = {"teacher", "supernet", "score", "finetune", "individual", "init"}  # on training.gpus GPUs
+_SHARED = {"logmel", *_TRAINED}  # what the ranks of `torchrun` can do together
 
 
 def _checked(parse):
@@ -126,12 +129,25 @@ def _check(options: argparse.Namespace) -> None:
     )
 
 
-def _stage(options: argparse.Namespace) -> None:
+def _stage(options: argparse.Namespace) -> int | None:
     config = load_config()
     check(config)
     module, function, names, _ = STAGES[options.command]
     arguments = {name: getattr(options, name) for name in names.split()}
-    getattr(import_module(f"audionas.stages.{module}"), function)(config, **arguments)
+    if _ranks() > 1 and options.command not in _SHARED:
+        raise UserError("this stage is for one process; run it without `torchrun`")
+    if _ranks() == 1 and options.command in _TRAINED and config.training.gpus > 1:
+        from audionas.ranks import launch
+
+        return launch(options.arguments, config.training.gpus, RESTART)
+    with nullcontext() if _ranks() == 1 else import_module("audionas.ranks").join(config.training.device):
+        getattr(import_module(f"audionas.stages.{module}"), function)(config, **arguments)
+    return 0
+
+
+def _ranks() -> int:
+    """How many processes `torchrun` started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -186,28 +202,33 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 when it went well, 1 with a message for what the user can mend."""
+    """Run one command.
+
+    Returns the exit code: 0 when it went well, 1 with a message for what the user can mend, RESTART where a
+    training stopped on purpose.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     if os.environ.get("AUDIONAS_DEBUG"):
         logging.getLogger("audionas").setLevel(logging.DEBUG)
     options = parser().parse_args(arguments)
+    options.arguments = sys.argv[1:] if arguments is None else arguments
+    name = f"audionas {options.command}" + (f" (rank {os.environ['RANK']})" if _ranks() > 1 else "")
     try:
-        options.run(options)
+        return options.run(options) or 0
     except UserError as error:
         if os.environ.get("AUDIONAS_DEBUG"):
             raise
-        print(f"audionas {options.command}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 1
     except Interrupted as error:
-        print(f"audionas {options.command}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return RESTART
     except KeyboardInterrupt:
-        print(f"audionas {options.command}: interrupted; run it again to go on", file=sys.stderr)
+        print(f"{name}: interrupted; run it again to go on", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `audionas space … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from audionas.config import Training
@@ -22,6 +23,11 @@ def prepare(settings: Training, seed: int) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.manual_seed(seed)
     return torch.device(settings.device)
+
+
+def reseed(*numbers: int) -> None:
+    """Seed torch's global generators, of every device, from whole numbers that say what is drawn next."""
+    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
 def device_of(network: torch.nn.Module) -> torch.device:

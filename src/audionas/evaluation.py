@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from audionas.device import device_of
+from audionas.ranks import current
 from audionas.store import ClipStore
 
 
@@ -29,13 +30,15 @@ def calibration_batches(store: ClipStore, batch_size: int, count: int, seed: int
 
 @torch.no_grad()
 def predict(network: torch.nn.Module, store: ClipStore, batch_size: int = 64) -> np.ndarray:
-    """Probabilities float32 [clips, classes] of a network in eval mode."""
-    device = device_of(network)
+    """Probabilities float32 [clips, classes] of a network in eval mode; batches are shared out over ranks."""
+    device, ranks = device_of(network), current()
     training = network.training
     network.eval()
-    outputs = [torch.sigmoid(network(x.to(device))).cpu() for x in batches(store, batch_size)]
+    starts = ranks.share(range(0, len(store), batch_size))
+    rows = np.arange(starts.start, min(starts.stop, len(store)))
+    outputs = [torch.sigmoid(network(x.to(device))).cpu().numpy() for x in batches(store, batch_size, rows)]
     network.train(training)
-    return torch.cat(outputs).numpy()
+    return np.concatenate([batch for part in ranks.gather(outputs) for batch in part])
 
 
 @torch.no_grad()

@@ -63,6 +63,11 @@ class Architecture:
         cut = [max(1, int(c) if self.width_rounding == "floor" else int(c + 0.5)) for c in exact]
         return (full[0], *cut)
 
+    def place(self, subnetwork: Subnetwork) -> tuple[int, ...]:
+        """Width and depth, block after block; sorted by it, sub-networks that begin alike are neighbours."""
+        pairs = zip(self.widths(subnetwork)[1:], subnetwork.depths, strict=True)
+        return tuple(number for pair in pairs for number in pair)
+
     def parameters(self, subnetwork: Subnetwork) -> int:
         """Trainable parameters; 5,219,279 for the paper's CNN10."""
         form = self.widths(subnetwork), (2, *subnetwork.depths)

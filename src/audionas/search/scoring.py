@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from torch import Tensor
@@ -11,6 +13,7 @@ from audionas.errors import UserError
 from audionas.evaluation import mean_average_precision, predict_all
 from audionas.models.architecture import Subnetwork
 from audionas.models.supernet import Supernet, calibrate_all
+from audionas.ranks import current
 from audionas.search.space import SearchSpace
 from audionas.store import ClipStore
 
@@ -26,24 +29,49 @@ def describe(space: SearchSpace, frames: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def score_space(
-    supernet: Supernet, space: SearchSpace, calibration: list[Tensor], valid: ClipStore, batch_size: int = 64
-) -> pd.DataFrame:
-    """`describe` with a column `mAP`: each sub-network's mean average precision on validation.
+def score(
+    supernet: Supernet,
+    subnetworks: Sequence[Subnetwork],
+    calibration: list[Tensor],
+    store: ClipStore,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> list[float]:
+    """Mean average precision of each sub-network, what they have in common computed once.
 
     Block 1 runs once for each batch, each variant of block 2 once, and so on, for BatchNorm calibration and
-    for scoring; the outputs are those of the extracted networks.
+    for scoring; the outputs are those of the extracted networks. Ranks share out the sub-networks, neighbours
+    in that tree together, so scores are the same to the bit for any number of them.
 
     Args:
         calibration: batches [batch, frames, mels] of training clips for the BatchNorm statistics.
-        valid: log-mel of the validation split.
+        store: log-mel of the split to score on.
+        progress: show bars.
     """
-    subnetworks = space.subnetworks
-    statistics = calibrate_all(supernet, subnetworks, tqdm(calibration, desc="calibrate", unit="batch"))
-    with tqdm(total=len(valid), desc=f"score {len(subnetworks)} sub-networks", unit="clips") as bar:
-        scores = predict_all(supernet, subnetworks, statistics, valid, batch_size, bar)
+    ranks = current()
+    supernet.eval()
+    own = ranks.share(sorted(subnetworks, key=supernet.architecture.place))
+    hidden = not (progress and ranks.first)
+    if own:
+        batches = tqdm(calibration, desc="calibrate", unit="batch", disable=hidden)
+        statistics = calibrate_all(supernet, own, batches)
+        title = f"score {len(subnetworks)} sub-networks"
+        with tqdm(total=len(store), desc=title, unit="clips", disable=hidden) as bar:
+            scores = predict_all(supernet, own, statistics, store, batch_size, bar)
+        own = [
+            (subnetwork, mean_average_precision(store.labels, s))
+            for subnetwork, s in zip(own, scores, strict=True)
+        ]
+    values = dict(pair for part in ranks.gather(own) for pair in part)
+    return [values[subnetwork] for subnetwork in subnetworks]
+
+
+def score_space(
+    supernet: Supernet, space: SearchSpace, calibration: list[Tensor], valid: ClipStore, batch_size: int = 64
+) -> pd.DataFrame:
+    """`describe` with a column `mAP`: `score` of each sub-network on validation."""
     table = describe(space, valid.data.shape[1])
-    table["mAP"] = [mean_average_precision(valid.labels, s) for s in scores]
+    table["mAP"] = score(supernet, space.subnetworks, calibration, valid, batch_size, progress=True)
     return table
 
 

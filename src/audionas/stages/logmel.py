@@ -16,6 +16,7 @@ from audionas.audio.logmel import LogMel
 from audionas.config import Config
 from audionas.files import atomic_write
 from audionas.parallel import background, threaded_map
+from audionas.ranks import current
 from audionas.state import UNFINISHED, state_key, store_folder
 from audionas.store import ClipStore, ClipStoreWriter
 
@@ -23,7 +24,7 @@ _BLOCK = 1_000  # clips between two marks
 
 
 def run(config: Config, split: str) -> None:
-    """data/audio/{split}.h5 to data/logmel/{split}.h5, in parallel over threads.
+    """data/audio/{split}.h5 to data/logmel/{split}.h5, in parallel over threads and over ranks.
 
     Clips are transformed one by one, so the bits do not depend on how many threads there are. What was
     finished before a kill lies in .state/ and is not made again.
@@ -37,16 +38,18 @@ def run(config: Config, split: str) -> None:
     made = paths.audio(split).stat()
     code = [Path(__file__), *sorted(Path(audio.__file__).parent.glob("*.py"))]
     key = state_key([settings, made.st_size, made.st_mtime_ns, torch.__version__], code)
-    state = store_folder("logmel", split, key)
-    writer = ClipStoreWriter(
-        state / UNFINISHED,
-        zip(waveforms.clip_ids, waveforms.labels, strict=True),
-        len(waveforms),
-        row_shape=(config.frames, config.features.mels),
-        dtype=np.float16,
-        classes=waveforms.classes,
-        settings=settings,
-    )
+    ranks = current()
+    with ranks.in_turn():  # the first rank makes what the others open
+        state = store_folder("logmel", split, key)
+        writer = ClipStoreWriter(
+            state / UNFINISHED,
+            zip(waveforms.clip_ids, waveforms.labels, strict=True),
+            len(waveforms),
+            row_shape=(config.frames, config.features.mels),
+            dtype=np.float16,
+            classes=waveforms.classes,
+            settings=settings,
+        )
 
     def transform(row: int) -> None:
         waveform = torch.from_numpy(waveforms.data[row].astype(np.float32) / 32_767)
@@ -59,21 +62,31 @@ def run(config: Config, split: str) -> None:
 
     blocks = [range(start, min(start + _BLOCK, len(waveforms))) for start in range(0, len(waveforms), _BLOCK)]
     marks = {block: state / f"{block.start:09d}.done" for block in blocks}
-    left = [block for block in blocks if not marks[block].exists()]
+    done_before = [block for block in blocks if marks[block].exists()]
+    ranks.wait()  # before the first new mark
+    left = [*ranks.share([block for block in blocks if block not in done_before])]
     rows = (row for block in left for row in block)
     with writer:
         with (
             background() as disk,
             closing(threaded_map(transform, rows, initializer=_one_thread)) as done,
-            tqdm(total=len(waveforms), desc=f"logmel {split}", unit="clips") as bar,
+            tqdm(
+                total=sum(map(len, done_before + left)),
+                initial=sum(map(len, done_before)),
+                desc=f"logmel {split}",
+                unit="clips",
+                disable=not ranks.first,
+            ) as bar,
         ):
-            bar.update(len(waveforms) - sum(map(len, left)))
             for block in left:
                 for _ in islice(done, len(block)):
                     bar.update()
                 disk(finish, marks[block])  # while the next block is transformed
-        writer.publish(paths.logmel(split))
-    shutil.rmtree(state)
+        ranks.wait()
+        if ranks.first:
+            writer.publish(paths.logmel(split))
+            shutil.rmtree(state)
+        ranks.wait()
 
 
 def _one_thread() -> None:

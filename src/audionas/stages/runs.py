@@ -16,6 +16,7 @@ from audionas.evaluation import calibration_batches, mean_average_precision, pre
 from audionas.models.calibration import calibrate
 from audionas.models.cnn10 import Cnn10
 from audionas.models.modelfile import save_model
+from audionas.ranks import current
 from audionas.stages.inputs import open_logmel
 from audionas.state import state_key
 from audionas.store import ClipStore
@@ -79,7 +80,7 @@ def training_run(
     checkpoint = Checkpoint("-".join(path.with_suffix("").parts[1:]), key)
     train(
         objective,
-        Feed(train_store, settings, config.augment, mixup_alpha, device),
+        Feed(train_store, settings, config.augment, mixup_alpha, device, seed),
         iterations=iterations,
         settings=settings,
         learning_rate=learning_rate or settings.learning_rate,
@@ -88,20 +89,22 @@ def training_run(
         validate=lambda: (validate or _valid_map)(network, valid_store, batches),
         description=" ".join(path.with_suffix("").parts[1:]),
     )
-    (finish or _finish)(network, valid_store, batches)
-    save_model(
-        path,
-        network,
-        {
-            **about,
-            "seed": seed,
-            "corpus": config.corpus.name,
-            "train_clips": len(train_store),
-            "classes": train_store.classes,
-            "settings": train_store.settings,
-        },
-    )
-    checkpoint.remove()
+    if current().first:
+        (finish or _finish)(network, valid_store, batches)
+        save_model(
+            path,
+            network,
+            {
+                **about,
+                "seed": seed,
+                "corpus": config.corpus.name,
+                "train_clips": len(train_store),
+                "classes": train_store.classes,
+                "settings": train_store.settings,
+            },
+        )
+        checkpoint.remove()
+    current().wait()  # none ends before the network is written
 
 
 def _valid_map(network, store: ClipStore, batches) -> dict[str, float]:

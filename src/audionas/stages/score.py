@@ -9,6 +9,7 @@ from audionas.evaluation import calibration_batches
 from audionas.files import atomic_write
 from audionas.models.architecture import Architecture
 from audionas.models.supernet import load_supernet
+from audionas.ranks import current
 from audionas.search.scoring import score_space
 from audionas.search.space import SearchSpace
 from audionas.stages.inputs import load_for, open_logmel
@@ -23,5 +24,7 @@ def run(config: Config, space: str, seed: int) -> None:
     calibration = [x.to(device) for x in calibration_batches(train, size, config.calibration.batches)]
     search_space = SearchSpace(space, Architecture.of(config))
     table = score_space(supernet.to(device), search_space, calibration, valid, size)
-    with atomic_write(paths.scores(space, seed)) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+    if current().first:
+        with atomic_write(paths.scores(space, seed)) as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    current().wait()  # none ends before the scores are written

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from audionas import paths
 from audionas.config import Config
-from audionas.evaluation import mean_average_precision, predict_all
 from audionas.models.architecture import LARGEST, Architecture
-from audionas.models.supernet import Supernet, calibrate_all
+from audionas.models.supernet import Supernet
+from audionas.search.scoring import score
 from audionas.search.space import SearchSpace
 from audionas.stages.inputs import load_for, open_logmel
 from audionas.stages.runs import training_run
@@ -30,12 +30,8 @@ def run(config: Config, space: str, seed: int) -> None:
 
     def validate(supernet, store, calibration):
         """mAP of the two ends of the space; their statistics are estimated aside, the weights untouched."""
-        statistics = calibrate_all(supernet, list(ends.values()), calibration)
-        scores = predict_all(supernet, list(ends.values()), statistics, store)
-        return {
-            f"valid_mAP_{name}": mean_average_precision(store.labels, s)
-            for name, s in zip(ends, scores, strict=True)
-        }
+        scores = score(supernet, list(ends.values()), calibration, store)
+        return {f"valid_mAP_{name}": value for name, value in zip(ends, scores, strict=True)}
 
     training_run(
         config,

@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 
 from audionas.config import Augment, Training
+from audionas.device import reseed
+from audionas.errors import UserError
+from audionas.ranks import Ranks, current
 from audionas.store import ClipStore
-from audionas.training.augment import mixup, spec_augment
+from audionas.training.augment import draw_mixup, mix, spec_augment
 
 _SHARE = 0.5  # of the device's free memory that a split may take
+_ORDER, _BATCH = 0, 1  # what is drawn, so that no two draws follow from the same numbers
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Batch:
         x: log-mel float32 [batch, frames, mels] in dB, mixed where the recipe asks for it.
         y: labels float32 [batch, classes], mixed alike.
         keep: SpecAugment's mask [batch, frames, mels], 0 where the input is dropped.
-        rows: int64 [batch] of the store, for messages.
+        rows: int64 [batch] of the store.
     """
 
     x: Tensor
@@ -33,19 +37,36 @@ class Batch:
     rows: Tensor
 
 
-class Feed:
-    """Endless batches of one size; its position is part of a checkpoint.
+@dataclass(frozen=True)
+class _Drawn:
+    """A batch before it is read: rows of the store, and which of them make clips and partners."""
 
-    Draws come from torch's global generator of the device. The store is held on the device whole where it
-    fits; else the next rows are read to pinned memory while the step computes.
+    iteration: int
+    rows: Tensor
+    partner: Tensor | slice
+    share: Tensor | None
+    keep: Tensor
+
+
+class Feed:
+    """Batches of one size, each a function of the seed and the iteration alone.
+
+    So a resumed run and any number of data-parallel ranks draw the same ones; each rank gets its part of a
+    batch, disjoint from the others'. The store is held on the device whole where it fits; else the next rows
+    are read to pinned memory while the step computes.
 
     Args:
         store: log-mel of the training split.
-        settings: batch size and sampler. A batch may span the end of an epoch.
+        settings: batch size (of all ranks together) and sampler. A batch may span the end of an epoch.
         augment: SpecAugment's masks.
         mixup_alpha: of Beta(alpha, alpha); 0 for none.
         device: that computes.
+        seed: of all draws.
         resident: hold the split on the device; by default where it fits. The CPU reads the memory map.
+        ranks: this process among others.
+
+    Raises:
+        UserError: the batch cannot be shared out evenly.
     """
 
     def __init__(
@@ -55,81 +76,121 @@ class Feed:
         augment: Augment,
         mixup_alpha: float = 0.0,
         device: torch.device | str = "cpu",
+        seed: int = 0,
         resident: bool | None = None,
+        ranks: Ranks | None = None,
     ):
-        self.store, self.augment, self.mixup_alpha = store, augment, mixup_alpha
+        self.store, self.augment, self.mixup_alpha, self.seed = store, augment, mixup_alpha, seed
         self.batch_size, self.device = settings.batch_size, torch.device(device)
-        self.order = torch.empty(0, dtype=torch.int64, device=self.device)
+        self.ranks = ranks or current()
+        if self.batch_size % self.ranks.size:
+            raise UserError(
+                f"params.yaml: training.batch_size is {self.batch_size}, which {self.ranks.size} processes "
+                "cannot share evenly; make it a multiple"
+            )
         self.labels = torch.from_numpy(np.array(store.labels)).to(self.device)
-        self._sampler = _Balanced(self.labels) if settings.sampler == "balanced" else _uniform
+        balanced = settings.sampler == "balanced"
+        self._sampler = (_Balanced if balanced else _Uniform)(self.labels)
+        self._orders: dict[int, Tensor] = {}
         self._data = None
         if self.device.type == "cuda" and (self._fits() if resident is None else resident):
             self._data = torch.from_numpy(np.array(store.data)).to(self.device)
         self._reader = ThreadPoolExecutor(1) if self._data is None and self.device.type == "cuda" else None
-        self._ahead: Future | None = None
+        self._ahead: tuple[_Drawn, Future] | None = None
 
-    def next(self) -> Batch:
-        """The next batch."""
-        rows = self._take()
-        x, y = mixup(self._read(rows).float(), self.labels[rows].float(), self.mixup_alpha)
-        return Batch(x, y, spec_augment(*x.shape, self.augment, self.device), rows)
+    def batch(self, iteration: int) -> Batch:
+        """This rank's part of an iteration's batch; reseeds torch's global generators."""
+        if self._reader is None:
+            drawn = self._draw(iteration)
+            x = self._read(drawn.rows)
+        else:
+            if self._ahead is None or self._ahead[0].iteration != iteration:
+                self._ahead = self._begin(iteration)
+            drawn, reading = self._ahead
+            self._ahead = self._begin(iteration + 1)
+            x = reading.result().to(self.device, non_blocking=True)
+        x, y, clips = x.float(), self.labels[drawn.rows].float(), len(drawn.keep)
+        if drawn.share is not None:
+            x, y = (mix(values[:clips], values[drawn.partner], drawn.share) for values in (x, y))
+        return Batch(x, y, drawn.keep, drawn.rows[:clips])
 
-    def clip_ids(self, rows: Tensor) -> list[str]:
-        """Ids of a batch, for messages."""
-        return [self.store.clip_ids[row] for row in rows.tolist()]
+    def clip_ids(self, iteration: int) -> list[str]:
+        """Ids of an iteration's batch, all ranks' parts, for messages."""
+        return [self.store.clip_ids[row] for row in self._rows(iteration).tolist()]
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """What is left of the epoch."""
-        return {"order": self.order.cpu()}
+    def _rows(self, iteration: int) -> Tensor:
+        """Rows [batch] that all ranks together learn from: the place of the iteration in endless epochs."""
+        parts, start, left = [], iteration * self.batch_size, self.batch_size
+        while left:
+            epoch, at = divmod(start, self._sampler.epoch)
+            parts.append(self._order(epoch)[at : at + left])
+            start, left = start + len(parts[-1]), left - len(parts[-1])
+        return torch.cat(parts)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where `state_dict` was taken."""
-        self.order, self._ahead = state["order"].to(self.device), None
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            reseed(self.seed, _ORDER, epoch)
+            before = {e: order for e, order in self._orders.items() if e == epoch - 1}
+            self._orders = before | {epoch: self._sampler.draw(self.device)}
+        return self._orders[epoch]
+
+    def _draw(self, iteration: int) -> _Drawn:
+        rows = self._rows(iteration)
+        reseed(self.seed, _BATCH, iteration)
+        places = self.ranks.share(range(self.batch_size))
+        part = slice(places.start, places.stop)
+        keep = spec_augment(self.batch_size, *self.store.data.shape[1:], self.augment, self.device, part)
+        if not self.mixup_alpha:
+            return _Drawn(iteration, rows[part], slice(None), None, keep)
+        share, partner = draw_mixup(self.batch_size, self.mixup_alpha, self.device)
+        if self.ranks.size == 1:
+            return _Drawn(iteration, rows, partner, share, keep)
+        both = torch.cat([rows[part], rows[partner[part]]])  # a partner may belong to another rank
+        return _Drawn(iteration, both, slice(len(places), None), share[part], keep)
 
     def _fits(self) -> bool:
         free, _ = torch.cuda.mem_get_info(self.device)
         return self.store.data.nbytes < _SHARE * free
 
-    def _take(self) -> Tensor:
-        while len(self.order) < self.batch_size:
-            self.order = torch.cat([self.order, self._sampler(len(self.store), self.device)])
-        rows, self.order = self.order[: self.batch_size], self.order[self.batch_size :].clone()
-        return rows
-
     def _read(self, rows: Tensor) -> Tensor:
         if self._data is not None:
             return self._data[rows]
-        if self._reader is None:
-            return torch.from_numpy(np.asarray(self.store.data[rows.numpy()]))
-        here = self._ahead.result() if self._ahead else self._pinned(rows)
-        following = self.order[: self.batch_size]
-        # What comes after the end of an epoch is drawn when it is needed, so that a checkpoint holds it all.
-        whole = len(following) == self.batch_size
-        self._ahead = self._reader.submit(self._pinned, following) if whole else None
-        return here.to(self.device, non_blocking=True)
+        return torch.from_numpy(np.asarray(self.store.data[rows.numpy()]))
+
+    def _begin(self, iteration: int) -> tuple[_Drawn, Future]:
+        drawn = self._draw(iteration)
+        return drawn, self._reader.submit(self._pinned, drawn.rows)
 
     def _pinned(self, rows: Tensor) -> Tensor:
         return torch.from_numpy(self.store.data[rows.cpu().numpy()]).pin_memory()
 
 
-def _uniform(clips: int, device: torch.device) -> Tensor:
-    """Every clip once, in a drawn order."""
-    return torch.randperm(clips, device=device)
+class _Uniform:
+    """Every clip once an epoch, in a drawn order."""
+
+    def __init__(self, labels: Tensor):
+        self.epoch = len(labels)
+
+    def draw(self, device: torch.device) -> Tensor:
+        """Rows of an epoch."""
+        return torch.randperm(self.epoch, device=device)
 
 
 class _Balanced:
-    """One clip of every class, in a drawn order: PANNs' balanced sampling (Kong et al., 2020, section IV-B1).
+    """One clip of every class an epoch, in a drawn order: PANNs' balanced sampling (Kong et al., 2020).
 
     PANNs goes through a class's clips in turn; here each is drawn anew, so that no class needs a position.
     """
 
     def __init__(self, labels: Tensor):
         classes, self._rows = labels.T.nonzero(as_tuple=True)
-        self._kinds, self._counts = classes.unique(return_counts=True)
+        kinds, self._counts = classes.unique(return_counts=True)
         self._starts = self._counts.cumsum(0) - self._counts
+        self.epoch = len(kinds)
 
-    def __call__(self, clips: int, device: torch.device) -> Tensor:
-        order = torch.randperm(len(self._kinds), device=device)
+    def draw(self, device: torch.device) -> Tensor:
+        """Rows of an epoch."""
+        order = torch.randperm(self.epoch, device=device)
         counts = self._counts[order]
-        within = (torch.rand(len(order), device=device) * counts).long().clamp_max(counts - 1)
+        within = (torch.rand(self.epoch, device=device) * counts).long().clamp_max(counts - 1)
         return self._rows[self._starts[order] + within]

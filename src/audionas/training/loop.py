@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audionas.config import Training
+from audionas.device import reseed
 from audionas.errors import UserError
+from audionas.ranks import current
 from audionas.training.checkpoint import Checkpoint
 from audionas.training.curves import Curves
 from audionas.training.feed import Batch, Feed
 from audionas.training.interruption import Interrupted, watch
 
 _LOOK = {"cpu": 1, "cuda": 20}  # iterations between looks at the loss, each of which waits for the device
+_STEP = 2  # what is drawn: `feed` has 0 and 1
 
 
 def train(
@@ -36,32 +40,41 @@ def train(
 ) -> None:
     """Train `objective.network` in place with Adam (section 3.3), from the checkpoint on if there is one.
 
-    All randomness comes from torch's global generators, whose states the checkpoint holds. The checkpoint is
-    left behind; remove it once the network is written.
+    Every draw follows from the seed and the iteration, so there is no generator whose state could be lost.
+    The ranks of one training (see `audionas.ranks`) each take a part of every batch; gradients are averaged
+    once a step, after all sub-networks, and the first rank writes. BatchNorm sees the part of its own rank. A
+    checkpoint of one number of ranks goes on with any other. It is left behind; remove it once the network
+    is written.
 
     Args:
         iterations: optimiser steps in all.
         settings: schedule, precision, and how often to validate and to save.
         learning_rate: of the first step.
         curves: folder for DVCLive's curves: loss (mean since the last point) and what `validate` gives.
-        validate: measures the network; must not draw from the global generators.
+        validate: measures the network, on all ranks.
         description: before the progress bar.
 
     Raises:
-        UserError: the loss is not finite (names the batch's clips), or memory or disk are too small. The
-            last good checkpoint stays.
+        UserError: the loss is not finite (names the batch's clips), memory or disk are too small, or another
+            rank has ended. The last good checkpoint stays.
         Interrupted: SIGTERM or the time limit; a checkpoint was written.
     """
-    run = _Run(objective, feed, settings, learning_rate, iterations, description)
+    ranks, run = current(), _Run(objective, feed, settings, learning_rate, iterations, description)
     if state := checkpoint.load():
         run.load_state_dict(state)
     run.network.train()
     saved, first = time.monotonic(), run.iteration
     with (
         watch() as interruption,
-        Curves(curves, run.history) as curve,
+        Curves(curves, run.history) if ranks.first else nullcontext() as curve,
         tqdm(
-            total=iterations, initial=first, desc=description, unit="it", mininterval=1.0, dynamic_ncols=True
+            total=iterations,
+            initial=first,
+            desc=description,
+            unit="it",
+            mininterval=1.0,
+            dynamic_ncols=True,
+            disable=not ranks.first,
         ) as bar,
     ):
         started = time.monotonic()
@@ -69,18 +82,26 @@ def train(
             run.step()
             bar.update()
             done, point = run.iteration, run.iteration % settings.valid_every == 0
-            reason = interruption.reason
-            save = done < iterations and (reason or time.monotonic() - saved >= settings.checkpoint_seconds)
-            if point or save or done == iterations or done % _LOOK[feed.device.type] == 0:
-                value = run.look()
-                rate = (done - first) * feed.batch_size / (time.monotonic() - started)
-                bar.set_postfix_str(f"loss {value:.4f}, {rate:.0f} clips/s", refresh=False)
+            if not point and done < iterations and done % _LOOK[feed.device.type]:
+                continue
+            value = run.look()
+            rate = (done - first) * feed.batch_size / (time.monotonic() - started)
+            bar.set_postfix_str(f"loss {value:.4f}, {rate:.0f} clips/s", refresh=False)
             if point or done == iterations:
-                curve.add(run.close_point(validate))
-            if save:
+                values = run.close_point(validate)
+                if ranks.first:
+                    curve.add(values)
+            if done == iterations:
+                break
+            due = time.monotonic() - saved >= settings.checkpoint_seconds
+            stop, due = ranks.highest(bool(interruption.reason), due)
+            if (stop or due) and ranks.first:
                 checkpoint.save(run.state_dict())
+            if due:
                 saved = time.monotonic()
-            if save and reason:
+            if stop:
+                ranks.wait()  # a rank that ends ends the others
+                reason = interruption.reason or "another rank"
                 raise Interrupted(
                     f"{description}: stopped by {reason} after iteration {done} of {iterations}; run it "
                     f"again to go on from {checkpoint.path}"
@@ -89,24 +110,25 @@ def train(
 
 
 class _Run:
-    """What a checkpoint holds: network, optimiser, feed, generators, and the curve so far."""
+    """What a checkpoint holds: network, optimiser, iteration, and the curve so far."""
 
     def __init__(
         self, objective, feed: Feed, settings: Training, learning_rate: float, iterations: int, name: str
     ):
         self.objective, self.feed, self.settings, self.name = objective, feed, settings, name
         self.learning_rate, self.iterations = learning_rate, iterations
-        self.network = objective.network
+        self.network, self.ranks = objective.network, current()
         on_gpu = feed.device.type == "cuda"
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=learning_rate, fused=on_gpu)
         self.iteration, self.history, self.total, self.since = 0, [], 0.0, 0
-        self._unseen: list[tuple[Tensor, Tensor]] = []  # loss and rows of every step since the last look
+        self._unseen: list[Tensor] = []  # the loss of every step since the last look
 
     def step(self) -> None:
         """One optimiser step; waits for nothing."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate * _rate(self.settings.schedule, self.iteration / self.iterations)
-        batch = self.feed.next()
+        batch = self.feed.batch(self.iteration)
+        reseed(self.feed.seed, _STEP, self.iteration, self.ranks.rank)  # for dropout
         try:
             with torch.autocast(
                 self.feed.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
@@ -114,6 +136,7 @@ class _Run:
                 loss = self.objective(batch, self.iteration)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            self.ranks.average([p.grad for p in self.network.parameters() if p.grad is not None])
             self.optimiser.step()
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
@@ -123,17 +146,19 @@ class _Run:
                 f"{self.feed.batch_size} clips; lower training.batch_size or supernet.networks_per_step, or "
                 "set training.precision to bfloat16 on a GPU"
             ) from error
-        self._unseen.append((loss.detach(), batch.rows))
+        self._unseen.append(loss.detach())
         self.iteration += 1
 
     def look(self) -> float:
         """The last loss; raises UserError where one since the last look is not finite."""
-        values = torch.stack([loss for loss, _ in self._unseen]).tolist()
-        for back, (value, (_, rows)) in enumerate(zip(reversed(values), reversed(self._unseen), strict=True)):
-            if not math.isfinite(value) and all(map(math.isfinite, values[: len(values) - back - 1])):
+        losses = torch.stack(self._unseen).double()
+        self.ranks.average([losses])
+        values = losses.tolist()
+        for iteration, value in enumerate(values, start=self.iteration - len(values)):
+            if not math.isfinite(value):
                 raise UserError(
-                    f"{self.name}: the loss became {value} in iteration {self.iteration - back}; lower the "
-                    f"learning rate, or look at the batch's clips: {', '.join(self.feed.clip_ids(rows))}"
+                    f"{self.name}: the loss became {value} in iteration {iteration + 1}; lower the learning "
+                    f"rate, or look at the batch's clips: {', '.join(self.feed.clip_ids(iteration))}"
                 )
         for value in values:
             self.total += value
@@ -143,6 +168,7 @@ class _Run:
 
     def close_point(self, validate: Callable[[], dict[str, float]]) -> dict[str, float]:
         """A point of the curve: the mean loss since the last one, and what `validate` gives."""
+        self.ranks.copy_first(list(self.network.buffers()))  # BatchNorm's statistics are each rank's own
         point = {"iteration": self.iteration, "loss": self.total / self.since, **validate()}
         self.history.append(point)
         self.network.train()
@@ -154,9 +180,6 @@ class _Run:
         return {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "feed": self.feed.state_dict(),
-            "generator": torch.get_rng_state(),
-            "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "iteration": self.iteration,
             "history": self.history,
             "total": self.total,
@@ -167,10 +190,6 @@ class _Run:
         """Go on where `state_dict` was taken."""
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.feed.load_state_dict(state["feed"])
-        torch.set_rng_state(state["generator"])
-        if state["cuda_generators"]:
-            torch.cuda.set_rng_state_all(state["cuda_generators"])
         for name in ("iteration", "history", "total", "since"):
             setattr(self, name, state[name])
 

@@ -1,0 +1,261 @@
+"""Data parallel: several ranks do what one does, and outlive what stops them."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from audionas.ranks import Ranks
+
+TESTS = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tiny.make(tmp_path)
+
+
+def python(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 12])
+def test_shares_are_neighbours_and_whole(size):
+    shares = [Ranks(rank, size).share(range(10)) for rank in range(size)]
+    assert [i for share in shares for i in share] == list(range(10))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+FROZEN = """
+import sys
+from pathlib import Path
+import numpy as np, torch, together
+from dataclasses import astuple
+from torch import nn
+from audionas.config import Distillation, SupernetTraining, Training
+from audionas.configfile import load_config
+from audionas.models import Cnn10, Supernet
+from audionas.models.architecture import Architecture
+from audionas.ranks import current, join
+from audionas.search import SearchSpace
+from audionas.store import ClipStore
+from audionas.training.checkpoint import Checkpoint
+from audionas.training.feed import Batch, Feed
+from audionas.training.loop import train
+from audionas.training.objectives import Supervised
+from audionas.training.once_for_all import OnceForAll
+
+config, none = load_config(), {"block_dropout": 0.0, "head_dropout": 0.0}
+
+class InFloat64:
+    def __init__(self, objective):
+        self.objective, self.network = objective, objective.network.double()
+        def freeze(mode=True):
+            for module in self.network.modules():
+                module.training = mode and not isinstance(module, nn.BatchNorm2d)
+            return self.network
+        self.network.train = freeze
+    def __call__(self, batch, iteration):
+        x, y, keep = (values.double() for values in (batch.x, batch.y, batch.keep))
+        return self.objective(Batch(x, y, keep, batch.rows), iteration)
+
+def run(kind, ranks):
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if kind == "teacher":
+        objective, alpha = Supervised(Cnn10(4, 4, mels=16, **none)), 1.0
+    else:
+        architecture = Architecture(4, 4, 16)
+        master, alpha = Cnn10(4, 4, mels=16).double(), 0.0
+        objective = OnceForAll(
+            Supernet(architecture, **none), master, Distillation(), SearchSpace("x-x-x", architecture),
+            SupernetTraining(largest_iterations=2, sampled_iterations=8), seed=0,
+        )
+    objective = InFloat64(objective)
+    feed = Feed(ClipStore("data/logmel/train.h5"), Training(batch_size=8), config.augment, alpha)
+    train(
+        objective, feed, iterations=10, settings=Training(batch_size=8), learning_rate=1e-3,
+        checkpoint=Checkpoint(kind, str(ranks), Path("state")), curves=Path(f"{kind}{ranks}"), validate=dict,
+        description="run",
+    )
+    if current().first:
+        torch.save(objective.network.state_dict(), f"{kind}{ranks}.pt")
+    return 0
+
+def joined(*arguments):
+    with join("cpu"):
+        return run(*arguments)
+
+for kind in ("teacher",):
+    for ranks in (1, 2):
+        codes = together.end(together.start(lambda: joined(kind, ranks), ranks))
+        assert not any(codes), codes
+"""
+
+
+def test_two_ranks_equal_one_where_batchnorm_is_frozen(project):
+    """The same global batch, in float64: masks, mixup, sub-networks and the mean of gradients."""
+    python(FROZEN)
+    for kind in ("teacher",):
+        one, two = (torch.load(f"{kind}{ranks}.pt", weights_only=True) for ranks in (1, 2))
+        for name, value in one.items():
+            assert (value - two[name]).abs().max() < 1e-9, name
+        curves = [Path(f"{kind}{n}", "plots/metrics/loss.tsv").read_text().split() for n in (1, 2)]
+        assert float(curves[0][-1]) == pytest.approx(float(curves[1][-1]), abs=1e-9)
+
+
+def launched(*arguments: str, **changes: dict) -> None:
+    """`audionas ARGUMENTS` in the two ranks that training.gpus asks for."""
+    tiny.make(Path(), training={**tiny.PARAMS["training"], "gpus": 2}, **changes)
+    done = subprocess.run(
+        [sys.executable, "-m", "audionas", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_two_ranks_train_and_score_as_one_does(project):
+    """BatchNorm sees four clips in place of eight, so the training is another one, but as good."""
+    launched("teacher", "--seed", "0", teacher={"iterations": 150})
+    curve = Path("results/curves/teacher/0/plots/metrics/valid_mAP.tsv").read_text().split()
+    assert float(curve[-1]) > 0.9 and not list(Path(".state").glob("*"))
+    launched("supernet", "--space", "x-x-x", "--seed", "0")
+    launched("score", "--space", "x-x-x", "--seed", "0")
+    by_two = Path("results/scores/x-x-x-0.csv").read_bytes()
+    tiny.make(Path())
+    subprocess.run(
+        [sys.executable, "-m", "audionas", "score", "--space", "x-x-x", "--seed", "0"],
+        check=True,
+        capture_output=True,
+    )
+    assert Path("results/scores/x-x-x-0.csv").read_bytes() == by_two
+
+
+PACKED = """
+import os, together
+from audionas.cli import main
+from audionas.stages import logmel
+logmel._BLOCK = 5
+for ranks in (1, 3):
+    codes = together.end(together.start(lambda: main(["logmel", "--split", "train"]), ranks))
+    assert not any(codes) and not os.listdir(".state/logmel"), codes
+    os.rename("data/logmel/train.h5", f"{ranks}.h5")
+"""
+
+
+def test_ranks_pack_the_store_that_one_packs(project):
+    import numpy as np
+
+    from audionas.store import write_store
+
+    waves = np.random.default_rng(0).integers(-9999, 9999, (23, 32_000), dtype=np.int16)
+    labels, ids = np.ones((23, 4), np.uint8), [f"clip{i}" for i in range(23)]
+    settings = {"audio": project.audio.model_dump()}
+    write_store(Path("data/audio/train.h5"), ids, labels, waves, classes=tiny.CLASSES, settings=settings)
+    python(PACKED)
+    assert Path("1.h5").read_bytes() == Path("3.h5").read_bytes()
+
+
+def test_other_stages_refuse_ranks(project, monkeypatch, capsys):
+    from audionas.cli import main
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert main(["tables"]) == 1
+    assert (
+        "tables (rank 1): this stage is for one process; run it without `torchrun`" in capsys.readouterr().err
+    )
+
+
+def alive(folder: Path) -> list[int]:
+    """Processes of this project's folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").resolve() == folder.resolve() and process.name != str(os.getpid()):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGKILL, -9)])
+def test_a_stopped_launcher_leaves_a_checkpoint_and_no_rank_behind(project, tmp_path, number, code):
+    tiny.make(Path(), teacher={"iterations": 100_000}, training={**tiny.PARAMS["training"], "gpus": 2})
+    process = subprocess.Popen([sys.executable, "-m", "audionas", "teacher", "--seed", "0"])
+    deadline = time.monotonic() + 120
+    while not list(Path(".state").glob("*.pt")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    assert len(alive(tmp_path)) == 3
+    process.send_signal(number)
+    assert process.wait(60) == code
+    while alive(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert list(Path(".state").glob("teacher-0-*.pt"))
+
+
+#: As `OFTEN_STOPPED` of test_resume.py, in two ranks; where one is killed, the other is, as torchrun does.
+OFTEN_STOPPED = """
+import os, random, signal, time
+import dvc.repo, dvclive, torch._dynamo, torch.distributed  # what a training imports
+import together
+from audionas.cli import main
+from audionas.stages import teacher
+
+chance = random.Random(0)
+signals = [signal.SIGKILL] * 30 + [signal.SIGTERM] * 10
+chance.shuffle(signals)
+codes = []
+for number in [*signals, None]:
+    children = together.start(lambda: main(["teacher", "--seed", "0"]), 2)
+    if number:
+        time.sleep(chance.uniform(0.0, 0.5))
+        hit = children if chance.random() < 0.5 else [chance.choice(children)]
+        for child in hit:
+            os.kill(child, number)
+        if number == signal.SIGKILL:
+            time.sleep(chance.uniform(0.0, 0.1))
+            for child in children:
+                os.kill(child, number)
+    codes.append(together.end(children))
+print(codes)
+"""
+
+
+@pytest.mark.slow
+def test_thirty_kills_and_ten_terminations_of_two_ranks_leave_no_trace(project):
+    settings = {**tiny.PARAMS["training"], "valid_every": 100, "checkpoint_seconds": 0.05}
+    tiny.make(Path(), teacher={"iterations": 300}, training=settings)
+    outputs = ["models/teacher/0.pt", "results/curves/teacher/0/plots/metrics/loss.tsv"]
+
+    def whole() -> list[bytes]:
+        return [Path(output).read_bytes() for output in outputs]
+
+    python(
+        "import together; from audionas.cli import main\n"
+        "codes = together.end(together.start(lambda: main(['teacher', '--seed', '0']), 2))\n"
+        "assert not any(codes), codes"
+    )
+    expected = whole()
+    Path(outputs[0]).unlink()
+    codes = [tuple(pair) for pair in ast.literal_eval(python(OFTEN_STOPPED).stdout)]
+    assert len(codes) == 41 and codes[-1] == (0, 0), codes
+    assert sum(-9 in pair for pair in codes) >= 25 and codes.count((75, 75)) >= 3, codes
+    assert whole() == expected
+    assert not list(Path(".state").iterdir()) and not list(Path("models/teacher").glob(".*"))
