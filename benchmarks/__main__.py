@@ -13,6 +13,7 @@ from benchmarks.ceilings import ceilings, machine
 from benchmarks.checkpoints import resume
 from benchmarks.features import features
 from benchmarks.lists import lists
+from benchmarks.paper import paper
 from benchmarks.reading import loader
 from benchmarks.resample import resample
 from benchmarks.scaling import scaling
@@ -23,7 +24,7 @@ BENCHMARKS = {
     f.__name__: f
     for f in (
         *(loader, train_step, supernet_step, score_space, loop, resume, scaling),
-        *(lists, resample, features),
+        *(paper, lists, resample, features),
     )
 }
 

@@ -1,0 +1,103 @@
+"""The hours of the whole paper, projected from counted operations and the measured speed of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import mean
+
+import torch
+
+from audionas.models.architecture import LARGEST, Architecture, Subnetwork
+from audionas.search import SearchSpace
+from audionas.search.space import SPACES
+from benchmarks import panns
+from benchmarks.ceilings import ceilings
+from benchmarks.steps import made, supervised
+from benchmarks.timing import interleaved
+from benchmarks.training import CLASSES, FRAMES, drawn
+from benchmarks.work import step_operations
+
+BATCH, DRAWS = 64, 200
+RATES = (
+    10e12,
+    100e12,
+)  # operations a second, for the table: what a GPU gives in float32 and in bfloat16, about
+UNIFORM = [Subnetwork((ratio,) * 3, (depth,) * 3) for ratio, depth in ((0.6, 1), (1.0, 1), (0.8, 2))]
+BUDGETS = (0.9e6, 1.8e6, 2.7e6, 3.6e6)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Trainings of one kind.
+
+    Attributes:
+        name: for the table. count: how many. iterations: of each.
+        shared, separate: operations of a step, with and without computing once what sub-networks share.
+    """
+
+    name: str
+    count: int
+    iterations: int
+    shared: float
+    separate: float
+
+    def operations(self, separate: bool = False) -> float:
+        """Of all of them."""
+        return self.count * self.iterations * (self.separate if separate else self.shared)
+
+
+def runs(clips: int = BATCH) -> Iterator[Run]:
+    """The paper's schedule (sections 3.3 and 4.3): every training, with its operations."""
+    architecture = Architecture(CLASSES)
+
+    def step(subnetworks: list[Subnetwork]) -> float:
+        return step_operations(architecture, subnetworks, FRAMES, clips)
+
+    largest = step([LARGEST])
+    taught = largest / 3  # the teacher's forward pass
+    yield Run("teacher", 1, 400_000, largest, largest)
+    yield Run("supernets, largest network", 4, 100_000, taught + largest, taught + largest)
+    for name in SPACES:
+        draws = drawn(SearchSpace(name, architecture), 4, DRAWS)
+        shared = mean(step(draw) for draw in draws)
+        separate = mean(sum(step([subnetwork]) for subnetwork in draw) for draw in draws)
+        yield Run(f"supernet {name}, 4 sub-networks a step", 1, 200_000, taught + shared, taught + separate)
+    alone = mean(step([subnetwork]) for subnetwork in UNIFORM)
+    yield Run("individual networks, baseline", 3, 100_000, alone, alone)
+    yield Run("individual networks, KD", 3, 100_000, taught + alone, taught + alone)
+    space = SearchSpace("2-2-x", architecture)
+    found = [min(space, key=lambda s: abs(space.parameters(s) - budget)) for budget in BUDGETS]
+    tuned = taught + mean(step([subnetwork]) for subnetwork in found)
+    for iterations in (10_000, 100_000):
+        yield Run(f"fine-tuning, {iterations:,}", 4, iterations, tuned, tuned)
+
+
+def paper(width: int = 64, clips: int = 2, frames: int = FRAMES) -> dict:
+    """Hours of all trainings of the paper on this machine at the measured speed of CNN10's step."""
+    torch.manual_seed(0)
+    x, y = made(2 * clips, frames, CLASSES)
+    architecture = Architecture(CLASSES, width)
+    steps = supervised(architecture, x[:clips], y[:clips]), panns.step(CLASSES, width, x, y)
+    operations = step_operations(architecture, [LARGEST], frames, clips)
+    ours, theirs = (operations / seconds for seconds in interleaved(*steps, repeats=3))
+    schedule = list(runs())
+    total, separate = (sum(run.operations(way) for run in schedule) for way in (False, True))
+
+    def row(name: str, count: int, iterations: str, work: float) -> dict[str, str]:
+        hours = {f"h at {rate / 1e9:,.0f} GFLOP/s": f"{work / rate / 3600:,.0f}" for rate in (ours, *RATES)}
+        return {"": name, "runs": str(count), "iterations": iterations, "EFLOP": f"{work / 1e18:.2f}"} | hours
+
+    return {
+        "what": f"a projection: all trainings of the paper, batch {BATCH} of {FRAMES} frames, at the speed "
+        f"of a step of a CNN10 of {width} channels here; reference: PANNs' step and separate passes",
+        "unit": "h",
+        "ours": total / ours / 3600,
+        "reference": separate / theirs / 3600,
+        "floor": total / ceilings()["flops"] / 3600,
+        "counted": f"{total / 1e18:.1f} EFLOP, separate passes {separate / 1e18:.1f}, at the float32 ceiling",
+        "table": [
+            *(row(r.name, r.count, f"{r.iterations:,}", r.operations()) for r in schedule),
+            row("all", sum(r.count for r in schedule), "", total),
+        ],
+    }
