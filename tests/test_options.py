@@ -1,13 +1,17 @@
 """Options of the recipes that are off by default: each does what its source says, and outlives a stop."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
 import torch.nn.functional as F
+from dag import ROOT
 
 from audionas.config import Config, Distillation, SupernetTraining, Training
 from audionas.models import Cnn10, Supernet
@@ -277,3 +281,18 @@ def test_options_that_contradict_each_other_are_refused(changes, message):
     values = {name: {**section, **changes.get(name, {})} for name, section in tiny.PARAMS.items()}
     with pytest.raises(ValueError, match=message):
         Config.model_validate(values)
+
+
+@pytest.mark.slow
+def test_the_comparison_of_options_leaves_the_project_alone(project):
+    teacher.run(project, seed=0)
+    before = sorted(Path().rglob("*"))
+    Path("out").mkdir()
+    chosen = ["--options", "default", "sorted", "--seeds", "0", "1", "--output", "out"]
+    subprocess.run([sys.executable, ROOT / "docs" / "options.py", *chosen], check=True, capture_output=True)
+    table = pd.read_csv("out/options.csv")
+    assert table["option"].tolist() == ["default", "default", "sorted", "sorted"]
+    assert table.drop(columns="option").notna().all(axis=None) and (table["mean of the space"] > 0).all()
+    text = Path("out/options.md").read_text()
+    assert "`supernet.sort_channels: true`" in text and "best near 12k" in text and " ± " in text
+    assert [p for p in sorted(Path().rglob("*")) if p.parts[0] != "out"] == before
