@@ -141,7 +141,7 @@ def bare_and_loop(
             learning_rate=1e-3,
             checkpoint=Checkpoint("loop", "0", folder),
             curves=folder / "curves",
-            validate=dict,
+            validate=lambda network: {},
             description="loop",
         )
 

@@ -114,9 +114,9 @@ def test_once_for_all_takes_the_largest_first_then_all_uniformly():
     space = SearchSpace("2-2-x", ARCHITECTURE)
     schedule = SupernetTraining(largest_iterations=2, sampled_iterations=1, networks_per_step=4)
     objective = OnceForAll(Supernet(ARCHITECTURE), Cnn10(4, 4, mels=16), Distillation(), space, schedule)
-    torch.manual_seed(0)
     assert objective.sample(0) == objective.sample(1) == [LARGEST]
-    drawn = [s for _ in range(800) for s in objective.sample(2)]
+    assert objective.sample(2) == objective.sample(2)  # in every process, and in a resumed run
+    drawn = [s for iteration in range(2, 802) for s in objective.sample(iteration)]
     counts = [drawn.count(s) for s in space]
     assert len(drawn) == 3200 and min(counts) > 5 and max(counts) < 60  # 25 expected
 
@@ -177,7 +177,7 @@ def test_golden_losses(project):
 GOLDEN = [
     *(0.73009, 0.67242, 0.59016),  # BCE with mixup
     *(0.74893, 0.73639, 0.72976),  # distillation
-    *(0.74284, 0.7318, 0.71968),  # once for all: the largest, then four sampled
+    *(0.74284, 0.7323, 0.73063),  # once for all: the largest, then four sampled
 ]
 
 

@@ -260,6 +260,9 @@ class Training(Section):
     batch_size: Positive = 64
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Literal["constant", "cosine"] = "constant"
+    warmup_iterations: Annotated[int, Field(ge=0)] = 0  # of a linear rise, before the schedule
+    averaging: Literal["none", "ema", "swa"] = "none"  # of the weights that are measured and written
+    averaging_decay: Annotated[float, Field(gt=0, lt=1)] = 0.999  # of ema, an iteration
     threads: Positive = 2  # changes the bits of float sums, so it is a parameter
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"  # of the network's passes; weights stay float32
@@ -279,8 +282,9 @@ class Teacher(Section):
 class Distillation(Section):
     """The loss of equation 2; hard labels are not in the paper, so their weight is 0."""
 
-    teacher_input: Literal["augmented", "clean"] = "augmented"
+    teacher_input: Literal["augmented", "clean", "stored"] = "augmented"  # stored: clean, computed once
     hard_label_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    in_place: bool = False  # in supernets the largest learns from the teacher, the others from the largest
 
 
 class SupernetTraining(Section):
@@ -289,6 +293,17 @@ class SupernetTraining(Section):
     largest_iterations: Annotated[int, Field(ge=0)] = 100_000
     sampled_iterations: Positive = 200_000
     networks_per_step: Positive = 4
+    sampling: Literal["uniform", "sandwich"] = "uniform"  # sandwich: both ends in each step
+    sort_channels: bool = False  # by importance, when the sampled phase begins
+
+    @model_validator(mode="after")
+    def _between(self):
+        if self.sampling == "sandwich" and self.networks_per_step < 3:
+            raise ValueError(
+                f"supernet.networks_per_step {self.networks_per_step} leaves none between the largest and "
+                "the smallest, which supernet.sampling sandwich always takes; raise it to 3 or more"
+            )
+        return self
 
 
 class Calibration(Section):
@@ -394,6 +409,27 @@ class Config(Section):
             raise ValueError(
                 f"a clip of {self.frames} frames x {self.features.mels} mels does not survive CNN10's four "
                 "2x2 poolings; give at least 16 of each (features.hop, features.mels, audio.clip_seconds)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trainable(self):
+        if self.distillation.in_place and self.supernet.sampling != "sandwich":
+            raise ValueError(
+                "distillation.in_place needs the largest network in every step, which supernet.sampling "
+                f"{self.supernet.sampling} does not promise; set that to sandwich, or in_place to false"
+            )
+        shortest = min(
+            (self.teacher.iterations, "teacher.iterations"),
+            (self.supernet.largest_iterations + self.supernet.sampled_iterations, "the sum of supernet's"),
+            (self.individual.iterations, "individual.iterations"),
+            (min(self.study.finetune_iterations), "the least of study.finetune_iterations"),
+        )
+        # Cut short without a word, the warm-up would be another recipe from the one that was asked for.
+        if self.training.warmup_iterations >= shortest[0]:
+            raise ValueError(
+                f"training.warmup_iterations {self.training.warmup_iterations} is not shorter than every "
+                f"run: {shortest[1]} is {shortest[0]}; lower the one or raise the other"
             )
         return self
 

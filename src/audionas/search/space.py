@@ -46,6 +46,11 @@ class SearchSpace:
             for ratios in product(self.ratios, repeat=3)
         ]
 
+    @cached_property
+    def smallest(self) -> Subnetwork:
+        """The sub-network of the fewest parameters."""
+        return min(self, key=self.parameters)
+
     def __len__(self) -> int:
         return len(self.subnetworks)
 

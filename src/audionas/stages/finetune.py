@@ -18,7 +18,7 @@ def run(config: Config, space: str, constraint: str, iterations: int, seed: int)
     training_run(
         config,
         paths.finetuned(constraint, iterations, seed),
-        lambda device: Distilled(network.to(device), teacher, config.distillation),
+        lambda device: Distilled(network.to(device), teacher, config.distillation, store),
         sections=("augment", "distillation", "finetune", "calibration"),
         inputs=(source, paths.teacher(seed)),
         iterations=iterations,

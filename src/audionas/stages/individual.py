@@ -42,8 +42,9 @@ def _train(config: Config, path: Path, widths, depths, recipe: str, seed: int, a
         network = fresh(config, widths=widths, depths=depths).to(device)
         if recipe == "baseline":
             return Supervised(network)
-        teacher, _ = load_for(teacher_path, open_logmel(config, "train"))
-        return Distilled(network, teacher, config.distillation)
+        store = open_logmel(config, "train")
+        teacher, _ = load_for(teacher_path, store)
+        return Distilled(network, teacher, config.distillation, store)
 
     iterations = config.individual.iterations
     training_run(

@@ -78,6 +78,12 @@ def training_run(
     code = sorted(Path(audionas.__file__).parent.rglob("*.py"))
     key = state_key([command, parameters], [train_store.path, valid_store.path, *inputs, *code])
     checkpoint = Checkpoint("-".join(path.with_suffix("").parts[1:]), key)
+
+    def measure(measured: Cnn10) -> dict[str, float]:
+        if validate is None and measured is not network:
+            calibrate(measured, batches)  # averaged weights come without statistics
+        return (validate or _valid_map)(measured, valid_store, batches)
+
     train(
         objective,
         Feed(train_store, settings, config.augment, mixup_alpha, device, seed),
@@ -86,7 +92,7 @@ def training_run(
         learning_rate=learning_rate or settings.learning_rate,
         checkpoint=checkpoint,
         curves=paths.curves(path),
-        validate=lambda: (validate or _valid_map)(network, valid_store, batches),
+        validate=measure,
         description=" ".join(path.with_suffix("").parts[1:]),
     )
     if current().first:

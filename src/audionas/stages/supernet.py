@@ -10,7 +10,7 @@ from audionas.search.scoring import score
 from audionas.search.space import SearchSpace
 from audionas.stages.inputs import load_for, open_logmel
 from audionas.stages.runs import training_run
-from audionas.training.once_for_all import OnceForAll
+from audionas.training.once_for_all import InPlace, OnceForAll
 
 
 def run(config: Config, space: str, seed: int) -> None:
@@ -20,13 +20,15 @@ def run(config: Config, space: str, seed: int) -> None:
     iterations = schedule.largest_iterations + schedule.sampled_iterations
 
     def build(device):
-        teacher, _ = load_for(paths.teacher(seed), open_logmel(config, "train"))
+        store = open_logmel(config, "train")
+        teacher, _ = load_for(paths.teacher(seed), store)
         supernet = Supernet(
             search_space.architecture, block_dropout=network.block_dropout, head_dropout=network.head_dropout
         ).to(device)
-        return OnceForAll(supernet, teacher, config.distillation, search_space, schedule)
+        recipe = InPlace if config.distillation.in_place else OnceForAll
+        return recipe(supernet, teacher, config.distillation, search_space, schedule, seed=seed, store=store)
 
-    ends = {"smallest": min(search_space, key=search_space.parameters), "largest": LARGEST}
+    ends = {"smallest": search_space.smallest, "largest": LARGEST}
 
     def validate(supernet, store, calibration):
         """mAP of the two ends of the space; their statistics are estimated aside, the weights untouched."""

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from audionas.config import Training
 from audionas.device import reseed
 from audionas.errors import UserError
 from audionas.ranks import current
+from audionas.training import schedules
+from audionas.training.averaging import Average
 from audionas.training.checkpoint import Checkpoint
 from audionas.training.curves import Curves
-from audionas.training.feed import Batch, Feed
+from audionas.training.feed import Feed
 from audionas.training.interruption import Interrupted, watch
+from audionas.training.objectives import Objective
 
 _LOOK = {"cpu": 1, "cuda": 20}  # iterations between looks at the loss, each of which waits for the device
 _STEP = 2  # what is drawn: `feed` has 0 and 1
 
 
 def train(
-    objective: Callable[[Batch, int], Tensor],
+    objective: Objective,
     feed: Feed,
     *,
     iterations: int,
@@ -35,7 +38,7 @@ def train(
     learning_rate: float,
     checkpoint: Checkpoint,
     curves: Path,
-    validate: Callable[[], dict[str, float]],
+    validate: Callable[[nn.Module], dict[str, float]],
     description: str,
 ) -> None:
     """Train `objective.network` in place with Adam (section 3.3), from the checkpoint on if there is one.
@@ -48,17 +51,20 @@ def train(
 
     Args:
         iterations: optimiser steps in all.
-        settings: schedule, precision, and how often to validate and to save.
-        learning_rate: of the first step.
+        settings: schedule, averaging, precision, and how often to validate and to save.
+        learning_rate: of which the schedule takes a share in each step.
         curves: folder for DVCLive's curves: loss (mean since the last point) and what `validate` gives.
-        validate: measures the network, on all ranks.
+        validate: measures, on all ranks, the network it is given: what learns, or the averaged weights.
         description: before the progress bar.
 
     Raises:
+        ValueError: the objective looks clips up by their rows, and the feed mixes them.
         UserError: the loss is not finite (names the batch's clips), memory or disk are too small, or another
             rank has ended. The last good checkpoint stays.
         Interrupted: SIGTERM or the time limit; a checkpoint was written.
     """
+    if objective.by_rows and feed.mixup_alpha:
+        raise ValueError("a stored target belongs to one clip; mixup_alpha must be 0 with it")
     ranks, run = current(), _Run(objective, feed, settings, learning_rate, iterations, description)
     if state := checkpoint.load():
         run.load_state_dict(state)
@@ -106,11 +112,12 @@ def train(
                     f"{description}: stopped by {reason} after iteration {done} of {iterations}; run it "
                     f"again to go on from {checkpoint.path}"
                 )
+    run.average.finish()
     run.network.eval()
 
 
 class _Run:
-    """What a checkpoint holds: network, optimiser, iteration, and the curve so far."""
+    """What a checkpoint holds: network, optimiser, average, iteration, and the curve so far."""
 
     def __init__(
         self, objective, feed: Feed, settings: Training, learning_rate: float, iterations: int, name: str
@@ -120,13 +127,15 @@ class _Run:
         self.network, self.ranks = objective.network, current()
         on_gpu = feed.device.type == "cuda"
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=learning_rate, fused=on_gpu)
+        self.average = Average(self.network, settings, iterations)
         self.iteration, self.history, self.total, self.since = 0, [], 0.0, 0
         self._unseen: list[Tensor] = []  # the loss of every step since the last look
 
     def step(self) -> None:
         """One optimiser step; waits for nothing."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate * _rate(self.settings.schedule, self.iteration / self.iterations)
+            group["lr"] = self.learning_rate * schedules.rate(self.settings, self.iteration, self.iterations)
+        self.objective.begin(self.iteration, self.companions())
         batch = self.feed.batch(self.iteration)
         reseed(self.feed.seed, _STEP, self.iteration, self.ranks.rank)  # for dropout
         try:
@@ -148,6 +157,15 @@ class _Run:
             ) from error
         self._unseen.append(loss.detach())
         self.iteration += 1
+        self.average.update(self.iteration)
+
+    def companions(self) -> Iterator[tuple[str, Tensor]]:
+        """What belongs to a parameter element by element: Adam's moments and the average, by its name."""
+        for name, weight in self.network.named_parameters():
+            for value in self.optimiser.state.get(weight, {}).values():
+                if value.shape == weight.shape:
+                    yield name, value
+        yield from self.average.named_parameters()
 
     def look(self) -> float:
         """The last loss; raises UserError where one since the last look is not finite."""
@@ -166,10 +184,11 @@ class _Run:
         self._unseen.clear()
         return values[-1]
 
-    def close_point(self, validate: Callable[[], dict[str, float]]) -> dict[str, float]:
+    def close_point(self, validate: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
         """A point of the curve: the mean loss since the last one, and what `validate` gives."""
         self.ranks.copy_first(list(self.network.buffers()))  # BatchNorm's statistics are each rank's own
-        point = {"iteration": self.iteration, "loss": self.total / self.since, **validate()}
+        measures = validate(self.average.measured())
+        point = {"iteration": self.iteration, "loss": self.total / self.since, **measures}
         self.history.append(point)
         self.network.train()
         self.total, self.since = 0.0, 0
@@ -180,6 +199,7 @@ class _Run:
         return {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state_dict(),
             "iteration": self.iteration,
             "history": self.history,
             "total": self.total,
@@ -190,6 +210,7 @@ class _Run:
         """Go on where `state_dict` was taken."""
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.average.load_state_dict(state["average"])
         for name in ("iteration", "history", "total", "since"):
             setattr(self, name, state[name])
 
@@ -197,7 +218,3 @@ class _Run:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """The CPU's allocator raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _rate(schedule: str, progress: float) -> float:
-    return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,9 +1,8 @@
-"""What a training step minimises, one short class for each recipe.
-
-Each maps a `Batch` and the iteration to a scalar loss; `network` is what is trained.
-"""
+"""What a training step minimises, one short class for each recipe."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -11,30 +10,73 @@ from torch import Tensor
 
 from audionas.config import Distillation
 from audionas.device import device_of
+from audionas.evaluation import predict
 from audionas.models.cnn10 import Cnn10
+from audionas.store import ClipStore
 from audionas.training.feed import Batch
 
 
-class Supervised:
-    """Binary cross-entropy with the labels (section 3.2)."""
+class Objective:
+    """Maps a `Batch` and the iteration to a scalar loss.
+
+    Attributes:
+        network: what is trained.
+        by_rows: looks clips up by their rows, so that batches must not be mixed.
+    """
+
+    by_rows = False
 
     def __init__(self, network: Cnn10):
         self.network = network
 
     def __call__(self, batch: Batch, iteration: int) -> Tensor:
-        """See the module."""
+        """See the class."""
+        raise NotImplementedError
+
+    def begin(self, iteration: int, companions: Iterable[tuple[str, Tensor]]) -> None:
+        """Called before the batch of every iteration; may rearrange the network, and its companions alike.
+
+        Args:
+            companions: names of parameters, and tensors that belong to them element by element.
+        """
+
+
+class Supervised(Objective):
+    """Binary cross-entropy with the labels (section 3.2)."""
+
+    def __call__(self, batch: Batch, iteration: int) -> Tensor:
+        """See `Objective`."""
         return F.binary_cross_entropy_with_logits(self.network(batch.x, batch.keep), batch.y)
 
 
-class Distilled:
-    """Binary cross-entropy with the teacher's probabilities (equation 2) for one network."""
+class Distilled(Objective):
+    """Binary cross-entropy with the teacher's probabilities (equation 2) for one network.
 
-    def __init__(self, network: Cnn10, teacher: Cnn10, settings: Distillation):
-        self.network, self.settings = network, settings
+    With `teacher_input` stored, the teacher speaks once of every clip as it is, before the first step, at the
+    price of not seeing the student's augmentation. (Shen and Xing, 2022, store what it says to every crop.)
+
+    Args:
+        teacher: whose weights stay as they are.
+        store: log-mel of the training split; needed for `teacher_input` stored, and only for that.
+
+    Raises:
+        ValueError: stored without a store.
+    """
+
+    def __init__(
+        self, network: Cnn10, teacher: Cnn10, settings: Distillation, store: ClipStore | None = None
+    ):
+        super().__init__(network)
+        self.settings = settings
         self.teacher = teacher.eval().requires_grad_(False).to(device_of(network))
+        self.by_rows = settings.teacher_input == "stored"
+        if self.by_rows:
+            if store is None:
+                raise ValueError("distillation.teacher_input stored needs the store of the training split")
+            self.stored = torch.from_numpy(predict(self.teacher, store)).to(device_of(network))
 
     def __call__(self, batch: Batch, iteration: int) -> Tensor:
-        """See the module."""
+        """See `Objective`."""
         target = self.target(batch)
         outputs = list(self.outputs(batch.x, batch.keep, iteration))
         return sum(F.binary_cross_entropy_with_logits(z, target) for z in outputs) / len(outputs)
@@ -42,11 +84,14 @@ class Distilled:
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
         """The teacher's probabilities, mixed with the labels where the parameters ask for it."""
-        seen = batch.keep if self.settings.teacher_input == "augmented" else None
-        soft = torch.sigmoid(self.teacher(batch.x, seen).float())
+        if self.by_rows:
+            soft = self.stored[batch.rows]
+        else:
+            seen = batch.keep if self.settings.teacher_input == "augmented" else None
+            soft = torch.sigmoid(self.teacher(batch.x, seen).to(batch.y.dtype))
         # Cross-entropy is linear in its target, so mixing targets mixes the losses.
         return torch.lerp(soft, batch.y, self.settings.hard_label_weight)
 
-    def outputs(self, x: Tensor, keep: Tensor, iteration: int):
+    def outputs(self, x: Tensor, keep: Tensor, iteration: int) -> Iterator[Tensor]:
         """Logits of all networks that learn in this step."""
         yield self.network(x, keep)

@@ -1,0 +1,142 @@
+"""Train a supernet once with each option of the recipes, and write what it brings to docs/options.{md,csv}.
+
+Scores are of the validation split, over the whole search space; the project's own models stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from contextlib import chdir
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from audionas import paths
+from audionas.config import Config, parse_size
+from audionas.configfile import PARAMS, load_config
+from audionas.errors import UserError
+from audionas.models.architecture import LARGEST, Architecture
+from audionas.search.scoring import read_scores
+from audionas.search.space import SearchSpace
+from audionas.stages import score, supernet
+from audionas.stages.study import check
+
+Changes = dict[str, dict[str, Any]]
+SECONDS = "seconds per iteration"
+
+
+def options(config: Config) -> dict[str, Changes]:
+    """What each option changes in params.yaml, section by section."""
+    iterations = config.supernet.largest_iterations + config.supernet.sampled_iterations
+    return {
+        "default": {},
+        "sandwich": {"supernet": {"sampling": "sandwich"}},
+        "in-place": {"supernet": {"sampling": "sandwich"}, "distillation": {"in_place": True}},
+        "sorted": {"supernet": {"sort_channels": True}},
+        "warm-up": {"training": {"warmup_iterations": max(2, iterations // 40)}},
+        "ema": {"training": {"averaging": "ema"}},
+        "swa": {"training": {"averaging": "swa"}},
+        "clean": {"distillation": {"teacher_input": "clean"}},
+        "stored": {"distillation": {"teacher_input": "stored"}},
+        "labels": {"distillation": {"hard_label_weight": 0.5}},
+    }
+
+
+def trial(project: Path, config: Config, changes: Changes, seed: int, teacher: int) -> dict[str, float]:
+    """Validation mAP x 100 of a supernet trained with an option, and the seconds that an iteration took."""
+    values = config.model_dump(mode="json")
+    for section, keys in changes.items():
+        values[section] |= keys
+    name = config.study.chosen_space
+    with TemporaryDirectory() as folder, chdir(folder):
+        PARAMS.write_text(yaml.safe_dump(values), encoding="utf-8")
+        changed = load_config()
+        paths.DATA.symlink_to(project / paths.DATA)
+        paths.teacher(seed).parent.mkdir(parents=True)
+        paths.teacher(seed).symlink_to(project / paths.teacher(teacher))
+        started = time.perf_counter()
+        supernet.run(changed, name, seed)
+        seconds = time.perf_counter() - started
+        score.run(changed, name, seed)
+        space = SearchSpace(name, Architecture.of(changed))
+        scores = read_scores(paths.scores(name, seed), space, changed.frames)
+    tolerance = parse_size(config.search.tolerance)
+    best = {
+        f"best near {constraint}": max(scores[s] for s in space.near(parse_size(constraint), tolerance))
+        for constraint in config.study.constraints
+    }
+    found = {"smallest": scores[space.smallest], **best, "largest": scores[LARGEST]}
+    found["mean of the space"] = sum(scores.values()) / len(scores)
+    iterations = config.supernet.largest_iterations + config.supernet.sampled_iterations
+    return {**{key: 100 * value for key, value in found.items()}, SECONDS: seconds / iterations}
+
+
+def write(rows: list[dict], config: Config, teacher: int, folder: Path) -> None:
+    """options.csv, a row for each training; options.md, a row for each option."""
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / "options.csv", index=False, lineterminator="\n", float_format="%.4f")
+    shown = []
+    for option, group in table.groupby("option", sort=False):
+        keys = [f"`{s}.{k}: {v}`" for s, part in options(config)[option].items() for k, v in part.items()]
+        line = {"option": option, "parameters": ", ".join(keys).replace("True", "true") or "params.yaml"}
+        for column in table.columns.drop(["option", "seed"]):
+            digits, values = (3 if column == SECONDS else 1), group[column]
+            spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+            line[column] = f"{values.mean():.{digits}f}{spread}"
+        shown.append(line)
+    seeds = ", ".join(map(str, sorted(table["seed"].unique())))
+    training = config.supernet
+    text = (
+        "# Options of the recipes\n\n"
+        f"Validation mAP × 100 of supernets of space {config.study.chosen_space}, corpus "
+        f"{config.corpus.name}, {training.largest_iterations} + {training.sampled_iterations} iterations, "
+        f"everything else as in `params.yaml`; teacher of seed {teacher}, supernets of seeds {seeds} (mean ± "
+        "standard deviation). Seconds are those of the whole stage, validation included, on whatever machine "
+        "this was. The best near a constraint is the best of all there, so it is a little above what a new "
+        "set of clips would give.\n\n"
+        f"{pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)}\n\n"
+        "Made by `python docs/options.py` after `dvc repro`.\n"
+    )
+    (folder / "options.md").write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """See --help."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--project", type=Path, default=Path(), help="folder in which `dvc repro` has been run"
+    )
+    parser.add_argument("--options", nargs="+", metavar="NAME", help="only these; all by default")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the supernets")
+    parser.add_argument("--teacher", type=int, default=0, help="seed of the teacher of them all")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder to write to")
+    arguments = parser.parse_args()
+    project, output = arguments.project.resolve(), arguments.output.resolve()
+    try:
+        config = load_config(project / PARAMS)
+        check(config, project / PARAMS)
+        known = options(config)
+        chosen = arguments.options or list(known)
+        if unknown := set(chosen) - set(known):
+            parser.error(f"no such option: {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
+        for needed in (project / paths.teacher(arguments.teacher), project / paths.logmel("valid")):
+            if not needed.exists():
+                raise UserError(f"{needed}: no such file; run `dvc repro` in {project}")
+        runs = [(option, seed) for option in chosen for seed in arguments.seeds]
+        rows: list[dict] = []
+        for number, (option, seed) in enumerate(runs, start=1):
+            print(f"{option}, seed {seed} ({number} of {len(runs)})", file=sys.stderr)
+            result = trial(project, config, known[option], seed, arguments.teacher)
+            rows.append({"option": option, "seed": seed, **result})
+            write(rows, config, arguments.teacher, output)  # after every run, so that a stop loses one
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
