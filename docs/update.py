@@ -45,8 +45,8 @@ def performance() -> None:
         document,
         "machine",
         f"{machine['processor']} ({machine['instructions']}), {machine['threads']} threads on "
-        f"{machine['cores']} cores, PyTorch {machine['torch']}; at most {limits['flops'] / 1e9:.0f} GFLOP/s in "
-        f"float32 and {limits['bandwidth'] / 1e9:.1f} GB/s to and from memory, as measured in the first run.",
+        f"{machine['cores']} cores, PyTorch {machine['torch']}; at most {limits['flops'] / 1e9:.0f} GFLOP/s "
+        f"in float32 and {limits['bandwidth'] / 1e9:.1f} GB/s to and from memory, as measured.",
     )
     rows = [
         {

@@ -1,5 +1,6 @@
 """The loop, its objectives and augmentation; a killed run resumed equals one that was not."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,30 @@ GOLDEN = [
     *(0.74893, 0.73639, 0.72976),  # distillation
     *(0.74284, 0.7323, 0.73063),  # once for all: the largest, then four sampled
 ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_networks_compute_the_same_in_one_graph_each(project):
+    torch.manual_seed(0)
+    none = {"block_dropout": 0.0, "head_dropout": 0.0}
+    feed = Feed(ClipStore("data/logmel/train.h5"), Training(batch_size=8), project.augment)
+    student, master = Cnn10(4, 4, mels=16, **none).train(), Cnn10(4, 4, mels=16, **none)
+    losses, gradients = [], []
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for compiled in (False, True):
+        objective = Distilled(student, master, Distillation())
+        if compiled:
+            objective.compile()
+        for iteration in range(3):
+            student.zero_grad()
+            loss = objective(feed.batch(iteration), iteration)
+            loss.backward()
+            losses.append(loss.item())
+        gradients.append([parameter.grad.clone() for parameter in student.parameters()])
+    assert losses[:3] == pytest.approx(losses[3:], abs=1e-5)
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-3)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 2
 
 
 def test_a_teacher_learns(project):

@@ -4,7 +4,9 @@ Meant for a process of its own, before PyTorch has started threads there.
 """
 
 import os
+import signal
 import socket
+import time
 from collections.abc import Callable
 
 
@@ -27,6 +29,22 @@ def start(function: Callable[[], int], ranks: int) -> list[int]:
     return children
 
 
-def end(children: list[int]) -> list[int]:
-    """Wait for them; their exit codes, negative where a signal ended one."""
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+def end(children: list[int], grace: float = 5.0) -> list[int]:
+    """Wait for them; their exit codes, negative where a signal ended one.
+
+    As `torchrun` does, kill those that are still there some seconds after one has failed: what waits to meet
+    a rank that died before it came would wait for hours.
+    """
+    codes: dict[int, int] = {}
+    deadline = None
+    while len(codes) < len(children):
+        for child in set(children) - set(codes):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                codes[child] = os.waitstatus_to_exitcode(status)
+                if codes[child] and deadline is None:
+                    deadline = time.monotonic() + grace
+            elif deadline is not None and time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
+    return [codes[child] for child in children]

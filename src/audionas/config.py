@@ -266,6 +266,7 @@ class Training(Section):
     threads: Positive = 2  # changes the bits of float sums, so it is a parameter
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"  # of the network's passes; weights stay float32
+    compile: bool = False  # networks trained alone, and the teacher; costs a minute or more at every start
     sampler: Literal["uniform", "balanced"] = "uniform"  # balanced: one clip of every class in turn (PANNs)
     gpus: Annotated[int, Field(ge=0)] = 0  # that a scheduler reserves for a training
     valid_every: Positive = 1_000  # iterations between validations for the curve

@@ -20,7 +20,7 @@ from audionas.errors import UserError
 
 T = TypeVar("T")
 
-_WAIT = timedelta(hours=12)  # for one another: ranks score unequal shares; a lost one is torchrun's to notice
+_WAIT = timedelta(hours=2)  # for one another: shares of a scoring are unequal; torchrun notices a lost rank
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 

@@ -67,6 +67,8 @@ def training_run(
     train_store, valid_store = open_logmel(config, "train"), open_logmel(config, "valid")
     device = prepare(settings, seed)
     objective = build(device)
+    if settings.compile:
+        objective.compile()
     network = objective.network
     batches = [
         x.to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from audionas.training.curves import Curves
 from audionas.training.feed import Feed
 from audionas.training.interruption import Interrupted, watch
 from audionas.training.objectives import Objective
+
+log = logging.getLogger(__name__)
 
 _LOOK = {"cpu": 1, "cuda": 20}  # iterations between looks at the loss, each of which waits for the device
 _STEP = 2  # what is drawn: `feed` has 0 and 1
@@ -112,6 +115,9 @@ def train(
                     f"{description}: stopped by {reason} after iteration {done} of {iterations}; run it "
                     f"again to go on from {checkpoint.path}"
                 )
+    if settings.compile:
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        log.info("%s: %d graphs compiled", description, graphs)
     run.average.finish()
     run.network.eval()
 
@@ -148,6 +154,11 @@ class _Run:
             self.ranks.average([p.grad for p in self.network.parameters() if p.grad is not None])
             self.optimiser.step()
         except (torch.OutOfMemoryError, RuntimeError) as error:
+            if isinstance(error, torch._dynamo.exc.TorchDynamoException):
+                raise UserError(
+                    f"{self.name}: torch.compile failed ({str(error).strip().splitlines()[0]}); on a CPU it "
+                    "needs a C++ compiler; set training.compile to false"
+                ) from error
             if not _is_out_of_memory(error):
                 raise
             raise UserError(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from audionas.config import Distillation
 from audionas.device import device_of
@@ -20,7 +20,7 @@ class Objective:
     """Maps a `Batch` and the iteration to a scalar loss.
 
     Attributes:
-        network: what is trained.
+        network: what is trained. forward: it, or its compiled form, as a step calls it.
         by_rows: looks clips up by their rows, so that batches must not be mixed.
     """
 
@@ -28,10 +28,18 @@ class Objective:
 
     def __init__(self, network: Cnn10):
         self.network = network
+        self.forward: Callable[..., Tensor] = network
 
     def __call__(self, batch: Batch, iteration: int) -> Tensor:
         """See the class."""
         raise NotImplementedError
+
+    def compile(self) -> None:
+        """Compile what a step runs in one static form: one graph a network, whose shapes never change.
+
+        Validation, whose batches are of other sizes, runs uncompiled.
+        """
+        self.forward = compiled(self.network)
 
     def begin(self, iteration: int, companions: Iterable[tuple[str, Tensor]]) -> None:
         """Called before the batch of every iteration; may rearrange the network, and its companions alike.
@@ -46,7 +54,7 @@ class Supervised(Objective):
 
     def __call__(self, batch: Batch, iteration: int) -> Tensor:
         """See `Objective`."""
-        return F.binary_cross_entropy_with_logits(self.network(batch.x, batch.keep), batch.y)
+        return F.binary_cross_entropy_with_logits(self.forward(batch.x, batch.keep), batch.y)
 
 
 class Distilled(Objective):
@@ -69,11 +77,17 @@ class Distilled(Objective):
         super().__init__(network)
         self.settings = settings
         self.teacher = teacher.eval().requires_grad_(False).to(device_of(network))
+        self.teach: Callable[..., Tensor] = self.teacher
         self.by_rows = settings.teacher_input == "stored"
         if self.by_rows:
             if store is None:
                 raise ValueError("distillation.teacher_input stored needs the store of the training split")
             self.stored = torch.from_numpy(predict(self.teacher, store)).to(device_of(network))
+
+    def compile(self) -> None:
+        """See `Objective`; the teacher too."""
+        super().compile()
+        self.teach = compiled(self.teacher)
 
     def __call__(self, batch: Batch, iteration: int) -> Tensor:
         """See `Objective`."""
@@ -88,10 +102,15 @@ class Distilled(Objective):
             soft = self.stored[batch.rows]
         else:
             seen = batch.keep if self.settings.teacher_input == "augmented" else None
-            soft = torch.sigmoid(self.teacher(batch.x, seen).to(batch.y.dtype))
+            soft = torch.sigmoid(self.teach(batch.x, seen).to(batch.y.dtype))
         # Cross-entropy is linear in its target, so mixing targets mixes the losses.
         return torch.lerp(soft, batch.y, self.settings.hard_label_weight)
 
     def outputs(self, x: Tensor, keep: Tensor, iteration: int) -> Iterator[Tensor]:
         """Logits of all networks that learn in this step."""
-        yield self.network(x, keep)
+        yield self.forward(x, keep)
+
+
+def compiled(network: nn.Module) -> Callable[..., Tensor]:
+    """The network by torch.compile, in one graph: what cannot be compiled is an error, not a slow step."""
+    return torch.compile(network, fullgraph=True, dynamic=False)

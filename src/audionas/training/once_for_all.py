@@ -16,7 +16,7 @@ from audionas.models.supernet import Supernet
 from audionas.search.space import SearchSpace
 from audionas.store import ClipStore
 from audionas.training.feed import Batch
-from audionas.training.objectives import Distilled
+from audionas.training.objectives import Distilled, compiled
 from audionas.training.sorting import sort_channels
 
 
@@ -44,6 +44,10 @@ class OnceForAll(Distilled):
         super().__init__(network, teacher, settings, store)
         self.space, self.schedule, self.seed = space, schedule, seed
         self._draw = {"uniform": uniform, "sandwich": sandwich}[schedule.sampling]
+
+    def compile(self) -> None:
+        """Only the teacher: of sub-networks there are hundreds, and each would be a graph of its own."""
+        self.teach = compiled(self.teacher)
 
     def begin(self, iteration: int, companions: Iterable[tuple[str, Tensor]]) -> None:
         """Sort the channels where the sampled phase begins, if the parameters ask for it.
