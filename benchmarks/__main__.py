@@ -14,6 +14,7 @@ from benchmarks.checkpoints import resume
 from benchmarks.features import features
 from benchmarks.lists import lists
 from benchmarks.paper import paper
+from benchmarks.ranks import ranks
 from benchmarks.reading import loader
 from benchmarks.resample import resample
 from benchmarks.scaling import scaling
@@ -24,7 +25,7 @@ BENCHMARKS = {
     f.__name__: f
     for f in (
         *(loader, train_step, supernet_step, score_space, loop, resume, scaling),
-        *(paper, lists, resample, features),
+        *(ranks, paper, lists, resample, features),
     )
 }
 

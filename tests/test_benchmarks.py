@@ -12,7 +12,7 @@ from audionas.models.architecture import LARGEST, Architecture
 from audionas.search import SearchSpace
 
 pytest.importorskip("torchlibrosa", reason="the references of benchmarks need torchlibrosa")
-from benchmarks import __main__, checkpoints, panns, paper, reading, scaling, scoring, training
+from benchmarks import __main__, checkpoints, panns, paper, ranks, reading, scaling, scoring, training
 from benchmarks.steps import OnceForAllSteps, made
 from benchmarks.work import multiply_adds, step_operations
 
@@ -25,6 +25,7 @@ TINY = (
     (scoring.score_space, {"sizes": ((5, 2),), "frames": 64}),
     (scaling.scaling, {"clips": (2,), "widths": (4,), "counts": (1, 2), "frames": 64}),
     (paper.paper, {"width": 4, "clips": 2, "frames": 64}),
+    (ranks.ranks, {"width": 4, "clips": 4, "frames": 64}),
     (checkpoints.resume, {"width": 4, "classes": 5}),
 )
 

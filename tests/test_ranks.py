@@ -196,7 +196,7 @@ def alive(folder: Path) -> list[int]:
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGKILL, -9)])
 def test_a_stopped_launcher_leaves_a_checkpoint_and_no_rank_behind(project, tmp_path, number, code):
     training = {**tiny.PARAMS["training"], "gpus": 2, "valid_every": 100, "checkpoint_seconds": 0.1}
-    tiny.make(Path(), teacher={"iterations": 400}, training=training)
+    tiny.make(Path(), teacher={"iterations": 200}, training=training)
     command = [sys.executable, "-m", "audionas", "teacher", "--seed", "0"]
     process = subprocess.Popen(command)
     deadline = time.monotonic() + 120
