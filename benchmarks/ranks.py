@@ -69,7 +69,7 @@ def ranks(width: int = 16, clips: int = 16, frames: int = 501, sizes: tuple[int,
     least = floor(Architecture(CLASSES, width), [[LARGEST]], clips, frames)  # on all cores
     return {
         "what": f"a step of a CNN10 of {width} channels, {clips} clips of {frames} frames, by "
-        f"{sizes[-1]} ranks of a thread each, {gradients:.1f} MB of gradients averaged; reference: by one rank",
+        f"{sizes[-1]} ranks of a thread each, {gradients:.1f} MB averaged; reference: by one rank",
         "unit": "s",
         "ours": ours,
         "reference": alone,
