@@ -55,11 +55,15 @@ def decode(data: bytes, sample_rate: int, clip_samples: int, min_seconds: float 
     length = round(recording.frames * sample_rate / recording.rate)
     if length != clip_samples:
         notes.append("padded" if length < clip_samples else "trimmed")
-    waveform, kept = np.zeros(clip_samples, np.float32), wave[:clip_samples]
-    np.clip(kept, -1, 1, out=waveform[: len(kept)])  # the filter overshoots at steps
-    if max(waveform.max(), -waveform.min()) < AUDIBLE:
+    wave = wave[:clip_samples]
+    if len(wave) < clip_samples:
+        wave = np.pad(wave, (0, clip_samples - len(wave)))
+    peak = max(wave.max(), -wave.min())
+    if peak < AUDIBLE:
         raise DecodeError("silent")
-    return Decoded(waveform, ";".join(notes), recording.rate, recording.channels, recording.seconds)
+    if peak > 1:  # the filter overshoots at steps
+        np.clip(wave, -1, 1, out=wave)
+    return Decoded(wave, ";".join(notes), recording.rate, recording.channels, recording.seconds)
 
 
 def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:

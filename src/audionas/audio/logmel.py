@@ -22,6 +22,7 @@ class LogMel(nn.Module):
     """
 
     FLOOR = 1e-10
+    _FRAMES = 256  # transformed at a time, so that what lies between two steps stays in the cache
 
     def __init__(
         self,
@@ -33,7 +34,8 @@ class LogMel(nn.Module):
         fmax: float = 14_000.0,
     ):
         super().__init__()
-        self.spectrogram = torchaudio.transforms.Spectrogram(n_fft, hop_length=hop, power=None)
+        self.n_fft, self.hop = n_fft, hop
+        self.register_buffer("window", torch.hann_window(n_fft))
         filters = torchaudio.functional.melscale_fbanks(
             n_fft // 2 + 1, fmin, fmax, mels, sample_rate, norm="slaney", mel_scale="slaney"
         )
@@ -46,13 +48,20 @@ class LogMel(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """See the class."""
-        if waveforms.ndim != 2 or waveforms.shape[1] <= self.spectrogram.n_fft // 2:
+        if waveforms.ndim != 2 or waveforms.shape[1] <= self.n_fft // 2:
             raise ValueError(
                 f"waveforms have shape {tuple(waveforms.shape)}; give [batch, samples] of more than "
-                f"{self.spectrogram.n_fft // 2} samples"
+                f"{self.n_fft // 2} samples"
             )
-        parts = torch.view_as_real(self.spectrogram(waveforms))  # [batch, bins, frames, 2]
-        # torchaudio's power=2 takes the root and squares it again: twice the time of all the rest.
-        power = parts.square_()[..., 0] + parts[..., 1]
-        mel = power.transpose(1, 2) @ self.filters
-        return 10.0 * torch.log10(mel.clamp_min(self.FLOOR))
+        reach = self.n_fft // 2
+        ends = waveforms[:, 1 : reach + 1].flip(1), waveforms[:, -reach - 1 : -1].flip(1)
+        frames = torch.cat([ends[0], waveforms, ends[1]], dim=1).unfold(1, self.n_fft, self.hop)
+        blocks = frames.chunk(-(-frames.shape[1] // self._FRAMES), dim=1)
+        mel = torch.cat([self._filtered(block) for block in blocks], dim=1)
+        return mel.clamp_min_(self.FLOOR).log10_().mul_(10.0)
+
+    def _filtered(self, frames: Tensor) -> Tensor:
+        """[batch, frames, n_fft] to mel power [batch, frames, mels]."""
+        parts = torch.view_as_real(torch.fft.rfft(frames * self.window)).square_()
+        power = parts[..., 0] + parts[..., 1]
+        return power @ self.filters

@@ -6,9 +6,9 @@ import io
 import struct
 from dataclasses import dataclass
 
-import miniaudio
 import numpy as np
 import soundfile
+from miniaudio import ffi, lib
 
 _BLOCK = 1 << 16  # frames read at a time
 _FULL_SCALE = 1 - 2**-14  # what a 16-bit recorder writes when it is overdriven
@@ -97,22 +97,35 @@ def _read_flac(data: bytes, keep_seconds: float) -> Recording | None:
     bits, frames = (header >> 36 & 31) + 1, header & (1 << 36) - 1
     if bits != 16 or rate < _LOWEST_RATE or not 0 < frames * channels <= _LARGEST:
         return None
-    try:
-        decoded = miniaudio.flac_read_s16(data)
-    except miniaudio.DecodeError:
-        return None
-    samples = np.frombuffer(decoded.samples, np.int16).reshape(-1, decoded.nchannels)
-    if samples.shape != (frames, channels) or decoded.sample_rate != rate:
+    samples = _decoded_flac(data, rate, channels, frames)
+    if samples is None:
         return None
     limit, full = int(_FULL_SCALE * 32_768), 0
     if max(int(samples.max()), -int(samples.min())) >= limit:
         full = np.count_nonzero(np.abs(samples.astype(np.int32)).max(axis=1) >= limit)
-    kept = samples[: _keep(keep_seconds, rate)]
-    mono = kept[:, 0].astype(np.float32)
-    for channel in range(1, channels):
-        mono += kept[:, channel]
+    # Converted as one, then added: conversions of every second value take longer.
+    columns = samples[: _keep(keep_seconds, rate)].astype(np.float32).T
+    mono = sum(columns[1:], start=columns[0])
     mono /= np.float32(32_768 * channels)
     return Recording(mono, rate, channels, frames, full / frames)
+
+
+def _decoded_flac(data: bytes, rate: int, channels: int, frames: int) -> np.ndarray | None:
+    """int16 [frames, channels] by dr_flac; None for what it does not find sound and of this format.
+
+    Straight into the array: miniaudio's own function copies the samples twice more.
+    """
+    flac = lib.ma_dr_flac_open_memory(data, len(data), ffi.NULL)
+    if not flac:
+        return None
+    try:
+        if (flac.sampleRate, flac.channels) != (rate, channels):
+            return None
+        samples = np.empty((frames + 1, channels), np.int16)  # there might be more than is promised
+        got = lib.ma_dr_flac_read_pcm_frames_s16(flac, len(samples), ffi.from_buffer("short[]", samples))
+        return samples[:frames] if got == frames else None
+    finally:
+        lib.ma_dr_flac_close(flac)
 
 
 def _read_any(data: bytes, keep_seconds: float) -> Recording:

@@ -52,8 +52,8 @@ def run(config: Config, split: str) -> None:
         )
 
     def transform(row: int) -> None:
-        waveform = torch.from_numpy(waveforms.data[row].astype(np.float32) / 32_767)
-        writer[row] = frontend(waveform[None])[0].half().numpy()
+        waveform = np.divide(waveforms.data[row], np.float32(32_767), dtype=np.float32)
+        writer[row] = frontend(torch.from_numpy(waveform)[None])[0].half().numpy()
 
     def finish(mark: Path) -> None:
         writer.flush()
