@@ -22,7 +22,8 @@ def _shared(
             zip(architecture.widths(subnetwork), (2, *subnetwork.depths), strict=True)
         ):
             places = (frames // 2**i) * (architecture.mels // 2**i)
-            layers[(*path, width, 1)] = (9 * inputs * width * places, width * places)
+            first = (9 * inputs * width * places, width * places)
+            layers[(*path, 1)] = max(first, layers.get((*path, 1), first))  # of the widest: the rest are in it
             if depth == 2:
                 layers[(*path, width, 2)] = (9 * width * width * places, width * places)
             inputs, path = width, (*path, (width, depth))

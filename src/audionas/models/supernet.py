@@ -25,9 +25,10 @@ class NormStatistics:
     """BatchNorm statistics of many sub-networks at once, kept for each layer and the path that leads to it.
 
     What enters a layer depends only on the widths and depths before it, so sub-networks that begin alike
-    share their statistics, exactly. Statistics are cumulative averages over the batches seen, as
-    `nn.BatchNorm2d(momentum=None)` makes them. A key is (width, depth) of every block before, the block's
-    own width, and the layer's number; block 0 is bn0.
+    share their statistics, exactly. So do widths of one block in its first layer: each channel has
+    statistics of its own, and a narrower layer has the first of them. Statistics are cumulative averages
+    over the batches seen, as `nn.BatchNorm2d(momentum=None)` makes them. A key is (width, depth) of every
+    block before, then 1 for the block's first layer, or its own width and 2; that of bn0 is empty.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class NormStatistics:
         weight, bias = bn.weight[:c], bn.bias[:c]
         if not self.collecting:
             mean, variance, _ = self.values[key]
-            return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, bn.eps)
+            return F.batch_norm(x, mean[:c], variance[:c], weight, bias, False, 0.0, bn.eps)
         mean, variance, count = self.values.get(key, (x.new_zeros(c), x.new_ones(c), 0))
         y = F.batch_norm(x, mean, variance, weight, bias, True, 1.0 / (count + 1), bn.eps)
         self.values[key] = (mean, variance, count + 1)
@@ -96,8 +97,10 @@ class Supernet(Cnn10):
     ) -> Iterator[tuple[Subnetwork, Tensor]]:
         """Logits of many sub-networks, every common beginning computed once.
 
-        Block 1 runs once, each variant of block 2 once, and so on down the tree; with gradients on, the
-        sum over sub-networks has the gradients of separate passes (dropout masks are shared as well).
+        Block 1 runs once, each variant of block 2 once, and so on down the tree. The first convolution of
+        a block runs once for all its widths: a narrower one puts out the first channels of the widest. With
+        gradients on, the sum over sub-networks has the gradients of separate passes (dropout masks are
+        shared as well).
         The order is that of the tree, not of `subnetworks`; one given twice comes twice.
 
         Args:
@@ -123,17 +126,19 @@ class Supernet(Cnn10):
                 yield subnetwork, logits
             return
         block: ConvBlock = getattr(self, f"block{level + 1}")
+
+        def conv(layer: nn.Conv2d, y: Tensor, width: int) -> Tensor:
+            return layer(y, width) if level else conv3x3(y, layer.weight)
+
+        widest = max(member[0][level] for member in members)
+        channels = F.relu_(norm(block.bn1, conv(block.conv1, x, widest), (*path, 1)))
         for width, alike in groupby(members, key=lambda m: m[0][level]):
+            first = channels if width == widest else channels[:, :width]
             alike = sorted(alike, key=lambda m: m[1][level])
-
-            def conv(layer: nn.Conv2d, y: Tensor, width: int = width) -> Tensor:
-                return layer(y, width) if level else conv3x3(y, layer.weight)
-
-            first = F.relu_(norm(block.bn1, conv(block.conv1, x), (*path, width, 1)))
             for depth, group in groupby(alike, key=lambda m: m[1][level]):
                 y = first
                 if depth == 2:
-                    y = F.relu_(norm(block.bn2, conv(block.conv2, first), (*path, width, 2)))
+                    y = F.relu_(norm(block.bn2, conv(block.conv2, first, width), (*path, width, 2)))
                 y = F.dropout(F.avg_pool2d(y, 2), self.block_dropout, self.training)
                 group = sorted(group, key=lambda m: m[0][level + 1 :])
                 yield from self._descend(y, level + 1, group, (*path, width, depth), norm)
@@ -171,16 +176,17 @@ def extract(supernet: Supernet, subnetwork: Subnetwork, statistics: NormStatisti
         _set_statistics(network.bn0, statistics.values[path])
         for i, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
             block = getattr(network, f"block{i}")
-            for layer in range(1, depth + 1):
-                _set_statistics(getattr(block, f"bn{layer}"), statistics.values[(*path, width, layer)])
+            _set_statistics(block.bn1, statistics.values[(*path, 1)])
+            if depth == 2:
+                _set_statistics(block.bn2, statistics.values[(*path, width, 2)])
             path = (*path, width, depth)
     return network.train(supernet.training)
 
 
 def _set_statistics(bn: nn.BatchNorm2d, values: tuple[Tensor, Tensor, int]) -> None:
     mean, variance, count = values
-    bn.running_mean.copy_(mean)
-    bn.running_var.copy_(variance)
+    bn.running_mean.copy_(mean[: bn.num_features])
+    bn.running_var.copy_(variance[: bn.num_features])
     bn.num_batches_tracked.fill_(count)
 
 
