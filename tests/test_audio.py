@@ -138,7 +138,10 @@ def test_only_whole_16_bit_flac_is_read_the_fast_way():
     damaged[20_000:20_032] = b"\0" * 32  # the frame's checksum is wrong then
     endless = bytearray(whole)
     endless[21:26] = bytes([endless[21] & 0xF0, 0, 0, 0, 0])  # the number of frames is not given
-    for data in (encode(NOISE, kind="FLAC", subtype="PCM_24"), whole[:20_000], damaged, endless, whole[:25]):
+    longer = bytearray(whole)
+    longer[24] -= 1  # 256 frames more than are promised
+    deep = encode(NOISE, kind="FLAC", subtype="PCM_24")
+    for data in (deep, whole[:20_000], damaged, endless, longer, whole[:25]):
         assert _read_flac(bytes(data), 1.0) is None
     assert reason(bytes(damaged)) == reason(bytes(endless)) == "truncated"
 
