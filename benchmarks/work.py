@@ -23,7 +23,7 @@ def _shared(
         ):
             places = (frames // 2**i) * (architecture.mels // 2**i)
             first = (9 * inputs * width * places, width * places)
-            layers[(*path, 1)] = max(first, layers.get((*path, 1), first))  # of the widest: the rest are in it
+            layers[(*path, 1)] = max(first, layers.get((*path, 1), first))  # of the widest
             if depth == 2:
                 layers[(*path, width, 2)] = (9 * width * width * places, width * places)
             inputs, path = width, (*path, (width, depth))

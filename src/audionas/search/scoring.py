@@ -41,7 +41,7 @@ def score(
 
     Block 1 runs once for each batch, each variant of block 2 once, and so on, for BatchNorm calibration and
     for scoring; the outputs are those of the extracted networks. Ranks share out the sub-networks, neighbours
-    in that tree together, so scores are the same to the bit for any number of them.
+    in that tree together.
 
     Args:
         calibration: batches [batch, frames, mels] of training clips for the BatchNorm statistics.
