@@ -14,7 +14,7 @@ from audionas.errors import UserError
 from audionas.models import Cnn10, Supernet, extract
 from audionas.models.architecture import LARGEST, Architecture
 from audionas.models.calibration import calibrate
-from audionas.models.convolution import as_channels_last, conv3x3
+from audionas.models.convolution import conv3x3, in_fastest_layout
 from audionas.models.modelfile import load_model, save_model
 from audionas.models.supernet import calibrate_all, load_supernet
 from audionas.search import SearchSpace
@@ -189,23 +189,24 @@ def test_a_damaged_model_file_is_named(tmp_path, supernet, content):
         load_model(path)
 
 
-def test_convolutions_of_all_blocks_run_channels_last():
+@pytest.mark.parametrize("channels, last", [(8, True), (12, False)])
+def test_convolutions_of_all_blocks_run_in_one_layout(channels, last):
     seen = []
 
     def note(module, inputs, output):
         seen.append(output.is_contiguous(memory_format=torch.channels_last) and not output.is_contiguous())
 
-    network = Cnn10(3, 4, mels=32)
+    network = Cnn10(3, channels, mels=32)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and module is not network.bn0:
             module.register_forward_hook(note)
     network(torch.randn(2, 32, 32), torch.ones(2, 32, 32))
-    assert len(seen) == 8 and all(seen)
+    assert seen == [last] * 8
 
 
 def test_gradients_of_a_wide_convolution_are_the_layers_own():
     torch.manual_seed(0)
-    x = as_channels_last(torch.randn(2, 12, 10)).expand(2, 64, 12, 10).clone().requires_grad_()
+    x = in_fastest_layout(torch.randn(2, 1, 12, 10), 64).expand(2, 64, 12, 10).clone().requires_grad_()
     weight = torch.randn(70, 64, 3, 3, requires_grad=True)
     results = []
     for convolution in (conv3x3, lambda *pair: nn.functional.conv2d(*pair, padding=1)):

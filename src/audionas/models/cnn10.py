@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audionas.models.convolution import as_channels_last, conv3x3
+from audionas.models.convolution import conv3x3, in_fastest_layout
 
 BLOCKS = 4
 
@@ -105,7 +105,8 @@ class Cnn10(nn.Module):
     def normalise_input(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """[batch, frames, mels] to [batch, 1, frames, mels] through bn0; zero where `keep` is False."""
         x = self.bn0(x.unsqueeze(1).transpose(1, 3)).transpose(1, 3)
-        return as_channels_last(x if keep is None else x * keep.unsqueeze(1))
+        x = x if keep is None else x * keep.unsqueeze(1)
+        return in_fastest_layout(x, self.spec["widths"][0])
 
     def head(self, x: Tensor) -> Tensor:
         """[batch, channels] to logits [batch, num_classes]."""

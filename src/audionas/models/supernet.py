@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from audionas.errors import UserError
 from audionas.models.architecture import LARGEST, Architecture, Subnetwork
 from audionas.models.cnn10 import BLOCKS, Cnn10, ConvBlock, pool_globally
-from audionas.models.convolution import as_channels_last, conv3x3
+from audionas.models.convolution import conv3x3, in_fastest_layout
 from audionas.models.dynamic import DynamicBatchNorm2d, DynamicConv2d, DynamicLinear
 from audionas.models.modelfile import read_model
 
@@ -117,7 +117,8 @@ class Supernet(Cnn10):
         x = norm(self.bn0, x.unsqueeze(1).transpose(1, 3), ()).transpose(1, 3)
         if keep is not None:
             x = x * keep.unsqueeze(1)
-        yield from self._descend(as_channels_last(x), 0, members, (), norm)
+        x = in_fastest_layout(x, self.architecture.base_channels)
+        yield from self._descend(x, 0, members, (), norm)
 
     def _descend(self, x: Tensor, level: int, members: Sequence, path: Key, norm) -> Iterator:
         if level == BLOCKS:
