@@ -184,7 +184,7 @@ GOLDEN = [
 
 
 def test_compiled_networks_compute_the_same_in_one_graph_each(project, monkeypatch):
-    """All of the compiler but its last part, which makes C++ and takes a minute; docs/precision.py runs it."""
+    """All of the compiler but its last part, which makes C++ and takes a minute."""
     whole = partial(torch.compile, fullgraph=True, dynamic=False, backend="aot_eager")
     monkeypatch.setattr(objectives, "compiled", whole)
     torch.manual_seed(0)
