@@ -84,6 +84,7 @@ def write(rows: list[dict], config: Config, teacher: int, folder: Path) -> None:
     for option, group in table.groupby("option", sort=False):
         keys = [f"`{s}.{k}: {v}`" for s, part in options(config)[option].items() for k, v in part.items()]
         line = {"option": option, "parameters": ", ".join(keys).replace("True", "true") or "params.yaml"}
+        line["seeds"] = " ".join(map(str, sorted(group["seed"])))
         for column in table.columns.drop(["option", "seed"]):
             digits, values = (3 if column == SECONDS else 1), group[column]
             spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
@@ -95,10 +96,11 @@ def write(rows: list[dict], config: Config, teacher: int, folder: Path) -> None:
         "# Options of the recipes\n\n"
         f"Validation mAP × 100 of supernets of space {config.study.chosen_space}, corpus "
         f"{config.corpus.name}, {training.largest_iterations} + {training.sampled_iterations} iterations, "
-        f"everything else as in `params.yaml`; teacher of seed {teacher}, supernets of seeds {seeds} (mean ± "
-        "standard deviation). Seconds are those of the whole stage, validation included, on whatever machine "
-        "this was. The best near a constraint is the best of all there, so it is a little above what a new "
-        "set of clips would give.\n\n"
+        f"{config.training.threads} thread(s), else as in `params.yaml`; teacher of seed {teacher}, "
+        f"supernets of seeds {seeds} (mean ± standard deviation). Seconds are those of the whole stage, "
+        "validation included, on whatever machine this was. The best near a constraint is the best of all "
+        "there, so it is a little above what a new set of clips would give. A row without ± is one training: "
+        "compare it with the spread of the others before believing it.\n\n"
         f"{pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)}\n\n"
         "Made by `python docs/options.py` after `dvc repro`.\n"
     )
