@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from benchmarks.timing import repeated
+
 _REPEATS = 8
 
 
 def _best(action: Callable[[], object]) -> float:
-    action()
-    times = []
-    for _ in range(_REPEATS):
-        started = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - started)
-    return min(times)
+    return min(repeated(action, repeats=_REPEATS)[0])
 
 
 @functools.cache

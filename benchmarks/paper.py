@@ -19,10 +19,7 @@ from benchmarks.training import CLASSES, FRAMES, drawn
 from benchmarks.work import step_operations
 
 BATCH, DRAWS = 64, 200
-RATES = (
-    10e12,
-    100e12,
-)  # operations a second, for the table: what a GPU gives in float32 and in bfloat16, about
+RATES = (10e12, 100e12)  # operations a second, to read other machines off the table
 UNIFORM = [Subnetwork((ratio,) * 3, (depth,) * 3) for ratio, depth in ((0.6, 1), (1.0, 1), (0.8, 2))]
 BUDGETS = (0.9e6, 1.8e6, 2.7e6, 3.6e6)
 

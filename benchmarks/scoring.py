@@ -12,7 +12,7 @@ from audionas.search import SearchSpace
 from benchmarks.ceilings import least_seconds
 from benchmarks.steps import made
 from benchmarks.timing import interleaved
-from benchmarks.training import CLASSES, FRAMES, row
+from benchmarks.training import CLASSES, FRAMES, by_size
 from benchmarks.work import multiply_adds
 
 DRAWN = 25  # the paper's population
@@ -44,14 +44,11 @@ def score_space(
         operations = 2 * clips * multiply_adds(space.architecture, space, frames)
         results.append((*interleaved(ours, reference, repeats=repeats), least_seconds(operations)))
     names = [f"{width} channels, {clips} clips" for width, clips in sizes]
-    return {
-        "what": f"a batch through all 128 sub-networks of 2-2-x, {names[0]} of {frames} frames; reference: "
+    return by_size(
+        f"a batch through all 128 sub-networks of 2-2-x, {names[0]} of {frames} frames; reference: "
         f"through {DRAWN} random ones of them, cut out, one by one",
-        "unit": "s",
-        "ours": results[0][0],
-        "reference": results[0][1],
-        "floor": results[0][2],
-        "counted": "convolutions and linear layers of the tree of sub-networks, each once, at the machine's "
-        "float32 ceiling",
-        "table": [row(name, *result) for name, result in zip(names, results, strict=True)],
-    }
+        "convolutions and linear layers of the tree of sub-networks, each once, at the machine's float32 "
+        "ceiling",
+        names,
+        results,
+    )

@@ -13,19 +13,8 @@ import torch
 REPEATS = 3
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """Median wall-clock seconds over a few repeats, after one to warm up."""
-    action()
-    times = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
-
-
-def interleaved(*actions: Callable[[], object], repeats: int = 5) -> list[float]:
-    """Median wall-clock seconds of each action, taken in turns: a busy spell meets them all."""
+def repeated(*actions: Callable[[], object], repeats: int) -> list[list[float]]:
+    """Wall-clock seconds of each action's repeats, taken in turns after one to warm up."""
     for action in actions:
         action()
     times: list[list[float]] = [[] for _ in actions]
@@ -34,7 +23,17 @@ def interleaved(*actions: Callable[[], object], repeats: int = 5) -> list[float]
             started = time.perf_counter()
             action()
             taken.append(time.perf_counter() - started)
-    return [statistics.median(taken) for taken in times]
+    return times
+
+
+def interleaved(*actions: Callable[[], object], repeats: int = 5) -> list[float]:
+    """Median wall-clock seconds of each action, taken in turns: a busy spell meets them all."""
+    return [statistics.median(taken) for taken in repeated(*actions, repeats=repeats)]
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Median wall-clock seconds over a few repeats, after one to warm up."""
+    return interleaved(action, repeats=REPEATS)[0]
 
 
 @contextmanager

@@ -57,6 +57,20 @@ def row(what: str, ours: float, reference: float, least: float) -> dict[str, str
     }
 
 
+def by_size(what: str, counted: str, names: list[str], results: list[tuple[float, float, float]]) -> dict:
+    """A result from (ours, reference, floor) in s of each size: the first one, and all as its table."""
+    ours, reference, least = results[0]
+    return {
+        "what": what,
+        "unit": "s",
+        "ours": ours,
+        "reference": reference,
+        "floor": least,
+        "counted": counted,
+        "table": [row(name, *result) for name, result in zip(names, results, strict=True)],
+    }
+
+
 def train_step(sizes: tuple[tuple[int, int], ...] = ((16, 16), (64, 4)), frames: int = FRAMES) -> dict:
     """CNN10's step for (channels of block 1, clips); the first size is the result, the others its table."""
     results = []
@@ -67,16 +81,13 @@ def train_step(sizes: tuple[tuple[int, int], ...] = ((16, 16), (64, 4)), frames:
         taken = interleaved(ours, panns.step(CLASSES, width, x, y))
         results.append((*taken, floor(Architecture(CLASSES, width), [[LARGEST]], clips, frames)))
     names = [f"CNN10 of {width} channels, {clips} clips" for width, clips in sizes]
-    return {
-        "what": f"a training step of a {names[0]} of {frames} frames, mixup, SpecAugment and Adam; "
+    return by_size(
+        f"a training step of a {names[0]} of {frames} frames, mixup, SpecAugment and Adam; "
         "reference: PANNs' way, channels-first and Adam with amsgrad",
-        "unit": "s",
-        "ours": results[0][0],
-        "reference": results[0][1],
-        "floor": results[0][2],
-        "counted": COUNTED,
-        "table": [row(name, *result) for name, result in zip(names, results, strict=True)],
-    }
+        COUNTED,
+        names,
+        results,
+    )
 
 
 def drawn(space: SearchSpace, count: int, steps: int) -> list[list[Subnetwork]]:
@@ -98,16 +109,13 @@ def supernet_step(
         shared, separate = (t / draws for t in interleaved(steps.shared, steps.separate, repeats=3))
         results.append((shared, separate, supernet_floor(architecture, chosen, clips, frames)))
     names = [f"{width} channels, {clips} clips" for width, clips in sizes]
-    return {
-        "what": f"a step of 4 sampled sub-networks of 2-2-x, {names[0]} of {frames} frames, the teacher's "
-        f"forward pass and Adam included, mean of {draws} draws; reference: a pass for each sub-network",
-        "unit": "s",
-        "ours": results[0][0],
-        "reference": results[0][1],
-        "floor": results[0][2],
-        "counted": f"the teacher's forward pass, and what the sub-networks share once: {COUNTED}",
-        "table": [row(name, *result) for name, result in zip(names, results, strict=True)],
-    }
+    return by_size(
+        f"a step of 4 sampled sub-networks of 2-2-x, {names[0]} of {frames} frames, the teacher's forward "
+        f"pass and Adam included, mean of {draws} draws; reference: a pass for each sub-network",
+        f"the teacher's forward pass, and what the sub-networks share once: {COUNTED}",
+        names,
+        results,
+    )
 
 
 def loop(width: int = 16, clips: int = 16, frames: int = 251, steps: int = LOOP_STEPS) -> dict:

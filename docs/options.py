@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from contextlib import chdir
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,16 +48,22 @@ def options(config: Config) -> dict[str, Changes]:
     }
 
 
-def trial(project: Path, config: Config, changes: Changes, seed: int, teacher: int) -> dict[str, float]:
-    """Validation mAP x 100 of a supernet trained with an option, and the seconds that an iteration took."""
+@contextmanager
+def experiment(project: Path, config: Config, changes: Changes) -> Iterator[Config]:
+    """A temporary folder to be in, with the project's data and its parameters changed."""
     values = config.model_dump(mode="json")
     for section, keys in changes.items():
         values[section] |= keys
-    name = config.study.chosen_space
     with TemporaryDirectory() as folder, chdir(folder):
         PARAMS.write_text(yaml.safe_dump(values), encoding="utf-8")
-        changed = load_config()
         paths.DATA.symlink_to(project / paths.DATA)
+        yield load_config()
+
+
+def trial(project: Path, config: Config, changes: Changes, seed: int, teacher: int) -> dict[str, float]:
+    """Validation mAP x 100 of a supernet trained with an option, and the seconds that an iteration took."""
+    name = config.study.chosen_space
+    with experiment(project, config, changes) as changed:
         paths.teacher(seed).parent.mkdir(parents=True)
         paths.teacher(seed).symlink_to(project / paths.teacher(teacher))
         started = time.perf_counter()

@@ -12,24 +12,15 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from together import OFTEN_STOPPED, python
 
 from audionas.ranks import Ranks
-
-TESTS = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tiny.make(tmp_path)
-
-
-def python(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 12])
@@ -217,34 +208,6 @@ def test_a_stopped_launcher_leaves_a_checkpoint_and_no_rank_behind(project, tmp_
         assert Path("models/teacher/0.pt").exists() and not list(Path(".state").iterdir())
 
 
-#: As `OFTEN_STOPPED` of test_resume.py, in two ranks; where one is killed, the other is, as torchrun does.
-OFTEN_STOPPED = """
-import os, random, signal, time
-import dvc.repo, dvclive, torch._dynamo, torch.distributed  # what a training imports
-import together
-from audionas.cli import main
-from audionas.stages import teacher
-
-chance = random.Random(0)
-signals = [signal.SIGKILL] * 30 + [signal.SIGTERM] * 10
-chance.shuffle(signals)
-codes = []
-for number in [*signals, None]:
-    children = together.start(lambda: main(["teacher", "--seed", "0"]), 2)
-    if number:
-        time.sleep(chance.uniform(0.0, 0.5))
-        hit = children if chance.random() < 0.5 else [chance.choice(children)]
-        for child in hit:
-            os.kill(child, number)
-        if number == signal.SIGKILL:
-            time.sleep(chance.uniform(0.0, 0.1))
-            for child in children:
-                os.kill(child, number)
-    codes.append(together.end(children))
-print(codes)
-"""
-
-
 @pytest.mark.slow
 def test_thirty_kills_and_ten_terminations_of_two_ranks_leave_no_trace(project):
     settings = {**tiny.PARAMS["training"], "valid_every": 100, "checkpoint_seconds": 0.05}
@@ -261,7 +224,7 @@ def test_thirty_kills_and_ten_terminations_of_two_ranks_leave_no_trace(project):
     )
     expected = whole()
     Path(outputs[0]).unlink()
-    codes = [tuple(pair) for pair in ast.literal_eval(python(OFTEN_STOPPED).stdout)]
+    codes = [tuple(pair) for pair in ast.literal_eval(python(OFTEN_STOPPED.format(ranks=2)))]
     assert len(codes) == 41 and codes[-1] == (0, 0), codes
     assert sum(-9 in pair for pair in codes) >= 25 and codes.count((75, 75)) >= 3, codes
     assert whole() == expected

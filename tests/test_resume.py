@@ -1,5 +1,6 @@
 """Training outlives what stops it: kills, signals, time limits, damaged files, a full disk."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from together import OFTEN_STOPPED, python
 
 from audionas.cli import main
 from audionas.errors import UserError
@@ -152,29 +154,6 @@ def test_killed_at_any_instant_and_resumed_equals_uninterrupted(project):
     assert Path("models/teacher/0.pt").read_bytes() == whole
 
 
-#: Forks, so that forty starts do not import PyTorch forty times.
-OFTEN_STOPPED = """
-import os, random, signal, sys, time
-import dvc.repo, dvclive, torch._dynamo  # what a training imports
-from audionas.cli import main
-from audionas.stages import teacher
-
-chance = random.Random(0)
-signals = [signal.SIGKILL] * 30 + [signal.SIGTERM] * 10
-chance.shuffle(signals)
-codes = []
-for number in [*signals, None]:
-    child = os.fork()
-    if not child:
-        os._exit(main(["teacher", "--seed", "0"]))
-    if number:
-        time.sleep(chance.uniform(0.0, 0.4))
-        os.kill(child, number)
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print(*codes)
-"""
-
-
 @pytest.mark.slow
 def test_thirty_kills_and_ten_terminations_leave_no_trace(project):
     settings = {**tiny.PARAMS["training"], "valid_every": 100, "checkpoint_seconds": 0.05}
@@ -185,10 +164,9 @@ def test_thirty_kills_and_ten_terminations_leave_no_trace(project):
     whole = {path: path.read_bytes() for path in outputs}
     assert len(whole) > 3
     outputs[0].unlink()
-    done = subprocess.run([sys.executable, "-c", OFTEN_STOPPED], check=True, capture_output=True, text=True)
-    codes = [int(code) for code in done.stdout.split()]
+    codes = [code for [code] in ast.literal_eval(python(OFTEN_STOPPED.format(ranks=1)))]
     # A SIGTERM that comes before the training begins ends the process as it always does.
-    assert len(codes) == 41 and codes[-1] == 0 and set(codes[:-1]) <= {-9, -15, 75}, done.stderr[-2000:]
+    assert len(codes) == 41 and codes[-1] == 0 and set(codes[:-1]) <= {-9, -15, 75}, codes
     assert codes.count(-9) == 30 and codes.count(75) >= 3, codes
     assert {path: path.read_bytes() for path in outputs} == whole
     assert not list(Path(".state").iterdir()) and not list(Path("models/teacher").glob(".*"))

@@ -4,10 +4,14 @@ Meant for a process of its own, before PyTorch has started threads there.
 """
 
 import os
+import random
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def start(function: Callable[[], int], ranks: int) -> list[int]:
@@ -48,3 +52,48 @@ def end(children: list[int], grace: float = 5.0) -> list[int]:
                 os.kill(child, signal.SIGKILL)
         time.sleep(0.01)
     return [codes[child] for child in children]
+
+
+def stop_often(function: Callable[[], int], ranks: int) -> list[list[int]]:
+    """Run `function` stopped by 30 SIGKILLs and 10 SIGTERMs in a drawn order, then to its end.
+
+    A signal goes to all ranks or to one of them; where one is killed, the others are soon, as by `torchrun`.
+    """
+    chance = random.Random(0)
+    signals = [signal.SIGKILL] * 30 + [signal.SIGTERM] * 10
+    chance.shuffle(signals)
+    codes = []
+    for number in [*signals, None]:
+        children = start(function, ranks)
+        if number:
+            time.sleep(chance.uniform(0.0, 0.5))
+            for child in children if chance.random() < 0.5 else [chance.choice(children)]:
+                os.kill(child, number)
+            if number == signal.SIGKILL:
+                time.sleep(chance.uniform(0.0, 0.1))
+                for child in children:
+                    os.kill(child, number)
+        codes.append(end(children))
+    return codes
+
+
+def python(script: str) -> str:
+    """What a script prints that runs in a process of its own and may import this module."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+#: Forks, so that forty starts do not import PyTorch forty times. Needs the number of ranks.
+OFTEN_STOPPED = """
+import dvc.repo, dvclive, torch._dynamo, torch.distributed  # what a training imports
+import together
+from audionas.cli import main
+from audionas.stages import teacher
+
+print(together.stop_often(lambda: main(["teacher", "--seed", "0"]), {ranks}))
+"""
