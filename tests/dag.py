@@ -84,5 +84,5 @@ def training_keys(module: str) -> set[str]:
         return set()
     read = {name for text in texts.values() for name in _TRAINING.findall(text)}
     if "audionas.training.loop" in texts:
-        read.add("gpus")  # BatchNorm sees a rank's part of a batch
+        read.add("gpus")  # each rank draws its own dropout
     return read & set(Training.model_fields) - {"checkpoint_seconds"}

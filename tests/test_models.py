@@ -16,6 +16,7 @@ from audionas.models.architecture import LARGEST, Architecture
 from audionas.models.calibration import calibrate
 from audionas.models.convolution import conv3x3, in_fastest_layout
 from audionas.models.modelfile import load_model, save_model
+from audionas.models.normalisation import BatchNorm2d
 from audionas.models.supernet import calibrate_all, load_supernet
 from audionas.search import SearchSpace
 
@@ -110,7 +111,7 @@ def test_every_subnetwork_equals_the_extracted_network(supernet, x, name):
         network = extract(supernet, subnetwork)
         assert (network(x) - logits).abs().max() < 1e-5
         assert type(network) is Cnn10 and {type(m) for m in network.modules()} <= {
-            Cnn10, nn.Conv2d, nn.BatchNorm2d, nn.Linear, type(network.block1)
+            Cnn10, nn.Conv2d, BatchNorm2d, nn.Linear, type(network.block1)
         }  # fmt: skip
         seen.append(subnetwork)
     assert sorted(seen) == sorted(space)

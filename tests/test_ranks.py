@@ -30,7 +30,7 @@ def test_shares_are_neighbours_and_whole(size):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-FROZEN = """
+STEPS = """
 import sys
 from pathlib import Path
 import numpy as np, torch, together
@@ -54,16 +54,11 @@ config, none = load_config(), {"block_dropout": 0.0, "head_dropout": 0.0}
 class InFloat64(Objective):
     def __init__(self, objective):
         self.objective, self.network = objective, objective.network.double()
-        def freeze(mode=True):
-            for module in self.network.modules():
-                module.training = mode and not isinstance(module, nn.BatchNorm2d)
-            return self.network
-        self.network.train = freeze
     def __call__(self, batch, iteration):
         x, y, keep = (values.double() for values in (batch.x, batch.y, batch.keep))
         return self.objective(Batch(x, y, keep, batch.rows), iteration)
 
-def run(kind, ranks):
+def run(kind, ranks, frozen):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if kind == "teacher":
@@ -76,6 +71,12 @@ def run(kind, ranks):
             SupernetTraining(largest_iterations=2, sampled_iterations=8), seed=0,
         )
     objective = InFloat64(objective)
+    if frozen:
+        def freeze(mode=True):
+            for module in objective.network.modules():
+                module.training = mode and not isinstance(module, nn.BatchNorm2d)
+            return objective.network
+        objective.network.train = freeze
     feed = Feed(ClipStore("data/logmel/train.h5"), Training(batch_size=8), config.augment, alpha)
     train(
         objective, feed, iterations=10, settings=Training(batch_size=8), learning_rate=1e-3,
@@ -92,14 +93,15 @@ def joined(*arguments):
 
 for kind in ("teacher", "supernet"):
     for ranks in (1, 2):
-        codes = together.end(together.start(lambda: joined(kind, ranks), ranks))
+        codes = together.end(together.start(lambda: joined(kind, ranks, {frozen}), ranks))
         assert not any(codes), codes
 """
 
 
-def test_two_ranks_equal_one_where_batchnorm_is_frozen(project):
-    """The same global batch, in float64: masks, mixup, sub-networks and the mean of gradients."""
-    python(FROZEN)
+@pytest.mark.parametrize("frozen", [True, False])
+def test_two_ranks_equal_one(project, frozen):
+    """The same global batch, in float64: masks, mixup, sub-networks, BatchNorm and the mean of gradients."""
+    python(STEPS.replace("{frozen}", str(frozen)))
     for kind in ("teacher", "supernet"):
         one, two = (torch.load(f"{kind}{ranks}.pt", weights_only=True) for ranks in (1, 2))
         for name, value in one.items():
@@ -126,7 +128,7 @@ for ranks in (1, 2):
 
 @pytest.mark.slow
 def test_two_ranks_train_and_score_as_one_does(project):
-    """BatchNorm sees four clips in place of eight, so the training is another one, but as good."""
+    """Dropout is drawn by each rank, so the training is another one, but as good."""
     settings = {**tiny.PARAMS["training"], "valid_every": 50, "checkpoint_seconds": 60.0}
     tiny.make(Path(), teacher={"iterations": 150}, training=settings)
     python(TRAINED)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audionas.models.convolution import conv3x3, in_fastest_layout
+from audionas.models.normalisation import BatchNorm2d
 
 BLOCKS = 4
 
@@ -23,10 +24,10 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.depth = depth
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.bn1 = BatchNorm2d(out_channels)
         if depth == 2:
             self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-            self.bn2 = nn.BatchNorm2d(out_channels)
+            self.bn2 = BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -87,7 +88,7 @@ class Cnn10(nn.Module):
             "head_dropout": head_dropout,
         }
         self.block_dropout, self.head_dropout = block_dropout, head_dropout
-        self.bn0 = nn.BatchNorm2d(mels)
+        self.bn0 = BatchNorm2d(mels)
         for i, (inside, out, depth) in enumerate(zip((1, *widths), widths, depths, strict=False), start=1):
             self.add_module(f"block{i}", ConvBlock(inside, out, depth))
         self.fc1 = nn.Linear(widths[-1], hidden)

@@ -2,6 +2,7 @@
 
 Each is the plain `nn` layer with another `forward`, so that state-dict keys and shapes stay CNN10's.
 The number of input channels is read from the input; only a convolution is told how many to put out.
+BatchNorm does so in every network (`audionas.models.normalisation`).
 """
 
 from __future__ import annotations
@@ -19,24 +20,6 @@ class DynamicConv2d(nn.Conv2d):
         """See the class."""
         weight = self.weight[:out_channels, : x.shape[1]]
         return conv3x3(x, weight)
-
-
-class DynamicBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over the first channels; its own running statistics are those of whatever ran last."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
-        c = x.shape[1]
-        return F.batch_norm(
-            x,
-            self.running_mean[:c],
-            self.running_var[:c],
-            self.weight[:c],
-            self.bias[:c],
-            self.training,
-            self.momentum,
-            self.eps,
-        )
 
 
 class DynamicLinear(nn.Linear):

@@ -15,7 +15,7 @@ from audionas.errors import UserError
 from audionas.models.architecture import LARGEST, Architecture, Subnetwork
 from audionas.models.cnn10 import BLOCKS, Cnn10, ConvBlock, pool_globally
 from audionas.models.convolution import conv3x3, in_fastest_layout
-from audionas.models.dynamic import DynamicBatchNorm2d, DynamicConv2d, DynamicLinear
+from audionas.models.dynamic import DynamicConv2d, DynamicLinear
 from audionas.models.modelfile import read_model
 
 Key = tuple[int, ...]
@@ -54,9 +54,7 @@ class DynamicBlock(ConvBlock):
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(in_channels, out_channels)
         self.conv1 = DynamicConv2d(in_channels, out_channels, 3, padding=1, bias=False)
-        self.bn1 = DynamicBatchNorm2d(out_channels)
         self.conv2 = DynamicConv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.bn2 = DynamicBatchNorm2d(out_channels)
 
 
 class Supernet(Cnn10):

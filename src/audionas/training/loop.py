@@ -48,9 +48,8 @@ def train(
 
     Every draw follows from the seed and the iteration, so there is no generator whose state could be lost.
     The ranks of one training (see `audionas.ranks`) each take a part of every batch; gradients are averaged
-    once a step, after all sub-networks, and the first rank writes. BatchNorm sees the part of its own rank. A
-    checkpoint of one number of ranks goes on with any other. It is left behind; remove it once the network
-    is written.
+    once a step, after all sub-networks, and the first rank writes. A checkpoint of one number of ranks goes
+    on with any other. It is left behind; remove it once the network is written.
 
     Args:
         iterations: optimiser steps in all.
@@ -197,7 +196,6 @@ class _Run:
 
     def close_point(self, validate: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
         """A point of the curve: the mean loss since the last one, and what `validate` gives."""
-        self.ranks.copy_first(list(self.network.buffers()))  # BatchNorm's statistics are each rank's own
         measures = validate(self.average.measured())
         point = {"iteration": self.iteration, "loss": self.total / self.since, **measures}
         self.history.append(point)
