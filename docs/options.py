@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 
 from audionas import paths
-from audionas.config import Config, parse_size
+from audionas.config import Config, parse_constraint, parse_size
 from audionas.configfile import PARAMS, load_config
 from audionas.errors import UserError
 from audionas.models.architecture import LARGEST, Architecture
@@ -74,7 +74,9 @@ def trial(project: Path, config: Config, changes: Changes, seed: int, teacher: i
         scores = read_scores(paths.scores(name, seed), space, changed.frames)
     tolerance = parse_size(config.search.tolerance)
     best = {
-        f"best near {constraint}": max(scores[s] for s in space.near(parse_size(constraint), tolerance))
+        f"best near {constraint}": max(
+            scores[s] for s in space.near(parse_constraint(constraint), tolerance, config.frames)
+        )
         for constraint in config.study.constraints
     }
     found = {"smallest": scores[space.smallest], **best, "largest": scores[LARGEST]}

@@ -62,7 +62,7 @@ def broken(tmp_path, section, **values):
         ("corpus", {"name": "tape"}, r"corpus: .*'soundfont'"),
         ("corpus", {"instruments_per_clip": [3, 1]}, r"smaller first"),
         ("study", {"seeds": [-1]}, r"study\.seeds\.0: .*greater than or equal to 0"),
-        ("study", {"constraints": ["5 k"]}, r"study\.constraints\.0: '5 k' is not a number"),
+        ("study", {"constraints": ["5 k"]}, r"study\.constraints\.0: '5 k' is not a budget"),
         ("study", {"constraints": ["5k", "5000"]}, r"study\.constraints: an entry stands twice"),
         ("features", {"n_fft": 2**18}, r"features\.n_fft 262144 does not fit"),
         ("audio", {"clip_seconds": float("inf")}, r"audio\.clip_seconds: .*finite"),

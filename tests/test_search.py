@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from audionas.config import parse_shape, parse_size
+from audionas.config import Evolution as EvolutionSettings
+from audionas.config import Search, parse_constraint, parse_shape, parse_size
 from audionas.errors import UserError
 from audionas.evaluation import calibration_batches, mean_average_precision, predict
 from audionas.models import Supernet, extract
@@ -17,24 +20,39 @@ from audionas.models.architecture import Architecture
 from audionas.models.calibration import calibrate
 from audionas.search import SearchSpace
 from audionas.search.scoring import read_scores, score_space
-from audionas.search.strategies import random_search
+from audionas.search.strategies import Evolution, Exhaustive, Random, search, strategy_of
 from audionas.store import ClipStore
+
+
+def near(space: SearchSpace, text: str, tolerance: int = 100_000):
+    return space.near(parse_constraint(text), tolerance, 1001)
 
 
 def test_windows_hold_what_the_reference_says():
     space = SearchSpace("2-2-x")
-    assert [len(space.near(parse_size(n), parse_size("0.1M"))) for n in ("0.9M", "1.8M", "2.7M", "3.6M")] == [
-        3, 12, 6, 3
-    ]  # fmt: skip
+    assert [len(near(space, n)) for n in ("0.9M", "1.8M", "2.7M", "3.6M")] == [3, 12, 6, 3]
+
+
+def test_a_constraint_on_multiply_adds_bounds_them_and_joins_one_on_parameters():
+    space = SearchSpace("x-x-x")
+    macs = {s: space.architecture.multiply_adds(s, 1001) for s in space}
+    assert set(near(space, "5Gmacs")) == {s for s in space if macs[s] <= 5e9}
+    both = near(space, "1.8M_5Gmacs")
+    assert both and set(both) == set(near(space, "1.8M")) & set(near(space, "5Gmacs"))
 
 
 def test_a_constraint_nobody_meets_names_the_nearest_sizes():
+    space = SearchSpace("2-2-x")
     with pytest.raises(UserError, match=r"has 100,000 \+- 1,000 .* nearest have 794,666"):
-        SearchSpace("2-2-x").near(100_000, 1_000)
+        near(space, "100k", 1_000)
     with pytest.raises(UserError, match=r"nearest have [\d,]+ and [\d,]+: change"):
-        SearchSpace("2-2-x").near(1_000_000, 10)
-    with pytest.raises(UserError, match="not one of"):
-        SearchSpace("3-3-3")
+        near(space, "850k", 0)
+    with pytest.raises(
+        UserError, match=r"has at most 1,000 multiply-adds; the nearest need [\d,]+ multiply-adds"
+    ):
+        near(space, "1kmacs")
+    with pytest.raises(UserError, match=r"parameters and at most 1,000 multiply-adds"):
+        near(space, "0.9M_1kmacs")
 
 
 @pytest.mark.parametrize("text, value", [("0.9M", 900_000), ("60k", 60_000), ("1234", 1234), (5, 5)])
@@ -42,7 +60,7 @@ def test_sizes_are_read(text, value):
     assert parse_size(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1G", "0.9 MB", "1e6"])
+@pytest.mark.parametrize("text", ["", "-1", "1T", "0.9 MB", "1e6"])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(ValueError, match="number of parameters"):
         parse_size(text)
@@ -80,19 +98,111 @@ def test_shared_scores_equal_scoring_each_extracted_network_by_itself(stores, na
         assert table.mAP[i] == pytest.approx(average_precision_score(valid.labels, alone), abs=1e-9)
 
 
-def test_random_search_is_best_of_a_seeded_draw_near_the_constraint():
+@pytest.mark.parametrize(
+    "text, constraint",
+    [("0.9M", (900_000, None)), ("1.2Gmacs", (None, 1_200_000_000)), ("900k_1Gmacs", (900_000, 10**9))],
+)
+def test_budgets_are_read(text, constraint):
+    assert parse_constraint(text) == constraint
+
+
+@pytest.mark.parametrize("text", ["", "macs", "0", "900k_1M", "1Gmacs_1Gmacs", "9k_", "9k 1Gmacs", "../x"])
+def test_what_is_no_budget_is_refused(text):
+    with pytest.raises(ValueError, match="is not a budget; write"):
+        parse_constraint(text)
+
+
+@pytest.fixture
+def scored():
     space = SearchSpace("x-x-x")
-    scores = dict(zip(space, np.random.default_rng(0).random(len(space)), strict=True))
-    near = space.near(2_000_000, 300_000)
-    options = {"constraint": 2_000_000, "tolerance": 300_000}
-    everything = random_search(space, scores, population=10**6, seed=0, **options)
-    assert everything == max(near, key=scores.get)
-    few = [random_search(space, scores, population=3, seed=seed, **options) for seed in range(50)]
-    assert set(few) <= set(near) and len(set(few)) > 10
-    assert few[7] == random_search(space, scores, population=3, seed=7, **options)
+    return space, dict(zip(space, np.random.default_rng(0).random(len(space)), strict=True))
+
+
+def test_exhaustive_search_is_the_best_of_all(scored):
+    space, scores = scored
+    candidates = near(space, "2M", 300_000)
+    found = search(Exhaustive(candidates), space, scores)
+    assert found == (max(candidates, key=scores.get), len(candidates))
+    ties = dict.fromkeys(space, 0.5)
+    assert search(Exhaustive(candidates), space, ties).subnetwork == min(candidates, key=space.parameters)
+
+
+def test_random_search_is_best_of_a_seeded_draw_near_the_constraint(scored):
+    space, scores = scored
+    candidates = near(space, "2M", 300_000)
+    everything = search(Random(candidates, 10**6, 0), space, scores)
+    assert everything == search(Exhaustive(candidates), space, scores)
+    few = [search(Random(candidates, 3, seed), space, scores).subnetwork for seed in range(50)]
+    assert set(few) <= set(candidates) and len(set(few)) > 10
+    assert few[7] == search(Random(candidates, 3, 7), space, scores).subnetwork
     # the best of 3 of n lies, on average, near the top quarter
-    ranks = [sorted(near, key=scores.get, reverse=True).index(s) / len(near) for s in few]
+    ranks = [sorted(candidates, key=scores.get, reverse=True).index(s) / len(candidates) for s in few]
     assert 0.1 < np.mean(ranks) < 0.4
+
+
+def additive(space):
+    """Scores as of networks: each width and depth adds its own, and a little is noise."""
+    chance = np.random.default_rng(1)
+    worth = chance.random((3, 2, 4))
+    return {
+        s: sum(
+            worth[i, d - 1, round(5 * r) - 2] for i, (r, d) in enumerate(zip(s.ratios, s.depths, strict=True))
+        )
+        + 0.05 * chance.random()
+        for s in space
+    }
+
+
+@pytest.mark.parametrize("budget, tolerance", [("2M", 300_000), ("5Gmacs", 0), ("0.9M", 20_000)])
+def test_evolution_scores_candidates_alone(budget, tolerance):
+    space = SearchSpace("x-x-x")
+    scores, candidates = additive(space), near(space, budget, tolerance)
+    evolution = EvolutionSettings(population=8, generations=6)
+    found = [search(Evolution(space, candidates, evolution, 3), space, scores) for _ in range(2)]
+    assert found[0] == found[1] and found[0].subnetwork in candidates
+    assert found[0].scored <= min(len(candidates), 8 * 6)
+
+
+def test_evolution_finds_better_than_as_many_at_random():
+    space = SearchSpace("x-x-x")
+    scores, everything = additive(space), space.subnetworks
+    evolution = EvolutionSettings(population=10, generations=6)
+    found = [search(Evolution(space, everything, evolution, seed), space, scores) for seed in range(40)]
+    drawn = [search(Random(everything, f.scored, seed), space, scores) for seed, f in enumerate(found)]
+    assert np.mean([scores[f.subnetwork] for f in found]) > np.mean([scores[d.subnetwork] for d in drawn])
+
+
+def test_once_for_alls_evolution_finds_the_best_of_a_space():
+    space = SearchSpace("x-x-x")
+    scores = additive(space)
+    found = search(Evolution(space, space.subnetworks, EvolutionSettings(), 0), space, scores)
+    assert scores[found.subnetwork] == max(scores.values()) and found.scored < len(space)
+
+
+@given(st.integers(0, 10**6), st.floats(0.01, 1), st.floats(0, 1), st.floats(0.01, 1), st.integers(1, 12))
+@settings(max_examples=25, deadline=None)
+def test_evolution_ends_and_stays_within_the_candidates(seed, parents, mutated, probability, population):
+    space = SearchSpace("2-2-x")
+    candidates = near(space, "0.9M")
+    evolution = EvolutionSettings(
+        population=population,
+        generations=4,
+        parent_share=parents,
+        mutated_share=mutated,
+        mutation_probability=probability,
+    )
+    strategy, asked = Evolution(space, candidates, evolution, seed), 0
+    while generation := strategy.ask():
+        assert len(generation) == population and set(generation) <= set(candidates)
+        strategy.tell(dict.fromkeys(generation, 0.0))
+        asked += 1
+    assert asked == 4
+
+
+def test_params_name_the_strategy(scored):
+    space, _ = scored
+    for name, kind in (("exhaustive", Exhaustive), ("random", Random), ("evolution", Evolution)):
+        assert type(strategy_of(Search(strategy=name), space, space.subnetworks, 0)) is kind
 
 
 def test_scores_of_another_space_or_damaged_are_refused(stores, tmp_path):
@@ -105,6 +215,10 @@ def test_scores_of_another_space_or_damaged_are_refused(stores, tmp_path):
         path, index=False
     )
     assert len(read_scores(path, space, 33)) == 128
+    other = Path("other.pt")
+    other.write_bytes(b"another")
+    with pytest.raises(UserError, match=r"scores.csv: the scores of another supernet than other.pt; delete"):
+        read_scores(path, space, 33, other)
     with pytest.raises(UserError, match="not the sub-networks of space"):
         read_scores(path, SearchSpace("2-2-x"), 33)
     pd.read_csv(path).head(60).to_csv(path, index=False)

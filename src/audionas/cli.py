@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from importlib import import_module
 from pathlib import PurePath
 
-from audionas.config import SPACES, SPLITS, parse_shape, parse_size
+from audionas.config import SPACES, SPLITS, parse_constraint, parse_shape
 from audionas.configfile import PARAMS, load_config
 from audionas.errors import UserError
 from audionas.stages.study import check
@@ -40,10 +40,24 @@ STAGES = {
         "space constraint seed",
         "train a found architecture from fresh weights",
     ),
+    "ranked": (
+        "ranked",
+        "run",
+        "space index seed",
+        "train a drawn sub-network from fresh weights, and score it",
+    ),
     "evaluate": ("evaluate", "run", "model", "measure a model on the test split"),
     "tables": ("tables", "run", "", "make the tables and figures of the paper from all results"),
 }
-_TRAINED = {"teacher", "supernet", "score", "finetune", "individual", "init"}  # on training.gpus GPUs
+_TRAINED = {
+    "teacher",
+    "supernet",
+    "score",
+    "finetune",
+    "individual",
+    "init",
+    "ranked",
+}  # on training.gpus GPUs
 _SHARED = {"logmel", *_TRAINED}  # what the ranks of `torchrun` can do together
 
 
@@ -81,8 +95,12 @@ ARGUMENTS = {
     "split": _flag("which split", choices=SPLITS),
     "seed": _flag("seed of the run", type=int),
     "space": _flag("search space", choices=SPACES),
-    "constraint": _flag("number of parameters, such as 900k or 0.9M", type=_checked(parse_size)),
+    "constraint": _flag(
+        "budget: parameters such as 900k, multiply-adds such as 1.2Gmacs, or both: 900k_1.2Gmacs",
+        type=_checked(parse_constraint),
+    ),
     "iterations": _flag("optimiser steps", type=int),
+    "index": _flag("which sub-network, by its place in a drawn order", type=int),
     "recipe": _flag("BCE with the labels, or distillation", choices=("baseline", "kd")),
     "size": _flag("uniform network as RATIOxDEPTH, such as 0.6x1", type=_checked(parse_shape)),
     "model": {"help": "a file below models/", "type": _model},

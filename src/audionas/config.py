@@ -6,7 +6,7 @@ Every key of `params.yaml` stands here once, with its unit and the paper's value
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,7 @@ SPLITS = ("train", "valid", "test")
 Space = Literal["x-x-x", "2-x-x", "2-2-x", "ew"]
 SPACES: tuple[str, ...] = get_args(Space)
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kMG]?)")
 _SHAPE = re.compile(r"(0?\.\d+|1(?:\.0+)?)x([12])")
 
 
@@ -33,7 +33,35 @@ def parse_size(text: str | int) -> int:
     match = _SIZE.fullmatch(str(text))
     if not match:
         raise ValueError(f"{text!r} is not a number of parameters; write 900000, 900k or 0.9M")
-    return round(float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]])
+    return round(float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}[match[2]])
+
+
+class Constraint(NamedTuple):
+    """A budget: so many parameters, or at most so many multiply-adds a clip, or both."""
+
+    params: int | None = None
+    macs: int | None = None
+
+
+def parse_constraint(text: str | int) -> Constraint:
+    """A budget from `900k` (parameters), `1.2Gmacs` (multiply-adds), or both: `900k_1.2Gmacs`.
+
+    Raises ValueError when the text is none of these.
+    """
+    sizes: dict[str, int] = {}
+    for part in str(text).split("_"):
+        kind = "macs" if part.endswith("macs") else "params"
+        try:
+            size = parse_size(part.removesuffix("macs"))
+        except ValueError:
+            size = 0
+        if not size or kind in sizes:
+            raise ValueError(
+                f"{text!r} is not a budget; write a number of parameters such as 900k or 0.9M, of "
+                "multiply-adds such as 1.2Gmacs, or both: 0.9M_1.2Gmacs"
+            )
+        sizes[kind] = size
+    return Constraint(**sizes)
 
 
 def parse_shape(text: str) -> tuple[float, int]:
@@ -59,6 +87,7 @@ def _unique(values: list, meaning=lambda value: value) -> list:
 
 
 Size = Annotated[str, BeforeValidator(str), AfterValidator(_checked(parse_size))]
+Budget = Annotated[str, BeforeValidator(str), AfterValidator(_checked(parse_constraint))]
 Shape = Annotated[str, AfterValidator(_checked(parse_shape))]
 Positive = Annotated[int, Field(gt=0)]
 Folds = Annotated[list[int], Field(min_length=1), AfterValidator(_unique)]
@@ -88,6 +117,19 @@ class SplitFolds(Section):
     @model_validator(mode="after")
     def _disjoint(self):
         _unique([*self.train, *self.valid, *self.test])
+        return self
+
+
+class SplitShare(Section):
+    """Which folds of a corpus are for training and test; a share of the former's sources validates."""
+
+    train: Folds
+    valid: Annotated[float, Field(gt=0, lt=1)]
+    test: Folds
+
+    @model_validator(mode="after")
+    def _disjoint(self):
+        _unique([*self.train, *self.test])
         return self
 
 
@@ -140,7 +182,8 @@ class FolderCorpus(_Corpus):
     lists: str  # the CSV
     audio: str  # the folder that holds the files
     labels_column: str = "positive_labels"
-    split: SplitFolds | SplitFractions
+    title: str | None = None  # what tables call the corpus
+    split: SplitFolds | SplitShare | SplitFractions
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -313,11 +356,23 @@ class Calibration(Section):
     batches: Positive = 64
 
 
-class Search(Section):
-    """Random search (sections 2.4 and 3.3)."""
+class Evolution(Section):
+    """Evolutionary search; the defaults are Once-for-all's (Cai et al., 2020)."""
 
-    population: Positive = 25
-    tolerance: Size = "0.1M"
+    population: Positive = 100
+    generations: Positive = 500
+    parent_share: Annotated[float, Field(gt=0, le=1)] = 0.25  # of a generation, the best, that have children
+    mutated_share: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the children; the others have two parents
+    mutation_probability: Annotated[float, Field(gt=0, le=1)] = 0.1  # of each width and depth
+
+
+class Search(Section):
+    """How the best sub-network for a constraint is looked for (sections 2.4 and 3.3)."""
+
+    strategy: Literal["exhaustive", "random", "evolution"] = "exhaustive"  # the paper's is random
+    population: Positive = 25  # of random search
+    tolerance: Size = "0.1M"  # parameters, to both sides of a constraint on them
+    evolution: Evolution = Evolution()
 
 
 class Individual(Section):
@@ -339,12 +394,15 @@ class Study(Section):
     spaces: Annotated[list[Space], Field(min_length=1), AfterValidator(_unique)]
     chosen_space: Space = "2-2-x"
     constraints: Annotated[
-        list[Size], Field(min_length=1), AfterValidator(lambda values: _unique(values, parse_size))
+        list[Budget], Field(min_length=1), AfterValidator(lambda values: _unique(values, parse_constraint))
     ]
     sizes: Annotated[
         list[Shape], Field(min_length=1), AfterValidator(lambda values: _unique(values, parse_shape))
     ]
     finetune_iterations: Annotated[list[Positive], Field(min_length=1), AfterValidator(_unique)]
+    # Which sub-networks of the chosen space, by their place in a drawn order, are also trained on their own,
+    # to see how well the supernet's scores rank them.
+    ranked: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_unique)] = []
 
     @model_validator(mode="after")
     def _chosen(self):

@@ -66,6 +66,11 @@ def init(constraint: str, seed: int) -> Path:
     return MODELS / "init" / f"{constraint}-{seed}.pt"
 
 
+def ranked(index: int, seed: int) -> Path:
+    """A sub-network trained on its own, to compare with what the supernet says of it."""
+    return MODELS / "ranked" / f"{index}-{seed}.pt"
+
+
 def scores(space: str, seed: int) -> Path:
     """Validation mAP of every sub-network."""
     return RESULTS / "scores" / f"{space}-{seed}.csv"
@@ -76,9 +81,24 @@ def curves(model: Path) -> Path:
     return RESULTS / "curves" / model.relative_to(MODELS).with_suffix("")
 
 
+def seconds(model: Path) -> Path:
+    """How long a model's training took; a log, since no two runs take as long."""
+    return Path("logs") / "seconds" / model.relative_to(MODELS).with_suffix(".txt")
+
+
 def evaluation(model: Path) -> Path:
     """Test results of a model."""
     return RESULTS / "eval" / model.relative_to(MODELS).with_suffix(".json")
+
+
+def predictions(model: Path) -> Path:
+    """A model's probabilities for every test clip, and the labels."""
+    return evaluation(model).with_suffix(".npz")
+
+
+def ranking(index: int, seed: int) -> Path:
+    """Validation mAP of a sub-network trained on its own."""
+    return RESULTS / "scores" / "ranked" / f"{index}-{seed}.json"
 
 
 TABLES, FIGURES, COVERAGE = RESULTS / "tables", RESULTS / "figures", RESULTS / "coverage"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audionas.config import SPLITS, FolderCorpus, SplitFolds
+from audionas.config import SPLITS, FolderCorpus, SplitFolds, SplitShare
 from audionas.corpora.base import (
     Clip,
     Corpus,
@@ -28,6 +28,8 @@ from audionas.corpora.segments import parse_segments, segment_id, split_labels
 from audionas.errors import UserError
 from audionas.keys import key, repeated
 from audionas.ledger import iter_rows
+
+_NO_FOLD = -1  # of the clips of training folds that validate
 
 
 class Folder(Corpus):
@@ -73,17 +75,19 @@ class Folder(Corpus):
         return [(label, label) for label in sorted(self._labels)]
 
     def streams(self) -> dict[str, Iterable[Clip]]:
-        """See Corpus; by folds, or by fractions of the sources after a seeded shuffle.
+        """See Corpus; by folds, or by fractions of the sources after a seeded shuffle, or both.
 
         For fractions the sources' names are held.
         """
         split, where = self.section.split, self.section.lists
-        if isinstance(split, SplitFolds):
+        if isinstance(split, SplitFolds | SplitShare):
             if not self._folds:
                 raise UserError(
                     f"{where}: no column 'fold', which corpus.split needs; add it or give fractions"
                 )
-            return split_by_fold(Reread(self._clips), split, where)
+            if isinstance(split, SplitFolds):
+                return split_by_fold(Reread(self._clips), split, where)
+            return self._share(split, where)
         sources = sorted({clip.source for clip, _ in self._clips()})
         order = np.random.default_rng(self.section.seed).permutation(len(sources))
         valid, test = (max(1, round(len(sources) * part)) for part in (split.valid, split.test))
@@ -99,6 +103,24 @@ class Folder(Corpus):
                 yield SPLITS[home[bisect_left(sources, clip.source)]], clip
 
         return split_by_home(Reread(placed), where)
+
+    def _share(self, split: SplitShare, where: str) -> dict[str, Iterable[Clip]]:
+        sources = sorted({clip.source for clip, fold in self._clips() if fold in split.train})
+        count = max(1, round(len(sources) * split.valid))
+        if count >= len(sources):
+            raise UserError(
+                f"{where}: {len(sources)} source recordings in folds {split.train} are too few to train and "
+                "to validate; add some"
+            )
+        order = np.random.default_rng(self.section.seed).permutation(len(sources))
+        held = {sources[i] for i in order[:count]}
+        whole = SplitFolds(train=split.train, valid=[_NO_FOLD], test=split.test)
+
+        def placed() -> Iterator[tuple[Clip, int]]:
+            for clip, fold in self._clips():
+                yield clip, _NO_FOLD if fold in split.train and clip.source in held else fold
+
+        return split_by_fold(Reread(placed), whole, where)
 
     def fetch(self, clip: Clip) -> bytes:
         """See Corpus: the file's bytes. FetchError when it is not there."""

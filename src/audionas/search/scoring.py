@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -67,29 +69,49 @@ def score(
 
 
 def score_space(
-    supernet: Supernet, space: SearchSpace, calibration: list[Tensor], valid: ClipStore, batch_size: int = 64
+    supernet: Supernet,
+    space: SearchSpace,
+    calibration: list[Tensor],
+    valid: ClipStore,
+    batch_size: int = 64,
+    name: str = "",
 ) -> pd.DataFrame:
-    """`describe` with a column `mAP`: `score` of each sub-network on validation."""
+    """`describe` with columns `mAP`, `score` of each sub-network on validation, and `supernet`, its name."""
     table = describe(space, valid.data.shape[1])
     table["mAP"] = score(supernet, space.subnetworks, calibration, valid, batch_size, progress=True)
+    table["supernet"] = name
     return table
 
 
-def read_scores(path, space: SearchSpace, frames: int) -> dict[Subnetwork, float]:
+def fingerprint(path: Path) -> str:
+    """What names a supernet in its scores: the beginning of its file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def read_scores(
+    path: Path, space: SearchSpace, frames: int, supernet: Path | None = None
+) -> dict[Subnetwork, float]:
     """mAP of every sub-network from a scores file.
 
+    Args:
+        supernet: the file that must have been scored; any where it is None.
+
     Raises:
-        UserError: the file is missing or damaged, or its rows are not those of this space.
+        UserError: the file is missing or damaged, its rows are not those of this space, or they are scores of
+            another supernet.
     """
     mend = "delete it and run `dvc repro`"
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype={"supernet": str})
         same = table[list(COLUMNS)].equals(describe(space, frames))
-        values = table["mAP"].astype(float)
+        values, names = table["mAP"].astype(float), set(table["supernet"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a readable scores file ({error}); {mend}") from None
     if not same or not np.isfinite(values).all():
         raise UserError(
             f"{path}: its rows are not the sub-networks of space {space.name} at this size; {mend}"
         )
+    if supernet is not None and names != {fingerprint(supernet)}:
+        raise UserError(f"{path}: the scores of another supernet than {supernet}; {mend}")
     return dict(zip(space.subnetworks, values, strict=True))

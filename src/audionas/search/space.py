@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import product
 
+import numpy as np
+
+from audionas.config import Constraint
 from audionas.errors import UserError
 from audionas.models.architecture import Architecture, Subnetwork
 
@@ -46,6 +49,10 @@ class SearchSpace:
             for ratios in product(self.ratios, repeat=3)
         ]
 
+    def drawn_order(self) -> list[Subnetwork]:
+        """Every sub-network, in an order that was drawn once for all: its first n are a fair sample."""
+        return [self.subnetworks[i] for i in np.random.default_rng(0).permutation(len(self))]
+
     @cached_property
     def smallest(self) -> Subnetwork:
         """The sub-network of the fewest parameters."""
@@ -61,20 +68,39 @@ class SearchSpace:
         """Trainable parameters of a sub-network."""
         return self.architecture.parameters(subnetwork)
 
-    def near(self, constraint: int, tolerance: int) -> list[Subnetwork]:
-        """The sub-networks with |parameters - constraint| <= tolerance (section 2.4).
+    def near(self, constraint: Constraint, tolerance: int, frames: int) -> list[Subnetwork]:
+        """The sub-networks that meet a constraint.
+
+        On parameters: |parameters - constraint| <= tolerance (section 2.4). On multiply-adds: at most so
+        many, as in Once-for-all.
+
+        Args:
+            frames: of a clip, for the multiply-adds.
 
         Raises:
             UserError: there is none; names the nearest sizes below and above.
         """
-        found = [s for s in self if abs(self.parameters(s) - constraint) <= tolerance]
-        if not found:
+        of_params, of_macs = constraint
+        found = [
+            s
+            for s in self
+            if (of_params is None or abs(self.parameters(s) - of_params) <= tolerance)
+            and (of_macs is None or self.architecture.multiply_adds(s, frames) <= of_macs)
+        ]
+        if found:
+            return found
+        asked, nearest = [], []
+        if of_params is not None:
+            asked.append(f"{of_params:,} +- {tolerance:,} parameters")
             sizes = sorted({self.parameters(s) for s in self})
-            below = max((s for s in sizes if s < constraint), default=None)
-            above = min((s for s in sizes if s > constraint), default=None)
-            nearest = " and ".join(f"{size:,}" for size in (below, above) if size)
-            raise UserError(
-                f"no sub-network of space {self.name} has {constraint:,} +- {tolerance:,} parameters; the "
-                f"nearest have {nearest}: change study.constraints or raise search.tolerance"
-            )
-        return found
+            below = max((s for s in sizes if s < of_params), default=None)
+            above = min((s for s in sizes if s > of_params), default=None)
+            nearest.append(f"have {' and '.join(f'{size:,}' for size in (below, above) if size)}")
+        if of_macs is not None:
+            asked.append(f"at most {of_macs:,} multiply-adds")
+            least = min(self.architecture.multiply_adds(s, frames) for s in self)
+            nearest.append(f"need {least:,} multiply-adds or more")
+        raise UserError(
+            f"no sub-network of space {self.name} has {' and '.join(asked)}; the nearest "
+            f"{' and '.join(nearest)}: change study.constraints or raise search.tolerance"
+        )

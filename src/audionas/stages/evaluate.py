@@ -21,13 +21,16 @@ FORM = ("widths", "depths", "hidden", "num_classes", "mels")
 def run(config: Config, model: str) -> None:
     """models/….pt to results/eval/….json: mAP, AP of each class, parameters, multiply-adds.
 
-    Classes without a positive test clip have AP null and are left out of the mean, and counted.
+    And results/eval/….npz: `probabilities` float32 and `labels` uint8 [clips, classes], from which intervals
+    and paired comparisons are computed without opening the test split again. Classes without a positive test
+    clip have AP null and are left out of the mean, and counted.
     """
     test = open_logmel(config, "test")
     device = prepare(config.training, seed=0)
     path = Path(model)
     network, about = load_for(path, test)
-    ap = average_precisions(test.labels, predict(network.to(device), test, config.training.batch_size))
+    probabilities = predict(network.to(device), test, config.training.batch_size)
+    ap = average_precisions(test.labels, probabilities)
     result = {
         **{key: value for key, value in about.items() if key not in ("classes", "settings")},
         "model": path.as_posix(),
@@ -40,3 +43,6 @@ def run(config: Config, model: str) -> None:
     }
     with atomic_write(paths.evaluation(path)) as temporary:
         temporary.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with atomic_write(paths.predictions(path)) as temporary, temporary.open("wb") as file:
+        labels = np.asarray(test.labels, np.uint8)
+        np.savez_compressed(file, probabilities=probabilities, labels=labels)

@@ -13,6 +13,7 @@ from audionas import paths
 from audionas.config import Config
 from audionas.device import prepare
 from audionas.evaluation import calibration_batches, mean_average_precision, predict
+from audionas.files import atomic_write
 from audionas.models.calibration import calibrate
 from audionas.models.cnn10 import Cnn10
 from audionas.models.modelfile import save_model
@@ -53,7 +54,7 @@ def training_run(
     validate: Callable | None = None,
     finish: Callable | None = None,
 ) -> None:
-    """Train the network of `build`'s objective and write it to `path`, with its curves.
+    """Train the network of `build`'s objective and write it to `path`, with its curves and a log of its time.
 
     Args:
         build: makes the objective on a device, after the seed is set.
@@ -86,7 +87,7 @@ def training_run(
             calibrate(measured, batches)  # averaged weights come without statistics
         return (validate or _valid_map)(measured, valid_store, batches)
 
-    train(
+    seconds = train(
         objective,
         Feed(train_store, settings, config.augment, mixup_alpha, device, seed),
         iterations=iterations,
@@ -111,6 +112,8 @@ def training_run(
                 "settings": train_store.settings,
             },
         )
+        with atomic_write(paths.seconds(path)) as temporary:
+            temporary.write_text(f"{seconds:.1f}\n", encoding="utf-8")
         checkpoint.remove()
     current().wait()  # none ends before the network is written
 

@@ -10,7 +10,7 @@ from audionas.files import atomic_write
 from audionas.models.architecture import Architecture
 from audionas.models.supernet import load_supernet
 from audionas.ranks import current
-from audionas.search.scoring import score_space
+from audionas.search.scoring import fingerprint, score_space
 from audionas.search.space import SearchSpace
 from audionas.stages.inputs import load_for, open_logmel
 
@@ -23,7 +23,8 @@ def run(config: Config, space: str, seed: int) -> None:
     size = config.training.batch_size
     calibration = [x.to(device) for x in calibration_batches(train, size, config.calibration.batches)]
     search_space = SearchSpace(space, Architecture.of(config))
-    table = score_space(supernet.to(device), search_space, calibration, valid, size)
+    name = fingerprint(paths.supernet(space, seed))
+    table = score_space(supernet.to(device), search_space, calibration, valid, size, name)
     if current().first:
         with atomic_write(paths.scores(space, seed)) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")

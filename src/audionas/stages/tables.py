@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from audionas import paths
-from audionas.config import Config, parse_size
+from audionas.config import Config, parse_constraint, parse_size
 from audionas.files import atomic_write
 from audionas.models.architecture import Architecture
 from audionas.reporting import figures, tables
@@ -42,7 +42,9 @@ def _near(config: Config) -> dict[tuple[str, str], np.ndarray]:
     for constraint in study.constraints:
         for name in study.spaces:
             space = SearchSpace(name, Architecture.of(config))
-            found = space.near(parse_size(constraint), parse_size(config.search.tolerance))
+            found = space.near(
+                parse_constraint(constraint), parse_size(config.search.tolerance), config.frames
+            )
             scores = [read_scores(paths.scores(name, seed), space, config.frames) for seed in study.seeds]
             near[constraint, name] = np.array([s[subnetwork] for s in scores for subnetwork in found])
     return near

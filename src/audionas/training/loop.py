@@ -43,7 +43,7 @@ def train(
     curves: Path,
     validate: Callable[[nn.Module], dict[str, float]],
     description: str,
-) -> None:
+) -> float:
     """Train `objective.network` in place with Adam (section 3.3), from the checkpoint on if there is one.
 
     Every draw follows from the seed and the iteration, so there is no generator whose state could be lost.
@@ -58,6 +58,9 @@ def train(
         curves: folder for DVCLive's curves: loss (mean since the last point) and what `validate` gives.
         validate: measures, on all ranks, the network it is given: what learns, or the averaged weights.
         description: before the progress bar.
+
+    Returns:
+        Seconds that it took, those of all starts together.
 
     Raises:
         ValueError: the objective looks clips up by their rows, and the feed mixes them.
@@ -85,10 +88,12 @@ def train(
             disable=not ranks.first,
         ) as bar,
     ):
-        started = time.monotonic()
+        last = started = time.monotonic()
         while run.iteration < iterations:
             run.step()
             bar.update()
+            now = time.monotonic()
+            run.seconds, last = run.seconds + now - last, now
             done, point = run.iteration, run.iteration % settings.valid_every == 0
             if not point and done < iterations and done % _LOOK[feed.device.type]:
                 continue
@@ -119,6 +124,7 @@ def train(
         log.info("%s: %d graphs compiled", description, graphs)
     run.average.finish()
     run.network.eval()
+    return run.seconds + time.monotonic() - last
 
 
 class _Run:
@@ -133,7 +139,7 @@ class _Run:
         on_gpu = feed.device.type == "cuda"
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=learning_rate, fused=on_gpu)
         self.average = Average(self.network, settings, iterations)
-        self.iteration, self.history, self.total, self.since = 0, [], 0.0, 0
+        self.iteration, self.history, self.total, self.since, self.seconds = 0, [], 0.0, 0, 0.0
         self._unseen: list[Tensor] = []  # the loss of every step since the last look
 
     def step(self) -> None:
@@ -213,6 +219,7 @@ class _Run:
             "history": self.history,
             "total": self.total,
             "since": self.since,
+            "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -220,7 +227,7 @@ class _Run:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load_state_dict(state["average"])
-        for name in ("iteration", "history", "total", "since"):
+        for name in ("iteration", "history", "total", "since", "seconds"):
             setattr(self, name, state[name])
 
 

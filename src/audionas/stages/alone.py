@@ -1,0 +1,42 @@
+"""What the stages have in common that train one network by itself, from fresh weights (sections 3.2, 4.3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from audionas import paths
+from audionas.config import Config
+from audionas.stages.inputs import load_for, open_logmel
+from audionas.stages.runs import fresh, training_run
+from audionas.training.objectives import Distilled, Supervised
+
+
+def train_alone(config: Config, path: Path, widths, depths, recipe: str, seed: int, about: dict) -> None:
+    """A network of these block widths and depths from fresh weights, by `baseline` or `kd`, to `path`."""
+    teacher_path = paths.teacher(seed)
+
+    def build(device):
+        network = fresh(config, widths=widths, depths=depths).to(device)
+        if recipe == "baseline":
+            return Supervised(network)
+        store = open_logmel(config, "train")
+        teacher, _ = load_for(teacher_path, store)
+        return Distilled(network, teacher, config.distillation, store)
+
+    iterations = config.individual.iterations
+    training_run(
+        config,
+        path,
+        build,
+        sections=("network", "augment", "distillation", "individual", "calibration"),
+        inputs=() if recipe == "baseline" else (teacher_path,),
+        iterations=iterations,
+        seed=seed,
+        about={
+            **about,
+            "recipe": recipe,
+            "iterations": iterations,
+            "widths": list(widths),
+            "depths": list(depths),
+        },
+    )

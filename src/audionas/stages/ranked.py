@@ -1,0 +1,39 @@
+"""`ranked@index,seed`: a sub-network trained on its own, to see how well the supernet's scores rank such."""
+
+from __future__ import annotations
+
+import json
+
+from audionas import paths
+from audionas.config import Config
+from audionas.device import prepare
+from audionas.evaluation import mean_average_precision, predict
+from audionas.files import atomic_write
+from audionas.models.architecture import Architecture
+from audionas.ranks import current
+from audionas.search.space import SearchSpace
+from audionas.stages.alone import train_alone
+from audionas.stages.inputs import load_for, open_logmel
+
+
+def run(config: Config, space: str, index: int, seed: int) -> None:
+    """Sub-network `index` of a drawn order of the space, from fresh weights, by distillation.
+
+    Writes models/ranked/{index}-{seed}.pt, and its validation mAP to
+    results/scores/ranked/{index}-{seed}.json.
+    """
+    search_space = SearchSpace(space, Architecture.of(config))
+    subnetwork = search_space.drawn_order()[index]
+    about = {"kind": "ranked", "space": space, "index": index}
+    path = paths.ranked(index, seed)
+    form = search_space.architecture.widths(subnetwork), (2, *subnetwork.depths)
+    train_alone(config, path, *form, "kd", seed, about)
+    valid = open_logmel(config, "valid")
+    network, _ = load_for(path, valid)
+    network = network.to(prepare(config.training, seed))
+    score = mean_average_precision(valid.labels, predict(network, valid, config.training.batch_size))
+    result = {"ratios": subnetwork.ratios, "depths": subnetwork.depths, "valid_mAP": score}
+    if current().first:
+        with atomic_write(paths.ranking(index, seed)) as temporary:
+            temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    current().wait()  # none ends before it is written
