@@ -231,3 +231,31 @@ def test_thirty_kills_and_ten_terminations_of_two_ranks_leave_no_trace(project):
     assert sum(-9 in pair for pair in codes) >= 25 and codes.count((75, 75)) >= 3, codes
     assert whole() == expected
     assert not list(Path(".state").iterdir()) and not list(Path("models/teacher").glob(".*"))
+
+
+COMPILED = """
+import torch, together
+from audionas.models import Cnn10
+from audionas.ranks import current, join
+
+def step():
+    with join("cpu"):
+        torch.manual_seed(0)
+        network = Cnn10(4, 4, mels=16, block_dropout=0.0, head_dropout=0.0)
+        compiled = torch.compile(network, fullgraph=True, dynamic=False, backend="aot_eager")
+        x = torch.randn(4, 33, 16) + current().rank
+        found = []
+        for forward in (network, compiled):
+            network.zero_grad()
+            forward(x).square().mean().backward()
+            found.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
+        assert (found[0] - found[1]).abs().max() < 1e-5 * found[0].abs().max()
+    return 0
+
+assert not any(together.end(together.start(step, 2), grace=60))
+"""
+
+
+@pytest.mark.slow
+def test_a_compiled_network_joins_its_statistics_in_one_graph():
+    python(COMPILED)
