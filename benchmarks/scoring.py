@@ -8,12 +8,12 @@ import torch
 from audionas.models import Supernet, extract
 from audionas.models.architecture import Architecture
 from audionas.models.supernet import calibrate_all
+from audionas.reporting.costs import multiply_adds
 from audionas.search import SearchSpace
 from benchmarks.ceilings import least_seconds
 from benchmarks.steps import made
 from benchmarks.timing import interleaved
 from benchmarks.training import CLASSES, FRAMES, by_size
-from benchmarks.work import multiply_adds
 
 DRAWN = 25  # the paper's population
 

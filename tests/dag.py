@@ -60,10 +60,10 @@ def sources(module: str) -> set[str]:
 
 
 def sections(module: str) -> set[str]:
-    """Keys of params.yaml that a stage and the stage helpers it imports read, without `study`."""
+    """Keys of params.yaml that a stage, and the helpers and reports that it imports, read."""
     names: set[str] = set()
     for each in closure(module):
-        if not each.startswith("audionas.stages"):
+        if not each.startswith(("audionas.stages", "audionas.reporting")):
             continue
         text = _file(each).read_text(encoding="utf-8")
         names |= set(re.findall(r"\bconfig\.([a-z_]+)", text))
@@ -81,7 +81,7 @@ def training_keys(module: str) -> set[str]:
     """Keys of the section `training` that bear on a stage's result or on what a scheduler reserves."""
     texts = {each: _file(each).read_text(encoding="utf-8") for each in closure(module)}
     if not any("prepare(" in text for each, text in texts.items() if each.startswith("audionas.stages")):
-        return set()
+        texts = {each: text for each, text in texts.items() if each.startswith("audionas.reporting")}
     read = {name for text in texts.values() for name in _TRAINING.findall(text)}
     if "audionas.training.loop" in texts:
         read.add("gpus")  # each rank draws its own dropout

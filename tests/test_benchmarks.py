@@ -12,9 +12,10 @@ from audionas.models.architecture import LARGEST, Architecture
 from audionas.search import SearchSpace
 
 pytest.importorskip("torchlibrosa", reason="the references of benchmarks need torchlibrosa")
+from audionas.reporting.costs import multiply_adds
 from benchmarks import __main__, checkpoints, panns, paper, ranks, reading, scaling, scoring, training
 from benchmarks.steps import OnceForAllSteps, made
-from benchmarks.work import multiply_adds, step_operations
+from benchmarks.work import step_operations
 
 ROOT = Path(__file__).parents[1]
 TINY = (

@@ -9,16 +9,17 @@ import pytest
 import tiny
 import yaml
 from matplotlib.image import imread
+from sklearn.metrics import average_precision_score
 
 from audionas import paths
 from audionas.cli import main
 from audionas.configfile import load_config
 from audionas.errors import UserError
-from audionas.models.architecture import Architecture
+from audionas.models.architecture import Architecture, Subnetwork
 from audionas.models.modelfile import load_model
-from audionas.reporting.results import collect, models
+from audionas.reporting.results import collect, compare, model_files
 from audionas.search import SearchSpace
-from audionas.stages import evaluate, finetune, individual, score, search, supernet, tables, teacher
+from audionas.stages import evaluate, finetune, individual, ranked, score, search, supernet, tables, teacher
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,10 @@ def study(tmp_path_factory):
                 for iterations in config.study.finetune_iterations:
                     finetune.run(config, "2-2-x", constraint, iterations, seed)
                 individual.run_init(config, "2-2-x", constraint, seed)
+            for index in config.study.ranked:
+                ranked.run(config, "2-2-x", index, seed)
         hidden.rename("data/logmel/test.h5")
-        for path in models(config.study):
+        for path in model_files(config.study):
             evaluate.run(config, path.as_posix())
         tables.run(config)
     return folder
@@ -94,7 +97,7 @@ def test_evaluation_says_what_it_measured(inside):
 @pytest.mark.slow
 def test_tables_have_a_row_for_each_model_with_its_provenance(inside):
     everything = pd.read_csv("results/tables/models.csv")
-    # teacher, 2 x 2 individual, 2 x 2 found, 2 x 2 fine-tuned, 2 init, for two seeds
+    # teacher, 2 x 2 individual, 2 x 2 found, 2 x 2 fine-tuned, 2 init, for two seeds; no ranked ones
     assert len(everything) == 2 * (1 + 4 + 4 + 4 + 2)
     one = pd.read_csv("results/tables/table1.csv")
     assert list(one.Model) == [
@@ -108,14 +111,92 @@ def test_tables_have_a_row_for_each_model_with_its_provenance(inside):
     ]
     teachers = everything[everything.kind == "teacher"].mAP
     assert one["mAP"][0] == pytest.approx(100 * teachers.mean(), abs=1e-3)
-    assert one["sd"][0] == pytest.approx(100 * teachers.std(ddof=1), abs=1e-3)
+    assert one["sd mAP"][0] == pytest.approx(100 * teachers.std(ddof=1), abs=1e-3)
     assert one["% params"][0] == 100 and one["% teacher"][0] == 100
     assert (one["Train clips"] == 24).all() and (one["Seeds"] == "0 1").all()
     assert one["Corpus"].str.contains("stand-in").all()  # the soundfont says loudly what it is
     two = pd.read_csv("results/tables/table2.csv")
     assert list(two.Budget) == ["5k", "12k"] and {"OFA", "+3", "+6", "Init+6", "sd OFA"} <= set(two.columns)
     text = Path("results/tables/table1.md").read_text()
-    assert "±" in text and text.count("\n|") == len(one) + 2
+    assert "±" in text and "[" in text and text.count("\n|") == len(one) + 2
+    metrics = json.loads(Path("results/metrics.json").read_text())
+    assert metrics["teacher"] == pytest.approx(one["mAP"][0], abs=0.01) and "OFA 12k" in metrics
+
+
+@pytest.mark.slow
+def test_intervals_and_differences_are_those_of_the_predictions(inside):
+    with np.load(paths.predictions(paths.found("2-2-x", "5k", 0))) as file:
+        labels, probabilities = file["labels"], file["probabilities"]
+    one = pd.read_csv("results/tables/table1.csv")
+    found = one[(one.Model == "OFA 2-2-x") & (one.Budget == "5k")].iloc[0]
+    assert found["low mAP"] <= found["mAP"] <= found["high mAP"]
+    result = json.loads(paths.evaluation(paths.found("2-2-x", "5k", 0)).read_text())
+    assert average_precision_score(labels, probabilities, average="macro") == pytest.approx(result["mAP"])
+    everything = pd.read_csv("results/tables/models.csv")
+    two = pd.read_csv("results/tables/table2.csv").set_index("Budget")
+    tuned = everything[(everything.kind == "finetuned") & (everything.constraint == "5k")]
+    tuned = tuned[tuned.iterations == 6].set_index("seed").mAP
+    first = everything[(everything.kind == "found") & (everything.constraint == "5k")]
+    first = first[first.space == "2-2-x"].set_index("seed").mAP
+    assert two["+6"]["5k"] == pytest.approx(100 * tuned.mean(), abs=1e-3)
+    pairs = pd.read_csv("results/tables/pairs.csv").set_index("Question")
+    gained = pairs.loc["OFA 5k +6 over OFA"]
+    assert gained.difference == pytest.approx(100 * (tuned - first).mean(), abs=1e-3)
+    assert gained["sd difference"] == pytest.approx(100 * (tuned - first).std(), abs=1e-3)
+    certain = (gained["low difference"] > 0 or gained["high difference"] < 0) and len(set(tuned > first)) == 1
+    assert gained.certain == ("yes" if certain else "no")
+
+
+@pytest.mark.slow
+def test_the_front_and_the_windows_are_those_of_the_scores(inside):
+    networks = pd.read_csv("results/tables/networks.csv")
+    assert len(networks) == 128 + 512 and networks["valid mAP"].between(0, 100).all()
+    front = networks[networks.front].sort_values("params")
+    assert front["valid mAP"].is_monotonic_increasing
+    for _, row in networks.sample(60, random_state=0).iterrows():
+        better = front[(front.params <= row.params) & (front["valid mAP"] >= row["valid mAP"])]
+        assert len(better)
+    windows = pd.read_csv("results/tables/windows.csv")
+    small = windows[windows.Candidates <= inside.search.population]
+    assert (small["regret of 25"] == 0).all() and (windows["regret of 5"] >= windows["regret of 25"]).all()
+    ranking = pd.read_csv("results/tables/ranking.csv")
+    assert len(ranking) == 3 * 2 and "Kendall" in Path("results/tables/ranking.md").read_text()
+    assert set(pd.read_csv("results/tables/findings.csv").Verdict) <= {"holds", "reversed", "open"}
+
+
+@pytest.mark.slow
+def test_one_supernet_for_all_devices_costs_the_same_and_trainings_add_up(inside):
+    costs = pd.read_csv("results/tables/costs.csv").set_index("What")["10^12 multiply-adds"]
+    assert costs["1 device(s), OFA 2-2-x"] == costs["16 device(s), OFA 2-2-x"]
+    assert costs["16 device(s), KD for each"] == pytest.approx(
+        16 * costs["1 device(s), KD for each"], rel=1e-2
+    )
+    largest = Architecture(4, 4, 16).multiply_adds(Subnetwork((1.0,) * 3, (2,) * 3), 33)
+    assert costs["teacher"] * 1e12 == pytest.approx(12 * 8 * 3 * largest, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_predictions_of_other_clips_or_damaged_are_refused(inside):
+    path = paths.predictions(paths.found("2-2-x", "5k", 1))
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(UserError, match=r"2-2-x-5k-1\.npz: damaged"):
+            compare(collect(inside.study), 5)
+        with path.open("wb") as file:
+            np.savez(file, probabilities=np.zeros((12, 4)), labels=np.ones((12, 4), np.uint8))
+        with pytest.raises(UserError, match=r"2-2-x-5k-1\.npz: of other test clips"):
+            compare(collect(inside.study), 5)
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.slow
+def test_latex_tables_compile_in_form(inside):
+    text = Path("results/tables/table1.tex").read_text()
+    assert r"\toprule" in text and r"$\pm$" in text and r"\#Params" in text and "×" not in text
+    rows = text[text.index(r"\midrule") : text.index(r"\bottomrule")].strip().splitlines()[1:]
+    assert len({row.count("&") for row in rows}) == 1 and all(row.rstrip().endswith(r"\\") for row in rows)
 
 
 @pytest.mark.slow

@@ -35,6 +35,8 @@ _CHANGED = {
         "constraints": ["5k", "12k"],
         "sizes": ["0.6x1", "0.8x2"],
         "finetune_iterations": [3, 6],
+        "draws": 50,
+        "ranked": [0, 1, 2],
     },
 }
 PARAMS = Config.model_validate(_CHANGED).model_dump(mode="json")  # the rest as in the paper
@@ -62,4 +64,10 @@ def make(folder: Path, **changes: dict) -> Config:
             classes=CLASSES,
             settings=config.feature_settings(),
         )
+    segments = folder / "data" / "segments"
+    segments.mkdir(parents=True, exist_ok=True)
+    names = "".join(f"{i},{name},{name}\n" for i, name in enumerate(CLASSES))
+    (segments / "classes.csv").write_text("index,mid,display_name\n" + names, encoding="utf-8")
+    rows = "".join(f"valid{i}\n" for i in range(values["corpus"]["clips"]["valid"]))
+    (segments / "valid.csv").write_text("clip_id\n" + rows, encoding="utf-8")
     return config

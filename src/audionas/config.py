@@ -400,6 +400,8 @@ class Study(Section):
         list[Shape], Field(min_length=1), AfterValidator(lambda values: _unique(values, parse_shape))
     ]
     finetune_iterations: Annotated[list[Positive], Field(min_length=1), AfterValidator(_unique)]
+    draws: Positive = 1_000  # resamples of the test clips, and random searches, behind each interval
+    gflops: Annotated[float, Field(gt=0)] = 50.0  # 10^9 operations a second, to state hours: `make bench`
     # Which sub-networks of the chosen space, by their place in a drawn order, are also trained on their own,
     # to see how well the supernet's scores rank them.
     ranked: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_unique)] = []

@@ -101,4 +101,5 @@ def ranking(index: int, seed: int) -> Path:
     return RESULTS / "scores" / "ranked" / f"{index}-{seed}.json"
 
 
+METRICS = RESULTS / "metrics.json"
 TABLES, FIGURES, COVERAGE = RESULTS / "tables", RESULTS / "figures", RESULTS / "coverage"

@@ -11,7 +11,7 @@ import pandas as pd
 from audionas.files import atomic_write
 from audionas.reporting.coverage import NOT_ASKED, PANNS, SplitCoverage, percent, ranked
 from audionas.reporting.coverage_figure import figure
-from audionas.reporting.figures import save
+from audionas.reporting.plotting import save
 
 #: What a reason means for someone who wants the clip.
 MEANING = {

@@ -1,26 +1,111 @@
-"""Every evaluated model of a study as one table, its rows read from the parameters."""
+"""Every evaluated model of a study, its rows read from the parameters, and what sets models apart."""
 
 from __future__ import annotations
 
 import json
+import warnings
+import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from audionas import paths
 from audionas.config import Study
 from audionas.errors import UserError
+from audionas.reporting.statistics import Interval, average_precisions, interval, resamples
 
 COLUMNS = [
     *("kind", "space", "constraint", "size", "recipe", "iterations", "seed", "corpus", "train_clips"),
-    *("test_clips", "params", "macs", "mAP", "classes_left_out", "model"),
+    *("test_clips", "params", "macs", "valid_mAP", "ratios", "depths", "mAP", "classes_left_out", "model"),
 ]
 #: What makes two rows the same model but for the seed.
 MODEL = ["kind", "space", "constraint", "size", "recipe", "iterations"]
 
 
-def models(study: Study) -> Iterator[Path]:
+class Estimate(NamedTuple):
+    """A number or a difference over seeds: mean, standard deviation (n - 1), and interval over test clips."""
+
+    mean: float
+    sd: float
+    interval: Interval
+    seeds: tuple[float, ...]
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves zero out and no seed says otherwise."""
+        return self.interval.certain and len({value > 0 for value in self.seeds}) == 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of the study, with every seed's results.
+
+    Attributes:
+        kind, space, constraint, size, recipe, iterations: which it is; None where that does not apply.
+        rows: one a seed, `COLUMNS`.
+        precisions: average precision [seeds, classes]. draws: of the same resamples of test clips, for every
+            model alike [seeds, draws, classes].
+    """
+
+    kind: str
+    space: str | None
+    constraint: str | None
+    size: str | None
+    recipe: str | None
+    iterations: int
+    rows: pd.DataFrame
+    precisions: np.ndarray
+    draws: np.ndarray
+
+    @property
+    def params(self) -> float:
+        """Trainable parameters, the mean over seeds: a found network differs from seed to seed."""
+        return float(self.rows.params.mean())
+
+    @property
+    def macs(self) -> float:
+        """Multiply-adds of one clip, the mean over seeds."""
+        return float(self.rows.macs.mean())
+
+    @property
+    def mAP(self) -> Estimate:
+        """Mean average precision, between 0 and 1."""
+        return _estimate(self.precisions, self.draws)
+
+    def over(self, other: Model) -> Estimate:
+        """This model's mAP less the other's, seed by seed and on the same resamples of clips."""
+        return _estimate(self.precisions - other.precisions, self.draws - other.draws)
+
+    def class_by_class(self, other: Model) -> list[Estimate]:
+        """This model's average precision less the other's, for each class."""
+        classes = range(self.precisions.shape[1])
+        pairs = self.precisions - other.precisions, self.draws - other.draws
+        return [_estimate(pairs[0][:, c : c + 1], pairs[1][:, :, c : c + 1]) for c in classes]
+
+
+def gain(first: tuple[Model, Model], second: tuple[Model, Model]) -> Estimate:
+    """How much more the first model is over its other than the second over its own."""
+    (a, b), (c, d) = first, second
+    return _estimate(
+        (a.precisions - b.precisions) - (c.precisions - d.precisions),
+        (a.draws - b.draws) - (c.draws - d.draws),
+    )
+
+
+def _estimate(values: np.ndarray, draws: np.ndarray) -> Estimate:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the mean over no class: NaN
+        seeds, drawn = np.nanmean(values, axis=1), np.nanmean(draws, axis=2).mean(axis=0)
+    sd = float(seeds.std(ddof=1)) if len(seeds) > 1 else float("nan")
+    return Estimate(float(seeds.mean()), sd, interval(seeds.mean(), drawn), tuple(seeds.tolist()))
+
+
+def model_files(study: Study) -> Iterator[Path]:
     """The model files that a study evaluates, in the order of its lists."""
     for seed in study.seeds:
         yield paths.teacher(seed)
@@ -42,7 +127,7 @@ def collect(study: Study) -> pd.DataFrame:
         UserError: a result is missing or damaged; names the file.
     """
     rows = []
-    for path in map(paths.evaluation, models(study)):
+    for path in map(paths.evaluation, model_files(study)):
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
             rows.append({column: result.get(column) for column in COLUMNS})
@@ -54,15 +139,46 @@ def collect(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation (n - 1; NaN for one seed) of mAP over seeds, in the order of the rows."""
+def compare(results: pd.DataFrame, draws: int) -> list[Model]:
+    """The models of a study with their intervals, from what evaluation kept of the test split.
+
+    Args:
+        results: as `collect` gives them.
+        draws: resamples of the test clips, the same for every model.
+
+    Raises:
+        UserError: predictions are missing, damaged, or of other clips than the other models'.
+    """
+    labels, weights, found = None, None, []
     groups = results.groupby(MODEL, dropna=False, sort=False)
-    return groups.agg(
-        params=("params", "mean"),
-        mAP=("mAP", "mean"),
-        sd=("mAP", "std"),
-        corpus=("corpus", "first"),
-        train_clips=("train_clips", "first"),
-        test_clips=("test_clips", "first"),
-        seeds=("seed", lambda s: " ".join(str(seed) for seed in s)),
-    ).reset_index()
+    with tqdm(total=len(results), desc="intervals", unit="model") as bar:
+        for key, rows in groups:
+            precisions, drawn = [], []
+            for name in rows.model:
+                path = paths.predictions(Path(name))
+                probabilities, own = _read_predictions(path)
+                if labels is None:
+                    labels, weights = own, resamples(len(own), draws)
+                if not np.array_equal(own, labels):
+                    raise UserError(f"{path}: of other test clips than other models; run `dvc repro`")
+                every = np.vstack([np.ones(len(own), np.uint16), weights])
+                values = average_precisions(own, probabilities, every)
+                precisions.append(values[0])
+                drawn.append(values[1:].astype(np.float32))
+                bar.update()
+            names = [None if pd.isna(value) else value for value in key]
+            found.append(Model(*names, rows, np.array(precisions), np.array(drawn)))
+    return found
+
+
+def _read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            probabilities, labels = file["probabilities"], file["labels"]
+        if probabilities.shape != labels.shape or probabilities.ndim != 2:
+            raise ValueError(f"shapes {probabilities.shape} and {labels.shape}")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and run `dvc repro`") from None
+    return probabilities, labels

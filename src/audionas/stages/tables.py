@@ -1,50 +1,66 @@
-"""`tables`: tables 1 and 2, figures 3 and 4, and one row for every model."""
+"""`tables`: the study's tables and figures, and the few numbers that `dvc metrics` shows."""
 
 from __future__ import annotations
 
-import numpy as np
+import json
+
+import pandas as pd
 
 from audionas import paths
-from audionas.config import Config, parse_constraint, parse_size
+from audionas.config import Config
 from audionas.files import atomic_write
-from audionas.models.architecture import Architecture
 from audionas.reporting import figures, tables
-from audionas.reporting.results import collect, over_seeds
-from audionas.search.scoring import read_scores
-from audionas.search.space import SearchSpace
+from audionas.reporting.costs import Costs
+from audionas.reporting.findings import findings, pairs
+from audionas.reporting.networks import every_network, near_constraints, rank_correlation, ranked, windows
+from audionas.reporting.paper import NOTE
+from audionas.reporting.plotting import save
+from audionas.reporting.results import collect, compare
+from audionas.reporting.tables import Models
 
 
 def run(config: Config) -> None:
-    """results/eval and results/scores to results/tables and results/figures."""
-    study = config.study
+    """What evaluation and scoring left to results/tables, results/figures and results/metrics.json."""
+    study, title = config.study, tables.title(config.corpus)
     results = collect(study)
-    models = over_seeds(results)
-    with atomic_write(paths.TABLES / "models.csv") as temporary:
-        results.to_csv(temporary, index=False, lineterminator="\n")
-    spread = "mean ± standard deviation over seeds" if len(study.seeds) > 1 else "one seed"
-    tables.write(
-        tables.table1(models, study), paths.TABLES, "table1", f"Table 1: test mAP × 100 ({spread}) by size."
-    )
-    tables.write(
-        tables.table2(models, study),
-        paths.TABLES,
-        "table2",
-        f"Table 2: test mAP × 100 ({spread}) of the found sub-networks, fine-tuned, and from fresh weights.",
-    )
-    figures.save(figures.figure3(models), paths.FIGURES, "figure3")
-    figures.save(figures.figure4(_near(config), models), paths.FIGURES, "figure4")
+    models = Models(compare(results, study.draws), study)
+    networks, near, ranking = every_network(config), near_constraints(config), ranked(config)
+    names = pd.read_csv(paths.CLASSES)["display_name"].tolist()
+    costs = Costs(config).table(valid_clips=len(pd.read_csv(paths.segments("valid"))))
 
-
-def _near(config: Config) -> dict[tuple[str, str], np.ndarray]:
-    """Validation mAP of the sub-networks near each constraint of each space, every seed's."""
-    study = config.study
-    near = {}
-    for constraint in study.constraints:
-        for name in study.spaces:
-            space = SearchSpace(name, Architecture.of(config))
-            found = space.near(
-                parse_constraint(constraint), parse_size(config.search.tolerance), config.frames
-            )
-            scores = [read_scores(paths.scores(name, seed), space, config.frames) for seed in study.seeds]
-            near[constraint, name] = np.array([s[subnetwork] for s in scores for subnetwork in found])
-    return near
+    seeds = "mean ± standard deviation over seeds" if len(study.seeds) > 1 else "one seed"
+    means = f"test mAP × 100 ({seeds} [95 % interval over test clips])"
+    tau = rank_correlation(ranking, study.draws)
+    agreement = f"Kendall's tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}]" if tau else "none asked for"
+    for name, table, caption in (
+        ("table1", tables.table1(models, title), f"Table 1: {means} by size. {NOTE}."),
+        (
+            "table2",
+            tables.table2(models, title),
+            f"Table 2: {means} of the found sub-networks, fine-tuned, and from fresh weights. {NOTE}.",
+        ),
+        ("findings", findings(models, near), f"The paper's findings here: differences of {means}."),
+        ("pairs", pairs(models), f"Differences, seed by seed on the same clips, of {means}."),
+        (
+            "windows",
+            windows(near, config.search.population, study.draws),
+            "Sub-networks near each constraint: validation mAP × 100, and what random search of so many "
+            f"loses against exhaustive search ({study.draws:,} searches).",
+        ),
+        (
+            "ranking",
+            ranking,
+            f"Sub-networks of {study.chosen_space} on their own and in the supernet, validation mAP × 100: "
+            f"{agreement}.",
+        ),
+        ("classes", tables.classes(models, names), f"Average precision by class; {means}."),
+        ("costs", costs, "One seed's trainings, counted: once for N devices, or N distillations."),
+    ):
+        tables.write(table, paths.TABLES, name, caption)
+    for name, table in (("models", results), ("networks", networks)):
+        with atomic_write(paths.TABLES / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    save(figures.figure3(models, title), paths.FIGURES, "figure3")
+    save(figures.figure4(near, title, study), paths.FIGURES, "figure4")
+    with atomic_write(paths.METRICS) as temporary:
+        temporary.write_text(json.dumps(tables.metrics(models), indent=2) + "\n", encoding="utf-8")

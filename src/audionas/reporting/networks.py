@@ -1,0 +1,119 @@
+"""Every sub-network of the study by its kept scores: the front, the windows, how well scores rank."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from audionas import paths
+from audionas.config import Config, parse_constraint, parse_size
+from audionas.errors import UserError
+from audionas.models.architecture import Architecture
+from audionas.reporting.statistics import Interval, kendall, regret
+from audionas.search.scoring import describe, read_scores
+from audionas.search.space import SearchSpace
+
+
+def every_network(config: Config) -> pd.DataFrame:
+    """One row a sub-network of each space: form, costs, validation mAP x 100 of each seed and their mean.
+
+    Column `front`: no other sub-network of the study is as small and as good by the mean, over parameters.
+
+    Raises:
+        UserError: scores are missing or damaged.
+    """
+    study, tables = config.study, []
+    for name in study.spaces:
+        space = SearchSpace(name, Architecture.of(config))
+        table = describe(space, config.frames)
+        table.insert(0, "space", name)
+        for seed in study.seeds:
+            scores = read_scores(paths.scores(name, seed), space, config.frames)
+            table[f"valid mAP {seed}"] = [100 * scores[s] for s in space]
+        table["valid mAP"] = table[[f"valid mAP {seed}" for seed in study.seeds]].mean(axis=1)
+        tables.append(table)
+    networks = pd.concat(tables, ignore_index=True)
+    networks["front"] = on_front(networks.params.to_numpy(), networks["valid mAP"].to_numpy())
+    return networks
+
+
+def on_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Which points are Pareto-optimal: bool [n]; of equal points the first alone."""
+    front, best = np.zeros(len(costs), bool), -np.inf
+    for i in np.lexsort((np.arange(len(costs)), -scores, costs)):
+        if scores[i] > best:
+            front[i], best = True, scores[i]
+    return front
+
+
+def near_constraints(config: Config) -> pd.DataFrame:
+    """One row a sub-network that meets a constraint, and seed; `valid mAP` is x 100."""
+    study, rows = config.study, []
+    tolerance = parse_size(config.search.tolerance)
+    for name in study.spaces:
+        space = SearchSpace(name, Architecture.of(config))
+        for seed in study.seeds:
+            scores = read_scores(paths.scores(name, seed), space, config.frames)
+            for constraint in study.constraints:
+                for s in space.near(parse_constraint(constraint), tolerance, config.frames):
+                    rows.append((name, constraint, seed, space.parameters(s), 100 * scores[s]))
+    return pd.DataFrame(rows, columns=["space", "constraint", "seed", "params", "valid mAP"])
+
+
+def windows(near: pd.DataFrame, population: int, draws: int) -> pd.DataFrame:
+    """For each space and constraint: how many sub-networks, their spread, and what random search loses.
+
+    Regret is the best candidate's validation mAP x 100 less that of the best of `population`, and of 5, drawn
+    at random: the mean of `draws` searches, over seeds; nothing where there are no more candidates than that.
+    """
+    rows = []
+    for (space, constraint), group in near.groupby(["space", "constraint"], sort=False):
+        scores = [g["valid mAP"].to_numpy() for _, g in group.groupby("seed", sort=False)]
+        row = {
+            "Space": space,
+            "Constraint": constraint,
+            "Candidates": len(scores[0]),
+            "best": np.mean([s.max() for s in scores]),
+            "median": np.mean([np.median(s) for s in scores]),
+            "deviation": np.mean([s.std(ddof=1) if len(s) > 1 else np.nan for s in scores]),
+        }
+        for size in sorted({5, population}):
+            row[f"regret of {size}"] = np.mean([regret(s, size, draws).mean() for s in scores])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def ranked(config: Config) -> pd.DataFrame:
+    """The sub-networks that were trained on their own as well: both validation mAP x 100, for each seed.
+
+    Raises:
+        UserError: a result is missing or damaged.
+    """
+    study, rows = config.study, []
+    space = SearchSpace(study.chosen_space, Architecture.of(config))
+    order = space.drawn_order()
+    for seed in study.seeds if study.ranked else ():
+        scores = read_scores(paths.scores(space.name, seed), space, config.frames)
+        for index in study.ranked:
+            path, subnetwork = paths.ranking(index, seed), order[index]
+            try:
+                alone = float(json.loads(path.read_text(encoding="utf-8"))["valid_mAP"])
+            except FileNotFoundError:
+                raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path}: damaged ({error}); delete it and run `dvc repro`") from None
+            rows.append(
+                (str(subnetwork), space.parameters(subnetwork), seed, 100 * scores[subnetwork], 100 * alone)
+            )
+    return pd.DataFrame(rows, columns=["Network", "params", "seed", "in the supernet", "on its own"])
+
+
+def rank_correlation(ranking: pd.DataFrame, draws: int) -> Interval | None:
+    """Kendall's tau between a supernet's scores and those of networks on their own; None for fewer than 3."""
+    groups = [group for _, group in ranking.groupby("seed", sort=False)]
+    if not groups or len(groups[0]) < 3:
+        return None
+    pairs = [[g[name].to_numpy() for g in groups] for name in ("in the supernet", "on its own")]
+    return kendall(*pairs, draws)

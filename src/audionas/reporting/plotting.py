@@ -1,0 +1,24 @@
+"""How every figure is drawn and written: the same bytes for the same figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from audionas.files import atomic_write
+
+plt.rcParams.update(
+    {"svg.hashsalt": "audionas", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+)
+
+
+def save(figure: plt.Figure, folder: Path, name: str) -> None:
+    """Write {name}.png and {name}.svg, the same bytes for the same figure."""
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        with atomic_write(folder / f"{name}.{kind}") as temporary:
+            figure.savefig(temporary, format=kind, dpi=160, metadata=metadata)
+    plt.close(figure)
