@@ -55,8 +55,10 @@ def closure(module: str) -> frozenset[str]:
 
 
 def sources(module: str) -> set[str]:
-    """`closure` as paths from the project's folder."""
-    return {_file(name).relative_to(ROOT).as_posix() for name in closure(module)}
+    """`closure` as paths from the project's folder, with the template beside a module that fills one."""
+    files = {_file(name) for name in closure(module)}
+    files |= {file.with_suffix(".html") for file in files if file.with_suffix(".html").exists()}
+    return {file.relative_to(ROOT).as_posix() for file in files}
 
 
 def sections(module: str) -> set[str]:

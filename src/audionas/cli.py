@@ -47,7 +47,8 @@ STAGES = {
         "train a drawn sub-network from fresh weights, and score it",
     ),
     "evaluate": ("evaluate", "run", "model", "measure a model on the test split"),
-    "tables": ("tables", "run", "", "make the tables and figures of the paper from all results"),
+    "tables": ("tables", "run", "", "make the study's tables and figures, with intervals, from all results"),
+    "report": ("report", "run", "", "put the study on one page, results/report.html"),
 }
 _TRAINED = {
     "teacher",

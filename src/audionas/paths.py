@@ -101,5 +101,5 @@ def ranking(index: int, seed: int) -> Path:
     return RESULTS / "scores" / "ranked" / f"{index}-{seed}.json"
 
 
-METRICS = RESULTS / "metrics.json"
+METRICS, REPORT = RESULTS / "metrics.json", RESULTS / "report.html"
 TABLES, FIGURES, COVERAGE = RESULTS / "tables", RESULTS / "figures", RESULTS / "coverage"

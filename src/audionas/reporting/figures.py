@@ -7,12 +7,9 @@ import pandas as pd
 from matplotlib.patches import Patch
 
 from audionas.config import Study
-from audionas.reporting.plotting import plt
+from audionas.reporting.plotting import COLOURS, plt
 from audionas.reporting.results import Model
 from audionas.reporting.tables import Models
-
-# Okabe and Ito's colours, told apart by colour-blind readers too
-COLOURS = {"2-2-x": "#D55E00", "2-x-x": "#E69F00", "x-x-x": "#009E73", "ew": "#0072B2"}
 
 
 def figure3(models: Models, title: str) -> plt.Figure:

@@ -102,7 +102,7 @@ def _steadier(networks: pd.DataFrame, chosen: str, other: str, study: Study) -> 
         values = []
         for constraint in study.constraints:
             rows = networks[(networks.space == space) & (networks.constraint == constraint)]
-            scores = rows[rows.seed == seed]["valid mAP"].to_numpy()
+            scores = rows[rows.seed == seed]["valid mAP"].to_numpy() / 100
             if len(scores) > 2:
                 values.append((rng.choice(scores, len(scores)) if draw else scores).std(ddof=1))
         return float(np.mean(values)) if values else float("nan")

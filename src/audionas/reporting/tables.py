@@ -1,30 +1,19 @@
-"""The study's tables, as CSV for machines, Markdown for people and LaTeX for papers.
+"""The study's tables. Differences and mAP are x 100.
 
-A column `x` may be followed by `sd x` (over seeds), `low x` and `high x` (95 % interval over test clips);
-people see them in one cell. Differences and mAP are x 100.
+A column `x` may be followed by `sd x` (over seeds), `low x` and `high x` (95 % interval over test clips).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-from tabulate import tabulate
 
 from audionas.config import Study
-from audionas.files import atomic_write
 from audionas.reporting import paper
 from audionas.reporting.results import Estimate, Model
 
-STAND_IN = "soundfont (a rendered stand-in, no recordings)"
 _NAMES = {"baseline": "Baseline", "kd": "KD"}
 _PAPER = "AudioSet: "  # before the name of a column that quotes the paper
-
-
-def title(corpus) -> str:
-    """What tables call a corpus; the stand-in says loudly what it is."""
-    return STAND_IN if corpus.name == "soundfont" else getattr(corpus, "title", None) or corpus.name
 
 
 class Models:
@@ -130,6 +119,52 @@ def table2(models: Models, corpus: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def ship(models: Models) -> pd.DataFrame:
+    """What to ship for each budget: the space and the seed are chosen by validation, then measured on test.
+
+    Columns: the budget, the network's file, form, costs and scores, and what it is over KD of about its size.
+    """
+    rows = []
+    for constraint in models.study.constraints:
+        candidates = models.of("found", constraint=constraint)
+        best = max(candidates, key=lambda m: m.rows.valid_mAP.mean())
+        row = best.rows.loc[best.rows.valid_mAP.idxmax()]
+        kd = min(models.of("individual", recipe="kd"), key=lambda m: abs(m.params - best.params))
+        rows.append(
+            {
+                "Budget": constraint,
+                "Space": best.space,
+                "Network": form(row.ratios, row.depths),
+                "#Params": int(row.params),
+                "Multiply-adds": int(row.macs),
+                "valid mAP": 100 * row.valid_mAP,
+                **spread("mAP", best.mAP),
+                "KD of size": kd.size,
+                "KD's #Params": int(kd.params),
+                **spread("over KD", best.over(kd)),
+                "certain": "yes" if best.over(kd).certain else "no",
+                "File": row.model,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def form(ratios, depths) -> str:
+    """The widths and depths of blocks 2, 3 and 4, as in `0.4x2 0.8x2 1x1`."""
+    return " ".join(f"{ratio:g}x{depth:g}" for ratio, depth in zip(ratios, depths, strict=True))
+
+
+def figure3(models: Models) -> pd.DataFrame:
+    """What figure 3 draws: every found network, those trained one by one, and the teacher."""
+    rows = []
+    for model in [models.teacher, *models.of("individual"), *models.of("found")]:
+        names = {"teacher": "teacher", "found": f"OFA {model.space}"}
+        curve = names.get(model.kind) or f"{_NAMES[model.recipe]}, one by one"
+        budget = model.constraint or model.size or ""
+        rows.append({"Curve": curve, "Budget": budget, "#Params": model.params, **spread("mAP", model.mAP)})
+    return pd.DataFrame(rows)
+
+
 def classes(models: Models, names: list[str]) -> pd.DataFrame:
     """Per class: average precision x 100 of the teacher, OFA and KD at the smallest size, and OFA less KD."""
     study = models.study
@@ -171,50 +206,3 @@ def _provenance(model: Model, corpus: str) -> dict:
         "Iterations": model.iterations,
         "Seeds": " ".join(str(seed) for seed in model.rows.seed),
     }
-
-
-def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """What people see: rounded numbers, and an estimate with its spread and interval in one cell."""
-    result = pd.DataFrame(index=table.index)
-    for column in table:
-        if column.startswith(("sd ", "low ", "high ")):
-            continue
-        texts = [_number(value) for value in table[column]]
-        if f"sd {column}" in table and table[f"sd {column}"].notna().any():
-            texts = [f"{t} ± {sd:.1f}" for t, sd in zip(texts, table[f"sd {column}"], strict=True)]
-        if f"low {column}" in table:
-            ends = zip(texts, table[f"low {column}"], table[f"high {column}"], strict=True)
-            texts = [f"{t} [{low:.1f}, {high:.1f}]" for t, low, high in ends]
-        result[column] = texts
-    return result
-
-
-def _number(value) -> str:
-    if isinstance(value, float | np.floating):
-        if not np.isfinite(value):
-            return ""
-        return f"{value:.1f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
-    return str(value)
-
-
-def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> None:
-    """{name}.csv with every column; {name}.md and {name}.tex with what people see, under the caption."""
-    with atomic_write(folder / f"{name}.csv") as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.7g")
-    seen = shown(table)
-    text = f"{caption}\n\n{seen.to_markdown(index=False, disable_numparse=True)}\n"
-    with atomic_write(folder / f"{name}.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    rows = tabulate(seen.to_numpy(), list(seen.columns), tablefmt="latex_booktabs", disable_numparse=True)
-    for sign, command in (("±", r"$\pm$"), ("×", r"$\times$"), ("−", "$-$")):
-        rows, caption = rows.replace(sign, command), caption.replace(sign, command)
-    caption = caption.replace("%", r"\%").replace("#", r"\#")
-    text = (
-        "% needs \\usepackage{booktabs}\n\\begin{table}\n\\caption{"
-        + caption
-        + "}\n"
-        + rows
-        + "\n\\end{table}\n"
-    )
-    with atomic_write(folder / f"{name}.tex") as temporary:
-        temporary.write_text(text, encoding="utf-8")

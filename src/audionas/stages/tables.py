@@ -17,11 +17,13 @@ from audionas.reporting.paper import NOTE
 from audionas.reporting.plotting import save
 from audionas.reporting.results import collect, compare
 from audionas.reporting.tables import Models
+from audionas.reporting.titles import title as corpus_title
+from audionas.reporting.writing import write
 
 
 def run(config: Config) -> None:
     """What evaluation and scoring left to results/tables, results/figures and results/metrics.json."""
-    study, title = config.study, tables.title(config.corpus)
+    study, title = config.study, corpus_title(config.corpus)
     results = collect(study)
     models = Models(compare(results, study.draws), study)
     networks, near, ranking = every_network(config), near_constraints(config), ranked(config)
@@ -56,8 +58,14 @@ def run(config: Config) -> None:
         ("classes", tables.classes(models, names), f"Average precision by class; {means}."),
         ("costs", costs, "One seed's trainings, counted: once for N devices, or N distillations."),
     ):
-        tables.write(table, paths.TABLES, name, caption)
-    for name, table in (("models", results), ("networks", networks)):
+        write(table, paths.TABLES, name, caption)
+    for name, table in (
+        ("models", results),
+        ("networks", networks),
+        ("ship", tables.ship(models)),
+        ("figure3", tables.figure3(models)),
+        ("figure4", near),
+    ):
         with atomic_write(paths.TABLES / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
     save(figures.figure3(models, title), paths.FIGURES, "figure3")

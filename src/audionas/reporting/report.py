@@ -1,0 +1,152 @@
+"""The study on one page: an HTML file with its data, its charts and the library that draws them inside."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from audionas.config import Study
+from audionas.errors import UserError
+from audionas.reporting.plotting import COLOURS
+from audionas.reporting.writing import shown
+
+#: Tables of the page after the answer, in its order, with what each is about.
+SECTIONS = {
+    "findings": "Which of the paper's findings hold here",
+    "table1": "Sizes side by side (table 1)",
+    "table2": "Fine-tuning (table 2)",
+    "windows": "Sub-networks near each budget, and what random search loses",
+    "costs": "What it costs: once for all devices, or a training for each",
+    "ranking": "Do the supernet's scores rank networks as training them alone does?",
+    "classes": "Class by class",
+    "pairs": "Every paired comparison",
+}
+_DATA = ("ship", "networks", "figure3", "figure4", "models")
+_OTHERS = {"KD, one by one": "#777777", "Baseline, one by one": "#aaaaaa"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: its file's name, a heading, and what people see."""
+
+    name: str
+    heading: str
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def page(folder: Path, title: str, study: Study) -> str:
+    """The report as HTML, from the tables that the study left in `folder`.
+
+    It asks for nothing over the network: library and data stand in it, and its policy forbids the rest.
+
+    Raises:
+        UserError: a table is missing or damaged; names the file.
+    """
+    data = {name: _read(folder / f"{name}.csv") for name in _DATA}
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("report.html").render(
+        title=title,
+        study=study,
+        ship=data["ship"].to_dict("records"),
+        networks=_networks(data["networks"], study),
+        colours=COLOURS,
+        figure3=_figure3(data["figure3"]).to_plotly_json(),
+        figure4=_figure4(data["figure4"], study).to_plotly_json(),
+        tables=[_table(folder, name, heading) for name, heading in SECTIONS.items()],
+        downloads={name: _address(folder / f"{name}.csv") for name in (*_DATA, *SECTIONS)},
+        plotly=get_plotlyjs(),
+    )
+
+
+def _networks(table: pd.DataFrame, study: Study) -> list[dict]:
+    """Each space's sub-networks as columns: what the chart shows where one points."""
+    spaces = []
+    for name in study.spaces:
+        rows = table[table.space == name]
+        ratios, depths = (rows[[f"{of}{i}" for i in (2, 3, 4)]].to_numpy() for of in "rd")
+        spaces.append(
+            {
+                "space": name,
+                "form": [
+                    " ".join(f"{r:g}x{d:g}" for r, d in zip(*pair, strict=True))
+                    for pair in zip(ratios, depths, strict=True)
+                ],
+                "params": rows.params.tolist(),
+                "macs": rows.macs.tolist(),
+                "score": rows["valid mAP"].round(2).tolist(),
+                "seeds": [rows[f"valid mAP {seed}"].round(1).tolist() for seed in study.seeds],
+            }
+        )
+    return spaces
+
+
+def _figure3(points: pd.DataFrame) -> go.Figure:
+    figure = go.Figure()
+    for curve, rows in points.groupby("Curve", sort=False):
+        rows = rows.sort_values("#Params")
+        space = curve.removeprefix("OFA ")
+        figure.add_scatter(
+            x=(rows["#Params"] / 1e3).tolist(),
+            y=rows["mAP"].tolist(),
+            error_y={
+                "array": (rows["high mAP"] - rows["mAP"]).tolist(),
+                "arrayminus": (rows["mAP"] - rows["low mAP"]).tolist(),
+                "thickness": 1,
+                "width": 3,
+            },
+            name=curve,
+            text=rows["Budget"].tolist(),
+            mode="markers" if curve == "teacher" else "lines+markers",
+            line={"color": COLOURS.get(space) or _OTHERS.get(curve, "#b03060")},
+            hovertemplate="%{text}<br>%{x:.1f} k parameters<br>test mAP × 100: %{y:.1f}",
+        )
+    figure.update_layout(xaxis_title="parameters (thousands)", yaxis_title="test mAP × 100")
+    return figure
+
+
+def _figure4(near: pd.DataFrame, study: Study) -> go.Figure:
+    figure = go.Figure()
+    for space in study.spaces:
+        rows = near[near.space == space]
+        figure.add_box(
+            x=rows.constraint.tolist(),
+            y=rows["valid mAP"].round(2).tolist(),
+            name=space,
+            marker_color=COLOURS[space],
+        )
+    figure.update_layout(boxmode="group", xaxis_title="budget", yaxis_title="validation mAP × 100")
+    figure.update_xaxes(type="category")
+    return figure
+
+
+def _table(folder: Path, name: str, heading: str) -> Table:
+    path, table = folder / f"{name}.md", shown(_read(folder / f"{name}.csv"))
+    try:
+        caption = path.read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, ValueError, IndexError) as error:
+        raise _damaged(path, error) from None
+    return Table(name, heading, caption, list(table.columns), table.to_numpy().tolist())
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: missing or damaged ({error}); run `audionas tables`, or `dvc repro`")
+
+
+def _address(path: Path) -> str:
+    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

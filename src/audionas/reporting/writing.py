@@ -1,0 +1,59 @@
+"""How a table is written: CSV for machines, Markdown for people, LaTeX for papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from audionas.files import atomic_write
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """What people see: rounded numbers, and an estimate with its spread and interval in one cell."""
+    result = pd.DataFrame(index=table.index)
+    for column in table:
+        if column.startswith(("sd ", "low ", "high ")):
+            continue
+        texts = [_number(value) for value in table[column]]
+        if f"sd {column}" in table and table[f"sd {column}"].notna().any():
+            texts = [f"{t} ± {sd:.1f}" for t, sd in zip(texts, table[f"sd {column}"], strict=True)]
+        if f"low {column}" in table:
+            ends = zip(texts, table[f"low {column}"], table[f"high {column}"], strict=True)
+            texts = [f"{t} [{low:.1f}, {high:.1f}]" for t, low, high in ends]
+        result[column] = texts
+    return result
+
+
+def _number(value) -> str:
+    if isinstance(value, float | np.floating):
+        if not np.isfinite(value):
+            return ""
+        return f"{value:.1f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+    return str(value)
+
+
+def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> None:
+    """{name}.csv with every column; {name}.md and {name}.tex with what people see, under the caption."""
+    with atomic_write(folder / f"{name}.csv") as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.7g")
+    seen = shown(table)
+    rows = seen.map(lambda text: text.replace("|", "\\|"))
+    text = f"{caption}\n\n{rows.to_markdown(index=False, disable_numparse=True)}\n"
+    with atomic_write(folder / f"{name}.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    rows = tabulate(seen.to_numpy(), list(seen.columns), tablefmt="latex_booktabs", disable_numparse=True)
+    for sign, command in (("±", r"$\pm$"), ("×", r"$\times$"), ("−", "$-$")):
+        rows, caption = rows.replace(sign, command), caption.replace(sign, command)
+    caption = caption.replace("%", r"\%").replace("#", r"\#")
+    text = (
+        "% needs \\usepackage{booktabs}\n\\begin{table}\n\\caption{"
+        + caption
+        + "}\n"
+        + rows
+        + "\n\\end{table}\n"
+    )
+    with atomic_write(folder / f"{name}.tex") as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,16 @@
+"""`report`: the study on one page that works offline."""
+
+from __future__ import annotations
+
+from audionas import paths
+from audionas.config import Config
+from audionas.files import atomic_write
+from audionas.reporting.report import page
+from audionas.reporting.titles import title
+
+
+def run(config: Config) -> None:
+    """results/tables to results/report.html."""
+    text = page(paths.TABLES, title(config.corpus), config.study)
+    with atomic_write(paths.REPORT) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,74 @@
+"""A finished study made up without training: results of every model, scores of every sub-network."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import tiny
+
+from audionas import paths
+from audionas.config import Config, parse_constraint, parse_shape, parse_size
+from audionas.evaluation import average_precisions
+from audionas.models.architecture import LARGEST, Architecture, Subnetwork
+from audionas.reporting.results import model_files
+from audionas.search.scoring import describe
+from audionas.search.space import SearchSpace
+
+CLIPS = 60
+
+
+def make(folder: Path, **study) -> Config:
+    """params.yaml, results/eval and results/scores of a study in `folder`, which is the working folder."""
+    wanted = {"seeds": [0, 1], "ranked": [0, 1, 2, 3, 4], "draws": 60} | study
+    config = tiny.make(folder, study=tiny.PARAMS["study"] | wanted)
+    architecture, chance = Architecture.of(config), np.random.default_rng(0)
+    labels = (chance.random((CLIPS, 4)) < 0.4).astype(np.uint8)
+    for seed in config.study.seeds:
+        for name in config.study.spaces:
+            space = SearchSpace(name, architecture)
+            table = describe(space, config.frames)
+            table["mAP"] = 0.3 + 0.2 * np.log(table.params / table.params.min()) / 3
+            table["mAP"] += chance.normal(0, 0.02, len(table))
+            table["supernet"] = "made"
+            paths.scores(name, seed).parent.mkdir(parents=True, exist_ok=True)
+            table.to_csv(paths.scores(name, seed), index=False)
+        for index in config.study.ranked:
+            paths.ranking(index, seed).parent.mkdir(parents=True, exist_ok=True)
+            paths.ranking(index, seed).write_text(json.dumps({"valid_mAP": 0.3 + 0.01 * index}))
+    for path in model_files(config.study):
+        kind, seed = path.parts[1], int(path.stem.split("-")[-1])
+        _result(config, path, kind, seed, labels, architecture, chance)
+    return config
+
+
+def _result(config, path, kind, seed, labels, architecture, chance) -> None:
+    parts, strength = path.stem.split("-"), 1.0
+    result = {"kind": kind, "seed": seed, "corpus": "soundfont", "train_clips": 24, "iterations": 12}
+    form = LARGEST
+    if kind == "teacher":
+        strength = 1.5
+    elif kind == "individual":
+        ratio, depth = parse_shape(parts[1])
+        form = Subnetwork((ratio,) * 3, (depth,) * 3)
+        result |= {"recipe": parts[0], "size": parts[1]}
+        strength = 0.5 if parts[0] == "kd" else 0.3
+    else:
+        space = "-".join(parts[:-2]) if kind == "found" else config.study.chosen_space
+        constraint = parts[-2] if kind != "finetuned" else parts[0]
+        near = SearchSpace(space, architecture).near(
+            parse_constraint(constraint), parse_size(config.search.tolerance), config.frames
+        )
+        form = near[0]
+        result |= {"space": space, "constraint": constraint, "recipe": "OFA", "valid_mAP": 0.5}
+        result |= {"ratios": form.ratios, "depths": form.depths}
+        if kind == "finetuned":
+            result["iterations"] = int(parts[1])
+            strength = 1.2
+    probabilities = 1 / (1 + np.exp(-strength * labels - chance.normal(0, 1, labels.shape)))
+    result |= {"params": architecture.parameters(form), "test_clips": len(labels), "model": path.as_posix()}
+    result |= {"macs": architecture.multiply_adds(form, config.frames), "classes_left_out": 0}
+    result["mAP"] = float(average_precisions(labels, probabilities).mean())
+    paths.evaluation(path).parent.mkdir(parents=True, exist_ok=True)
+    paths.evaluation(path).write_text(json.dumps(result))
+    with paths.predictions(path).open("wb") as file:
+        np.savez(file, probabilities=probabilities.astype(np.float32), labels=labels)

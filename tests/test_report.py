@@ -1,0 +1,183 @@
+"""The report in a real browser: what it says, how its chart answers, and that it asks nobody for anything."""
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+import made
+import pandas as pd
+import pytest
+
+from audionas.cli import main
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the development tools: make install")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)"),
+    pytest.mark.slow,
+]
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        made.make(folder)
+        assert main(["tables"]) == 0 and main(["report"]) == 0
+    return folder / "results" / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as engine:
+        yield engine.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+
+
+@pytest.fixture
+def page(browser, report):
+    """The report, opened; fails where it asked for anything or complained."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    asked, complaints = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(report.as_uri())
+    page.wait_for_selector("#explorer .main-svg")
+    yield page
+    assert [url for url in asked if not url.startswith((report.as_uri(), "data:", "blob:"))] == []
+    assert complaints == []
+    context.close()
+
+
+def eventually(page, condition: str) -> None:
+    """Until a JavaScript condition holds; `wait_for_function` would need what the page's policy forbids."""
+    deadline = time.monotonic() + 30
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(50)
+
+
+def networks(report: Path) -> pd.DataFrame:
+    return pd.read_csv(report.parent / "tables" / "networks.csv")
+
+
+def named(text: str) -> tuple[str, int]:
+    """Space and parameters that the page calls the best."""
+    space, params = re.fullmatch(r"Best: (\S+), .*?; ([\d,]+) parameters, .*", text).groups()
+    return space, int(params.replace(",", ""))
+
+
+def best(table: pd.DataFrame, cost: str, budget: float) -> pd.Series:
+    within = table[table[cost] <= budget]
+    within = within[within["valid mAP"].round(2) == within["valid mAP"].round(2).max()]
+    return within.sort_values(cost).iloc[0]
+
+
+def test_the_answer_stands_first(page, report):
+    ship = pd.read_csv(report.parent / "tables" / "ship.csv")
+    cards = page.locator("main section").first.locator(".card")
+    assert cards.count() == len(ship) == 2
+    for i, row in ship.iterrows():
+        text = cards.nth(i).inner_text()
+        assert f"Budget {row.Budget}" in text and f"{row.mAP:.1f}" in text and row.File in text
+        assert f"{row['#Params']:,} parameters" in text and row.Network in text
+    assert "stand-in" in page.locator("header").inner_text()
+
+
+@pytest.mark.parametrize("typed", ["9k", "0.012M", "12,000"])
+def test_a_typed_budget_names_the_best_network_within_it(page, report, typed):
+    budget = {"9k": 9_000}.get(typed, 12_000)
+    page.get_by_label("budget, such as 1M").fill(typed)
+    expected = best(networks(report), "params", budget)
+    assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
+
+
+def test_the_slider_moves_the_budget_and_its_end_takes_all(page, report):
+    slider, said = page.get_by_label("budget", exact=True), set()
+    for value in ("200", "500", "800"):
+        slider.fill(value)
+        said.add(page.locator("#best").inner_text())
+    assert len(said) == 3
+    slider.fill("1000")
+    everything = networks(report)
+    expected = best(everything, "params", everything.params.max())
+    assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
+    slider.press("ArrowLeft")
+    assert named(page.locator("#best").inner_text())[1] < everything.params.max()
+    page.get_by_label("budget, such as 1M").fill("10")
+    assert "No sub-network has so few parameters" in page.locator("#best").inner_text()
+
+
+def test_the_budget_can_be_of_multiply_adds(page, report):
+    page.get_by_label("multiply-adds a clip").check()
+    table = networks(report)
+    budget = int(table.macs.median())
+    page.get_by_label("budget, such as 1M").fill(str(budget))
+    expected = best(table, "macs", budget)
+    assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
+
+
+def test_pointing_at_a_network_tells_what_it_is(page, report):
+    chart = page.locator("#explorer")
+    chart.scroll_into_view_if_needed()
+    point = chart.locator(".scatterlayer .trace").first.locator(".point").nth(40).bounding_box()
+    page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
+    page.wait_for_selector("#explorer .hovertext")
+    text = "\n".join(chart.locator(".hovertext tspan.line").all_text_contents())
+    params = int(re.search(r"([\d,]+) parameters", text)[1].replace(",", ""))
+    table = networks(report)
+    known = table[table.params == params]
+    assert len(known) and "multiply-adds" in text and "seed 1:" in text
+    score = float(re.search(r"mAP ([\d.]+)", text)[1])
+    assert (known["valid mAP"] - score).abs().min() < 0.06
+
+
+def test_tables_are_downloads_too(page, report, tmp_path):
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="networks.csv").click()
+    waiting.value.save_as(tmp_path / "networks.csv")
+    given = report.parent / "tables" / "networks.csv"
+    assert (tmp_path / "networks.csv").read_bytes() == given.read_bytes()
+
+
+@pytest.mark.parametrize("width", [360, 768, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_the_screen_in_light_and_dark(page, width, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    eventually(page, f"document.documentElement.scrollWidth <= {width}")
+    back, text = page.evaluate("(s => [s.backgroundColor, s.color])(getComputedStyle(document.body))")
+    channels = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (back, text)]
+    assert (channels[0] > channels[1]) == (scheme == "light")
+    eventually(
+        page,
+        "getComputedStyle(document.querySelector('#figure3 .xtick text')).fill"
+        " === getComputedStyle(document.body).color",
+    )
+
+
+def test_names_from_the_data_are_text(report, browser, tmp_path, monkeypatch):
+    """A corpus' or class' name that looks like HTML stays a name."""
+    monkeypatch.chdir(tmp_path)
+    made.make(tmp_path, seeds=[0], ranked=[])
+    names = ["<img src=x onerror=alert(1)>", "a|b", "d", "</script>"]
+    rows = "".join(f"{i},{i},{name}\n" for i, name in enumerate(names))
+    Path("data/segments/classes.csv").write_text("index,mid,display_name\n" + rows)
+    assert main(["tables"]) == 0 and main(["report"]) == 0
+    page = browser.new_page()
+    page.goto(Path("results/report.html").resolve().as_uri())
+    page.wait_for_selector("#explorer .main-svg")
+    cells = page.locator("#classes td:first-child").all_text_contents()
+    assert set(cells) == set(names)
+    page.close()
+
+
+def test_a_missing_table_is_named(report, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    made.make(tmp_path, seeds=[0])
+    assert main(["report"]) == 1
+    assert "results/tables/ship.csv: missing or damaged" in capsys.readouterr().err
