@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
-CORPORA = {"demo": "soundfont", "esc10": "esc10"}
+STUDIES = ("soundfont", "esc10", "urbansound8k")  # profiles that docs/results.md tells of
+TABLES = ("findings", "table1", "table2", "pairs", "windows", "ranking", "classes", "costs")
 MEASURED = ROOT / "benchmarks" / "results" / "cpu-2-cores.json"
 
 
@@ -23,17 +24,29 @@ def put(document: Path, marker: str, content: str) -> None:
     document.write_text(text, encoding="utf-8")
 
 
-def tables(name: str) -> None:
-    """Tables and figures of the last run of an experiment."""
-    results = (ROOT / "results" / "tables" / "models.csv").read_text(encoding="utf-8")
-    if f",{CORPORA[name]}," not in results:
-        sys.exit(f"results/tables: not made from the corpus {CORPORA[name]}; run that experiment first")
-    folder = ROOT / "docs" / name
-    folder.mkdir(exist_ok=True)
-    for path in [*(ROOT / "results" / "tables").iterdir(), *(ROOT / "results" / "figures").glob("*.png")]:
+def tables(name: str, project: Path, document: str, chosen: tuple[str, ...]) -> None:
+    """Tables and figures of a finished experiment to docs/`name`, and the chosen ones into a document."""
+    results, folder = project / "results", ROOT / "docs" / name
+    if not (results / "tables" / "table1.md").exists():
+        sys.exit(f"{results}: no tables; run the experiment first")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for path in [*(results / "tables").glob("*.csv"), *(results / "figures").glob("*.png")]:
         shutil.copy2(path, folder / path.name)
-    for table in ("table1", "table2"):
-        put(ROOT / "README.md", f"{name}:{table}", (folder / f"{table}.md").read_text(encoding="utf-8"))
+    for table in chosen:
+        text = (results / "tables" / f"{table}.md").read_text(encoding="utf-8")
+        put(ROOT / document, f"{name.split('/')[-1]}:{table}", text)
+
+
+def hours(name: str, project: Path) -> None:
+    """What the trainings of a study took by their logs, beside what they come to by count."""
+    rows = []
+    for kind in sorted((project / "logs" / "seconds").iterdir()):
+        seconds = [float(path.read_text(encoding="utf-8")) for path in kind.iterdir()]
+        rows.append({"Training": kind.name, "networks": len(seconds), "minutes": f"{sum(seconds) / 60:.1f}"})
+    total = sum(float(row["minutes"]) for row in rows)
+    rows.append({"Training": "all", "networks": sum(r["networks"] for r in rows), "minutes": f"{total:.1f}"})
+    put(ROOT / "docs" / "results.md", f"{name}:hours", pd.DataFrame(rows).to_markdown(index=False))
 
 
 def performance() -> None:
@@ -66,14 +79,18 @@ def performance() -> None:
 
 
 def main() -> None:
-    """`python docs/update.py [demo|esc10|performance]`, after that experiment or `python -m benchmarks`."""
+    """`python docs/update.py [demo|performance|STUDY] [FOLDER]`: STUDY is a profile, FOLDER has its run."""
     name = sys.argv[1] if len(sys.argv) > 1 else "demo"
+    project = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT
     if name == "performance":
         performance()
-    elif name in CORPORA:
-        tables(name)
+    elif name == "demo":
+        tables("demo", project, "README.md", ("table1", "table2"))
+    elif name in STUDIES:
+        tables(f"results/{name}", project, "docs/results.md", TABLES)
+        hours(name, project)
     else:
-        sys.exit(f"{name!r}: not one of {', '.join(CORPORA)} and performance")
+        sys.exit(f"{name!r}: not one of demo, performance, {', '.join(STUDIES)}")
 
 
 if __name__ == "__main__":

@@ -24,12 +24,13 @@ from audionas.stages import evaluate, finetune, individual, ranked, score, searc
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A finished study with two seeds; the test split appears only when evaluation begins."""
+    """A finished study with two seeds; the test split cannot be read until evaluation begins."""
     folder = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         config = tiny.make(folder, study=tiny.PARAMS["study"] | {"seeds": [0, 1]})
         hidden = Path("data/logmel/test.h5").rename("test.h5")
+        Path("data/logmel/test.h5").write_bytes(b"nobody can read this")
         for seed in config.study.seeds:
             teacher.run(config, seed)
             for recipe in ("baseline", "kd"):
@@ -46,7 +47,9 @@ def study(tmp_path_factory):
                 individual.run_init(config, "2-2-x", constraint, seed)
             for index in config.study.ranked:
                 ranked.run(config, "2-2-x", index, seed)
-        hidden.rename("data/logmel/test.h5")
+        with pytest.raises(UserError, match=r"test\.h5"):  # evaluation alone needs it
+            evaluate.run(config, paths.teacher(0).as_posix())
+        hidden.replace("data/logmel/test.h5")
         for path in model_files(config.study):
             evaluate.run(config, path.as_posix())
         tables.run(config)
@@ -118,6 +121,7 @@ def test_tables_have_a_row_for_each_model_with_its_provenance(inside):
     two = pd.read_csv("results/tables/table2.csv")
     assert list(two.Budget) == ["5k", "12k"] and {"OFA", "+3", "+6", "Init+6", "sd OFA"} <= set(two.columns)
     text = Path("results/tables/table1.md").read_text()
+    assert "Made from corpus soundfont (a rendered stand-in, no recordings), 24 clips to train" in text
     assert "±" in text and "[" in text and text.count("\n|") == len(one) + 2
     metrics = json.loads(Path("results/metrics.json").read_text())
     assert metrics["teacher"] == pytest.approx(one["mAP"][0], abs=0.01) and "OFA 12k" in metrics

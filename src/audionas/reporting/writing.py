@@ -11,11 +11,20 @@ from tabulate import tabulate
 from audionas.files import atomic_write
 
 
+#: Columns of a table's origin: people read what all rows have in common in the caption.
+_ORIGIN = {
+    "Corpus": "corpus {}",
+    "Train clips": "{} clips to train",
+    "Test clips": "{} to test",
+    "Seeds": "seed(s) {}",
+}
+
+
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """What people see: rounded numbers, and an estimate with its spread and interval in one cell."""
     result = pd.DataFrame(index=table.index)
     for column in table:
-        if column.startswith(("sd ", "low ", "high ")):
+        if column.startswith(("sd ", "low ", "high ")) or _common(table, column):
             continue
         texts = [_number(value) for value in table[column]]
         if f"sd {column}" in table and table[f"sd {column}"].notna().any():
@@ -25,6 +34,10 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             texts = [f"{t} [{low:.1f}, {high:.1f}]" for t, low, high in ends]
         result[column] = texts
     return result
+
+
+def _common(table: pd.DataFrame, column: str) -> bool:
+    return column in _ORIGIN and column in table and table[column].nunique() == 1
 
 
 def _number(value) -> str:
@@ -37,6 +50,8 @@ def _number(value) -> str:
 
 def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> None:
     """{name}.csv with every column; {name}.md and {name}.tex with what people see, under the caption."""
+    origin = [text.format(table[name].iloc[0]) for name, text in _ORIGIN.items() if _common(table, name)]
+    caption += f" Made from {', '.join(origin)}." if origin else ""
     with atomic_write(folder / f"{name}.csv") as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.7g")
     seen = shown(table)
