@@ -6,16 +6,19 @@ import numpy as np
 import pandas as pd
 
 from audionas.config import Study
+from audionas.reporting import paper
 from audionas.reporting.results import Estimate, Model, gain
 from audionas.reporting.statistics import interval
 from audionas.reporting.tables import Models, spread
+
+_QUOTED = "AudioSet: difference"  # the paper's
 
 
 def pairs(models: Models) -> pd.DataFrame:
     """Differences of mAP between two models on the same seeds and clips, and whether they are certain."""
     rows = []
 
-    def add(question: str, a: Model, b: Model) -> None:
+    def add(question: str, a: Model, b: Model, quoted: float | None = None) -> None:
         difference = a.over(b)
         rows.append(
             {
@@ -24,70 +27,84 @@ def pairs(models: Models) -> pd.DataFrame:
                 "against (k)": b.params / 1e3,
                 **spread("difference", difference),
                 "certain": "yes" if difference.certain else "no",
+                _QUOTED: quoted,
             }
         )
 
     study = models.study
     for size in study.sizes:
-        baseline, kd = (models.of("individual", recipe=r, size=size)[0] for r in ("baseline", "kd"))
-        add(f"OFA over KD {size}", models.nearest(kd), kd)
-        add(f"OFA over baseline {size}", models.nearest(baseline), baseline)
-        add(f"KD over baseline {size}", kd, baseline)
+        kd, baseline = (models.alone(recipe, size) for recipe in ("kd", "baseline"))
+        add(f"OFA over KD {size}", models.nearest(kd), kd, paper.over_alone("kd", size))
+        add(f"OFA over baseline {size}", models.nearest(kd), baseline, paper.over_alone("baseline", size))
+        add(f"KD over baseline {size}", kd, baseline, paper.kd_over_baseline(size))
     for constraint in study.constraints:
         found = models.found(constraint)
-        add(f"OFA {constraint} over its architecture by KD alone", found, models.init(constraint))
-        for n in study.finetune_iterations:
-            add(f"OFA {constraint} +{n:,} over OFA", models.tuned(constraint, n), found)
-        for space in study.spaces:
-            if space != study.chosen_space:
-                add(
-                    f"{study.chosen_space} over {space} at {constraint}",
-                    found,
-                    models.found(constraint, space),
-                )
+        share = found.params / models.teacher.params
+        quoted = paper.found_over(share, paper.INIT)
+        add(f"OFA {constraint} over its architecture by KD alone", found, models.init(constraint), quoted)
+        for n, place in zip(sorted(study.finetune_iterations), (paper.SHORT, paper.LONG), strict=False):
+            quoted = paper.found_over(share, paper.OFA, place)
+            add(f"OFA {constraint} +{n:,} over OFA", models.tuned(constraint, n), found, quoted)
+        for space in models.other_spaces:
+            question = f"{study.chosen_space} over {space} at {constraint}"
+            add(question, found, models.found(constraint, space))
     return pd.DataFrame(rows)
 
 
-def findings(models: Models, networks: pd.DataFrame) -> pd.DataFrame:
+def findings(models: Models, near: pd.DataFrame) -> pd.DataFrame:
     """The paper's findings, each with the difference that speaks for or against it here.
 
     `holds` and `reversed` need an interval without zero and all seeds of one sign; else it is `open`.
 
     Args:
-        networks: every sub-network near a constraint (see `near_constraints`).
+        near: the sub-networks near each constraint (see `near_constraints`).
     """
     study, rows = models.study, []
 
-    def add(finding: str, what: str, estimate: Estimate) -> None:
+    def add(finding: str, what: str, estimate: Estimate, quoted: float | None = None) -> None:
         verdict = "open"
         if estimate.certain:
             verdict = "holds" if estimate.mean > 0 else "reversed"
         rows.append(
-            {"Finding": finding, "Measured": what, **spread("difference", estimate), "Verdict": verdict}
+            {
+                "Finding": finding,
+                "Measured": what,
+                **spread("difference", estimate),
+                "Verdict": verdict,
+                _QUOTED: quoted,
+            }
         )
 
-    smallest = min(study.sizes, key=lambda s: models.of("individual", size=s)[0].params)
-    baseline, kd = (models.of("individual", recipe=r, size=smallest)[0] for r in ("baseline", "kd"))
-    low, high = (models.found(c) for c in (study.constraints[0], study.constraints[-1]))
-    add("OFA over KD at the smallest size", f"{low.constraint} - KD {smallest}", models.nearest(kd).over(kd))
-    add("KD over baseline at the smallest size", f"KD - baseline, {smallest}", kd.over(baseline))
+    kd = min(models.of("individual", recipe="kd"), key=lambda m: m.params)
+    baseline, found = models.alone("baseline", kd.size), models.nearest(kd)
+    what = f"OFA {found.constraint} - KD {kd.size}"
+    add("OFA over KD at the smallest size", what, found.over(kd), paper.over_alone("kd", kd.size))
+    what = f"KD - baseline, {kd.size}"
+    quoted = paper.kd_over_baseline(kd.size)
+    add("KD over baseline at the smallest size", what, kd.over(baseline), quoted)
     longest = max(study.finetune_iterations)
-    if len(study.constraints) > 1:
-        pair = [(models.tuned(m.constraint, longest), m) for m in (high, low)]
-        what = f"gain by +{longest:,} at {high.constraint} - at {low.constraint}"
-        add("Fine-tuning helps large sizes more", what, gain(*pair))
-    for space in ("2-x-x", "x-x-x"):
-        if space in study.spaces and space != study.chosen_space:
+    low, *_, high = sorted(models.of("found", space=study.chosen_space), key=lambda m: m.params) * 2
+    if high.constraint != low.constraint:
+        (smaller, larger), what = (
+            (low, high),
+            f"gain by +{longest:,} at {high.constraint} - at {low.constraint}",
+        )
+        gained = [(models.tuned(m.constraint, longest), m) for m in (larger, smaller)]
+        shares = [m.params / models.teacher.params for m in (larger, smaller)]
+        quotes = [paper.found_over(share, paper.OFA, paper.LONG) for share in shares]
+        quoted = None if None in quotes else quotes[0] - quotes[1]
+        add("Fine-tuning helps large sizes more", what, gain(*gained), quoted)
+    for space in models.other_spaces:
+        if space.startswith(("x", "2-x")):
             for constraint in study.constraints:
                 what = f"{study.chosen_space} - {space} at {constraint}"
-                found = models.found(constraint)
-                add("Elastic depth in early blocks hurts", what, found.over(models.found(constraint, space)))
-    for space in study.spaces:
-        if space != study.chosen_space:
-            estimate = _steadier(networks, study.chosen_space, space, study)
-            if estimate is not None:
-                what = f"deviation near a constraint (validation), {space} - {study.chosen_space}"
-                add(f"{study.chosen_space} has the lowest variance", what, estimate)
+                difference = models.found(constraint).over(models.found(constraint, space))
+                add("Elastic depth in early blocks hurts", what, difference)
+    for space in models.other_spaces:
+        estimate = _steadier(near, study.chosen_space, space, study)
+        if estimate is not None:
+            what = f"deviation near a constraint (validation), {space} - {study.chosen_space}"
+            add(f"{study.chosen_space} has the lowest variance", what, estimate)
     return pd.DataFrame(rows)
 
 

@@ -20,6 +20,8 @@ FOUND = {
     2.7: (27.7, 28.2, 28.4, 28.1),
     3.6: (27.9, 28.3, 28.5, 28.3),
 }
+#: what each number of `FOUND` is, by its place; fine-tuning in the order of its length
+OFA, SHORT, LONG, INIT = range(4)
 _ALIKE = 0.05  # of the largest network's size, within which two shares are about the same
 
 
@@ -27,3 +29,23 @@ def found_at(share: float) -> float | None:
     """The paper's budget (million parameters) whose share of its teacher is about `share`, or None."""
     size = min(FOUND, key=lambda params: abs(params / TEACHER[0] - share))
     return size if abs(size / TEACHER[0] - share) <= _ALIKE else None
+
+
+def over_alone(recipe: str, size: str) -> float | None:
+    """By how much the paper's OFA of nearest size is over a network that was trained on its own."""
+    if (recipe, size) not in INDIVIDUAL:
+        return None
+    params, score = INDIVIDUAL[recipe, size]
+    return FOUND[min(FOUND, key=lambda budget: abs(budget - params))][OFA] - score
+
+
+def kd_over_baseline(size: str) -> float | None:
+    """The same of distillation over training with labels."""
+    pair = [INDIVIDUAL.get((recipe, size)) for recipe in ("kd", "baseline")]
+    return pair[0][1] - pair[1][1] if all(pair) else None
+
+
+def found_over(share: float, other: int, first: int = OFA) -> float | None:
+    """One number of `FOUND` less another, at the budget of about this share of the teacher's size."""
+    at = found_at(share)
+    return FOUND[at][first] - FOUND[at][other] if at else None

@@ -39,6 +39,15 @@ class Models:
         """It, fine-tuned."""
         return self.of("finetuned", constraint=constraint, iterations=iterations)[0]
 
+    def alone(self, recipe: str, size: str) -> Model:
+        """A uniform network that was trained on its own."""
+        return self.of("individual", recipe=recipe, size=size)[0]
+
+    @property
+    def other_spaces(self) -> list[str]:
+        """The study's spaces but the chosen one."""
+        return [space for space in self.study.spaces if space != self.study.chosen_space]
+
     def init(self, constraint: str) -> Model:
         """Its architecture, from fresh weights."""
         return self.of("init", constraint=constraint)[0]

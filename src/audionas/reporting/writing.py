@@ -10,7 +10,6 @@ from tabulate import tabulate
 
 from audionas.files import atomic_write
 
-
 #: Columns of a table's origin: people read what all rows have in common in the caption.
 _ORIGIN = {
     "Corpus": "corpus {}",
