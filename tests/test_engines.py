@@ -290,12 +290,13 @@ def defined(where: Path) -> dict[str, str]:
     "key, entry, kinds",
     [
         ("constraints", "44k", {"search", "finetune", "init"}),
+        ("ranked", 3, {"ranked"}),
         ("spaces", "ew", {"supernet", "score", "search"}),
         ("finetune_iterations", 7, {"finetune"}),
         ("sizes", "0.4x1", {"individual"}),
     ],
 )
-def test_one_more_entry_in_a_list_adds_its_own_stages_and_changes_only_the_tables(
+def test_one_more_entry_in_a_list_adds_its_own_stages_and_changes_only_tables_and_report(
     house: Path, key: str, entry: object, kinds: set[str]
 ) -> None:
     before = defined(house)
@@ -305,4 +306,4 @@ def test_one_more_entry_in_a_list_adds_its_own_stages_and_changes_only_the_table
     added = set(after) - set(before)
     assert {name.split("@")[0] for name in added if not name.startswith("evaluate")} == kinds
     assert all(str(entry) in name for name in added)
-    assert [name for name in before if before[name] != after[name]] == ["tables"]
+    assert [name for name in before if before[name] != after[name]] == ["tables", "report"]

@@ -83,14 +83,12 @@ def findings(models: Models, near: pd.DataFrame) -> pd.DataFrame:
     quoted = paper.kd_over_baseline(kd.size)
     add("KD over baseline at the smallest size", what, kd.over(baseline), quoted)
     longest = max(study.finetune_iterations)
-    low, *_, high = sorted(models.of("found", space=study.chosen_space), key=lambda m: m.params) * 2
-    if high.constraint != low.constraint:
-        (smaller, larger), what = (
-            (low, high),
-            f"gain by +{longest:,} at {high.constraint} - at {low.constraint}",
-        )
-        gained = [(models.tuned(m.constraint, longest), m) for m in (larger, smaller)]
-        shares = [m.params / models.teacher.params for m in (larger, smaller)]
+    chosen = sorted(models.of("found", space=study.chosen_space), key=lambda m: m.params)
+    small, large = chosen[0], chosen[-1]
+    if len(chosen) > 1:
+        what = f"gain by +{longest:,} at {large.constraint} - at {small.constraint}"
+        gained = [(models.tuned(m.constraint, longest), m) for m in (large, small)]
+        shares = [m.params / models.teacher.params for m in (large, small)]
         quotes = [paper.found_over(share, paper.OFA, paper.LONG) for share in shares]
         quoted = None if None in quotes else quotes[0] - quotes[1]
         add("Fine-tuning helps large sizes more", what, gain(*gained), quoted)
