@@ -29,7 +29,7 @@ demo: install
 	$(RUN) audionas check
 	$(RUN) dvc repro
 	@cat results/tables/table1.md results/tables/table2.md
-	@echo "Figures: results/figures. Ablations: see README.md."
+	@echo "The whole study on one page: results/report.html. Ablations: see README.md."
 
 test: install
 	$(RUN) python -m pytest $(ARGS)
@@ -43,7 +43,7 @@ bench: install
 	$(RUN) python -m benchmarks all
 
 docs: install
-	$(RUN) python docs/update.py
+	$(RUN) python docs/update.py demo
 
 clean:
 	rm -rf data models results logs .state .snakemake

@@ -10,7 +10,7 @@ import pandas as pd
 
 ROOT = Path(__file__).parents[1]
 STUDIES = ("soundfont", "esc10", "urbansound8k")  # profiles that docs/results.md tells of
-TABLES = ("findings", "table1", "table2", "pairs", "windows", "ranking", "classes", "costs")
+TABLES = ("ship", "findings", "table1", "table2", "pairs", "windows", "ranking", "classes", "costs")
 MEASURED = ROOT / "benchmarks" / "results" / "cpu-2-cores.json"
 
 
@@ -40,10 +40,13 @@ def tables(name: str, project: Path, document: str, chosen: tuple[str, ...]) -> 
 
 def hours(name: str, project: Path) -> None:
     """What the trainings of a study took by their logs, beside what they come to by count."""
-    rows = []
-    for kind in sorted((project / "logs" / "seconds").iterdir()):
-        seconds = [float(path.read_text(encoding="utf-8")) for path in kind.iterdir()]
-        rows.append({"Training": kind.name, "networks": len(seconds), "minutes": f"{sum(seconds) / 60:.1f}"})
+    logs, rows = project / "logs" / "seconds", []
+    for kind in sorted(logs.iterdir()) if logs.exists() else ():
+        known = [
+            path for path in kind.iterdir() if (project / "models" / kind.name / f"{path.stem}.pt").exists()
+        ]
+        minutes = sum(float(path.read_text(encoding="utf-8")) for path in known) / 60
+        rows.append({"Training": kind.name, "networks": len(known), "minutes": f"{minutes:.1f}"})
     total = sum(float(row["minutes"]) for row in rows)
     rows.append({"Training": "all", "networks": sum(r["networks"] for r in rows), "minutes": f"{total:.1f}"})
     put(ROOT / "docs" / "results.md", f"{name}:hours", pd.DataFrame(rows).to_markdown(index=False))

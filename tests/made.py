@@ -71,4 +71,5 @@ def _result(config, path, kind, seed, labels, architecture, chance) -> None:
     paths.evaluation(path).parent.mkdir(parents=True, exist_ok=True)
     paths.evaluation(path).write_text(json.dumps(result))
     with paths.predictions(path).open("wb") as file:
-        np.savez(file, probabilities=probabilities.astype(np.float32), labels=labels)
+        ids = np.array([f"clip{i}" for i in range(len(labels))])
+        np.savez(file, probabilities=probabilities.astype(np.float32), labels=labels, clips=ids, sources=ids)

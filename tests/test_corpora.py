@@ -24,6 +24,7 @@ from audionas.config import (
     SplitCounts,
     SplitFolds,
     SplitFractions,
+    SplitShare,
 )
 from audionas.corpora.audioset import read_classes
 from audionas.corpora.base import FetchError, inside, safe_id
@@ -187,6 +188,21 @@ def test_folder_by_folds(tmp_path):
     assert corpus.fetch(splits["test"][0]) == b"3.wav"
     with pytest.raises(FetchError, match="no such file"):
         corpus.fetch(splits["test"][1])
+
+
+def test_folder_by_folds_with_a_share_of_the_training_folds_to_validate(tmp_path):
+    rows = "".join(f"{i}.wav,c{i % 2},s{i // 3},{(1, 2, 3, -1)[i // 15]}\n" for i in range(60))
+    share = SplitShare(train=[1, 2], valid=0.3, test=[3])
+    splits = require_sound(folder(tmp_path, "file,kind,source,fold\n" + rows, share, labels_column="kind"))
+    sources = {name: {clip.source for clip in part} for name, part in splits.items()}
+    assert {name: len(part) for name, part in splits.items()} == {"train": 21, "valid": 9, "test": 15}
+    assert sources["valid"] <= {f"s{i}" for i in range(10)} and sources["test"] == {
+        f"s{i}" for i in range(10, 15)
+    }
+    with pytest.raises(UserError, match=r"1 source recordings in folds \[3\] are too few"):
+        rows = "".join(f"{i}.wav,a,s{i % 3},{1 + i % 3}\n" for i in range(9))
+        one = SplitShare(train=[3], valid=0.5, test=[1])
+        folder(tmp_path, "file,positive_labels,source,fold\n" + rows, one).splits()
 
 
 def test_folds_that_part_a_source_are_refused(tmp_path):

@@ -83,7 +83,7 @@ def test_the_answer_stands_first(page, report):
     assert cards.count() == len(ship) == 2
     for i, row in ship.iterrows():
         text = cards.nth(i).inner_text()
-        assert f"Budget {row.Budget}" in text and f"{row.mAP:.1f}" in text and row.File in text
+        assert f"Budget about {row.Budget}" in text and f"{row.mAP:.1f}" in text and row.File in text
         assert f"{row['#Params']:,} parameters" in text and row.Network in text
     assert "stand-in" in page.locator("header").inner_text()
 
@@ -98,9 +98,13 @@ def test_a_typed_budget_names_the_best_network_within_it(page, report, typed):
 
 def test_the_slider_moves_the_budget_and_its_end_takes_all(page, report):
     slider, said = page.get_by_label("budget", exact=True), set()
+    low, high = networks(report).params.min(), networks(report).params.max()
+    costs = {value: low * (high / low) ** (value / 1000) for value in (200, 500, 800)}
     for value in ("200", "500", "800"):
         slider.fill(value)
         said.add(page.locator("#best").inner_text())
+        typed = page.get_by_label("budget, such as 1M").input_value()
+        assert page.evaluate(f"parse('{typed}')") == pytest.approx(costs[int(value)], rel=0.006)
     assert len(said) == 3
     slider.fill("1000")
     everything = networks(report)
@@ -110,6 +114,20 @@ def test_the_slider_moves_the_budget_and_its_end_takes_all(page, report):
     assert named(page.locator("#best").inner_text())[1] < everything.params.max()
     page.get_by_label("budget, such as 1M").fill("10")
     assert "No sub-network has so few parameters" in page.locator("#best").inner_text()
+
+
+def test_sizes_are_written_as_they_are_read(page):
+    wrong = page.evaluate("""() => {
+        const wrong = [];
+        for (let n = 7; n < 2e10; n = Math.ceil(n * 1.013))
+            if (Math.abs(parse(short(n)) / n - 1) > 0.006) wrong.push([n, short(n)]);
+        return wrong;
+    }""")
+    assert wrong == []
+    assert page.evaluate("[999999, 120000, 1e9, 950].map(short)") == ["1M", "120k", "1G", "950"]
+    assert page.evaluate("['1,5M', '1.5.2M', '', 'x', '1,234', '1.5 m'].map(parse)") == [
+        pytest.approx(float("nan"), nan_ok=True), *[pytest.approx(float("nan"), nan_ok=True)] * 3, 1234, 1.5e6
+    ]  # fmt: skip
 
 
 def test_the_budget_can_be_of_multiply_adds(page, report):
@@ -181,3 +199,7 @@ def test_a_missing_table_is_named(report, monkeypatch, capsys, tmp_path):
     made.make(tmp_path, seeds=[0])
     assert main(["report"]) == 1
     assert "results/tables/ship.csv: missing or damaged" in capsys.readouterr().err
+    assert main(["tables"]) == 0
+    made.make(tmp_path, seeds=[0, 1])
+    assert main(["report"]) == 1
+    assert "made for another study" in capsys.readouterr().err

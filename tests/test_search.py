@@ -172,6 +172,17 @@ def test_evolution_finds_better_than_as_many_at_random():
     assert np.mean([scores[f.subnetwork] for f in found]) > np.mean([scores[d.subnetwork] for d in drawn])
 
 
+def test_a_generation_is_its_parents_and_as_many_children_as_asked_for():
+    space = SearchSpace("x-x-x")
+    strategy = Evolution(space, space.subnetworks, EvolutionSettings(population=20, generations=2), 0)
+    first = strategy.ask()
+    strategy.tell({s: space.parameters(s) for s in first})
+    second = strategy.ask()
+    parents = sorted(first, key=space.parameters, reverse=True)[:5]
+    assert len(first) == 20 and len(second) == 5 + 20 and list(second[:5]) == parents
+    assert not strategy.ask()
+
+
 def test_once_for_alls_evolution_finds_the_best_of_a_space():
     space = SearchSpace("x-x-x")
     scores = additive(space)
@@ -193,7 +204,7 @@ def test_evolution_ends_and_stays_within_the_candidates(seed, parents, mutated, 
     )
     strategy, asked = Evolution(space, candidates, evolution, seed), 0
     while generation := strategy.ask():
-        assert len(generation) == population and set(generation) <= set(candidates)
+        assert population <= len(generation) <= 2 * population and set(generation) <= set(candidates)
         strategy.tell(dict.fromkeys(generation, 0.0))
         asked += 1
     assert asked == 4

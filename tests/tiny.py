@@ -68,6 +68,7 @@ def make(folder: Path, **changes: dict) -> Config:
     segments.mkdir(parents=True, exist_ok=True)
     names = "".join(f"{i},{name},{name}\n" for i, name in enumerate(CLASSES))
     (segments / "classes.csv").write_text("index,mid,display_name\n" + names, encoding="utf-8")
-    rows = "".join(f"valid{i}\n" for i in range(values["corpus"]["clips"]["valid"]))
-    (segments / "valid.csv").write_text("clip_id\n" + rows, encoding="utf-8")
+    for split, count in values["corpus"]["clips"].items():
+        rows = "".join(f"{split}{i},{split}{i}\n" for i in range(count))
+        (segments / f"{split}.csv").write_text("clip_id,source\n" + rows, encoding="utf-8")
     return config

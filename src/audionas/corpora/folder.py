@@ -118,7 +118,10 @@ class Folder(Corpus):
 
         def placed() -> Iterator[tuple[Clip, int]]:
             for clip, fold in self._clips():
-                yield clip, _NO_FOLD if fold in split.train and clip.source in held else fold
+                if fold in split.train and clip.source in held:
+                    yield clip, _NO_FOLD
+                elif fold != _NO_FOLD:
+                    yield clip, fold
 
         return split_by_fold(Reread(placed), whole, where)
 

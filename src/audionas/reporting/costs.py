@@ -1,4 +1,7 @@
-"""What trainings cost, counted in multiply-adds from the parameters; nothing is measured here."""
+"""What trainings cost, counted in multiply-adds from the parameters; nothing is measured here.
+
+Validation during training, BatchNorm calibration after it, and targets computed once are left out.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from audionas.config import Config, parse_constraint, parse_shape
+from audionas.config import Config, parse_constraint, parse_shape, parse_size
 from audionas.models.architecture import LARGEST, Architecture, Subnetwork
 from audionas.search.space import SearchSpace
 from audionas.training.once_for_all import sandwich, uniform
@@ -50,14 +53,16 @@ class Costs:
         self.config, self.frames = config, config.frames
         self.architecture = Architecture.of(config)
         self._clips = config.training.batch_size
-        self._taught = self._pass([LARGEST])
+        self._largest = self._pass([LARGEST])
+        stored = config.distillation.teacher_input == "stored"
+        self._taught = 0 if stored else self._largest  # the teacher's pass in each step of a distillation
 
     def _pass(self, subnetworks: Sequence[Subnetwork]) -> int:
         return self._clips * multiply_adds(self.architecture, subnetworks, self.frames)
 
     def teacher(self) -> float:
         """Its training."""
-        return self.config.teacher.iterations * BACKWARD * self._taught
+        return self.config.teacher.iterations * BACKWARD * self._largest
 
     def supernet(self, name: str) -> float:
         """Its training, with the teacher's passes; the mean of drawn steps stands for all."""
@@ -65,7 +70,7 @@ class Costs:
         draw = {"uniform": uniform, "sandwich": sandwich}[schedule.sampling]
         rng = np.random.default_rng(0)
         drawn = [self._pass(draw(space, schedule.networks_per_step, rng)) for _ in range(_DRAWS)]
-        largest = schedule.largest_iterations * (BACKWARD + 1) * self._taught
+        largest = schedule.largest_iterations * (BACKWARD * self._largest + self._taught)
         return largest + schedule.sampled_iterations * (BACKWARD * float(np.mean(drawn)) + self._taught)
 
     def alone(self, subnetwork: Subnetwork, distilled: bool = True) -> float:
@@ -85,11 +90,14 @@ class Costs:
         return self.supernet(name) + self.scoring(name, valid_clips)
 
     def each(self) -> float:
-        """A distillation for one device: the mean over the study's budgets, in networks of their sizes."""
+        """A distillation for one device: the mean over the study's budgets, and over what meets each."""
         space = SearchSpace(self.config.study.chosen_space, self.architecture)
-        sizes = [parse_constraint(budget).params for budget in self.config.study.constraints]
-        typical = [min(space, key=lambda s: abs(space.parameters(s) - n)) for n in sizes if n] or [LARGEST]
-        return float(np.mean([self.alone(subnetwork) for subnetwork in typical]))
+        tolerance = parse_size(self.config.search.tolerance)
+        means = []
+        for budget in self.config.study.constraints:
+            near = space.near(parse_constraint(budget), tolerance, self.frames)
+            means.append(np.mean([self.alone(subnetwork) for subnetwork in near]))
+        return float(np.mean(means))
 
     def table(self, valid_clips: int) -> pd.DataFrame:
         """Training once for N devices against N trainings by distillation; both need the teacher.

@@ -39,7 +39,7 @@ def _points(axes, models: list[Model], **style) -> None:
     axes.errorbar(
         [m.params / 1e3 for m in models],
         middle,
-        yerr=np.maximum(np.abs(ends - middle), 0),
+        yerr=np.abs(ends - middle),
         capsize=2,
         markersize=5,
         **style,
@@ -50,7 +50,7 @@ def figure4(near: pd.DataFrame, title: str, study: Study) -> plt.Figure:
     """Box plots of the validation mAP of all sub-networks near each constraint, for each space.
 
     Args:
-        near: as `near_constraints` gives them, every seed's.
+        near: as `over_seeds` gives them: a score is the mean over seeds.
     """
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     step = 0.8 / len(study.spaces)

@@ -15,6 +15,8 @@ from audionas.reporting.statistics import Interval, kendall, regret
 from audionas.search.scoring import describe, read_scores
 from audionas.search.space import SearchSpace
 
+_ENOUGH = 6  # networks trained on their own
+
 
 def every_network(config: Config) -> pd.DataFrame:
     """One row a sub-network of each space: form, costs, validation mAP x 100 of each seed and their mean.
@@ -58,8 +60,14 @@ def near_constraints(config: Config) -> pd.DataFrame:
             scores = read_scores(paths.scores(name, seed), space, config.frames)
             for constraint in study.constraints:
                 for s in space.near(parse_constraint(constraint), tolerance, config.frames):
-                    rows.append((name, constraint, seed, space.parameters(s), 100 * scores[s]))
-    return pd.DataFrame(rows, columns=["space", "constraint", "seed", "params", "valid mAP"])
+                    rows.append((name, constraint, seed, str(s), space.parameters(s), 100 * scores[s]))
+    return pd.DataFrame(rows, columns=["space", "constraint", "seed", "network", "params", "valid mAP"])
+
+
+def over_seeds(near: pd.DataFrame) -> pd.DataFrame:
+    """`near_constraints` with the mean over seeds of each sub-network."""
+    names = ["space", "constraint", "network", "params"]
+    return near.groupby(names, sort=False)["valid mAP"].mean().reset_index()
 
 
 def windows(near: pd.DataFrame, population: int, draws: int) -> pd.DataFrame:
@@ -71,16 +79,19 @@ def windows(near: pd.DataFrame, population: int, draws: int) -> pd.DataFrame:
     rows = []
     for (space, constraint), group in near.groupby(["space", "constraint"], sort=False):
         scores = [g["valid mAP"].to_numpy() for _, g in group.groupby("seed", sort=False)]
-        row = {
-            "Space": space,
-            "Constraint": constraint,
-            "Candidates": len(scores[0]),
-            "best": np.mean([s.max() for s in scores]),
-            "median": np.mean([np.median(s) for s in scores]),
-            "deviation": np.mean([s.std(ddof=1) if len(s) > 1 else np.nan for s in scores]),
+        row = {"Space": space, "Constraint": constraint, "Candidates": len(scores[0])}
+        measures = {
+            "best": [s.max() for s in scores],
+            "median": [np.median(s) for s in scores],
+            "deviation": [s.std(ddof=1) if len(s) > 1 else np.nan for s in scores],
         }
         for size in sorted({5, population}):
-            row[f"regret of {size}"] = np.mean([regret(s, size, draws).mean() for s in scores])
+            measures[f"regret of {size}"] = [regret(s, size, draws).mean() for s in scores]
+        for name, values in measures.items():
+            row |= {
+                name: np.mean(values),
+                f"sd {name}": np.std(values, ddof=1) if len(values) > 1 else np.nan,
+            }
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -111,9 +122,12 @@ def ranked(config: Config) -> pd.DataFrame:
 
 
 def rank_correlation(ranking: pd.DataFrame, draws: int) -> Interval | None:
-    """Kendall's tau between a supernet's scores and those of networks on their own; None for fewer than 3."""
+    """Kendall's tau between a supernet's scores and those of networks on their own.
+
+    None for fewer than `_ENOUGH` networks, whose interval would mean nothing.
+    """
     groups = [group for _, group in ranking.groupby("seed", sort=False)]
-    if not groups or len(groups[0]) < 3:
+    if not groups or len(groups[0]) < _ENOUGH:
         return None
     pairs = [[g[name].to_numpy() for g in groups] for name in ("in the supernet", "on its own")]
     return kendall(*pairs, draws)

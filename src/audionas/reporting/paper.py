@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from audionas.config import parse_shape
+
 NOTE = "AudioSet columns are the paper's own (its networks, its corpus); they are no target of another corpus"
 TEACHER = (5.2, 29.6)  # parameters in millions, mAP x 100
-#: (recipe, uniform size): parameters in millions, mAP x 100 (table 1)
+#: (recipe, (width ratio, depth)): parameters in millions, mAP x 100 (table 1)
 INDIVIDUAL = {
-    ("baseline", "0.6x1"): (1.0, 21.2),
-    ("kd", "0.6x1"): (1.0, 24.8),
-    ("baseline", "1.0x1"): (2.1, 22.6),
-    ("kd", "1.0x1"): (2.1, 26.4),
-    ("baseline", "0.8x2"): (3.5, 24.8),
-    ("kd", "0.8x2"): (3.5, 28.3),
+    ("baseline", (0.6, 1)): (1.0, 21.2),
+    ("kd", (0.6, 1)): (1.0, 24.8),
+    ("baseline", (1.0, 1)): (2.1, 22.6),
+    ("kd", (1.0, 1)): (2.1, 26.4),
+    ("baseline", (0.8, 2)): (3.5, 24.8),
+    ("kd", (0.8, 2)): (3.5, 28.3),
 }
 #: parameters in millions: OFA, +10 K, +100 K, init+100 K (table 2, search space 2-2-x)
 FOUND = {
@@ -31,18 +33,23 @@ def found_at(share: float) -> float | None:
     return size if abs(size / TEACHER[0] - share) <= _ALIKE else None
 
 
+def individual(recipe: str, size: str) -> tuple[float, float] | None:
+    """Parameters in millions and mAP x 100 of a network trained on its own, where the paper has it."""
+    return INDIVIDUAL.get((recipe, parse_shape(size)))
+
+
 def over_alone(recipe: str, size: str) -> float | None:
     """By how much the paper's OFA of nearest size is over a network that was trained on its own."""
-    if (recipe, size) not in INDIVIDUAL:
+    if (known := individual(recipe, size)) is None:
         return None
-    params, score = INDIVIDUAL[recipe, size]
+    params, score = known
     return FOUND[min(FOUND, key=lambda budget: abs(budget - params))][OFA] - score
 
 
 def kd_over_baseline(size: str) -> float | None:
     """The same of distillation over training with labels."""
-    pair = [INDIVIDUAL.get((recipe, size)) for recipe in ("kd", "baseline")]
-    return pair[0][1] - pair[1][1] if all(pair) else None
+    kd, baseline = individual("kd", size), individual("baseline", size)
+    return kd[1] - baseline[1] if kd and baseline else None
 
 
 def found_over(share: float, other: int, first: int = OFA) -> float | None:

@@ -51,16 +51,26 @@ def page(folder: Path, title: str, study: Study) -> str:
         UserError: a table is missing or damaged; names the file.
     """
     data = {name: _read(folder / f"{name}.csv") for name in _DATA}
+    if data["ship"].empty:
+        raise _damaged(folder / "ship.csv", "no rows")
+    try:
+        networks, figure3, figure4 = (
+            _networks(data["networks"], study),
+            _figure3(data["figure3"]),
+            _figure4(data["figure4"], study),
+        )
+    except KeyError as error:
+        raise _damaged(folder, f"made for another study: no {error}") from None
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.get_template("report.html").render(
         title=title,
         study=study,
         ship=data["ship"].to_dict("records"),
-        networks=_networks(data["networks"], study),
+        networks=networks,
         colours=COLOURS,
-        figure3=_figure3(data["figure3"]).to_plotly_json(),
-        figure4=_figure4(data["figure4"], study).to_plotly_json(),
+        figure3=figure3.to_plotly_json(),
+        figure4=figure4.to_plotly_json(),
         tables=[_table(folder, name, heading) for name, heading in SECTIONS.items()],
         downloads={name: _address(folder / f"{name}.csv") for name in (*_DATA, *SECTIONS)},
         plotly=get_plotlyjs(),
@@ -82,7 +92,7 @@ def _networks(table: pd.DataFrame, study: Study) -> list[dict]:
                 ],
                 "params": rows.params.tolist(),
                 "macs": rows.macs.tolist(),
-                "score": rows["valid mAP"].round(2).tolist(),
+                "score": rows["valid mAP"].round(4).tolist(),
                 "seeds": [rows[f"valid mAP {seed}"].round(1).tolist() for seed in study.seeds],
             }
         )
@@ -104,7 +114,7 @@ def _figure3(points: pd.DataFrame) -> go.Figure:
                 "width": 3,
             },
             name=curve,
-            text=rows["Budget"].tolist(),
+            text=rows["Budget"].fillna("").tolist(),
             mode="markers" if curve == "teacher" else "lines+markers",
             line={"color": COLOURS.get(space) or _OTHERS.get(curve, "#b03060")},
             hovertemplate="%{text}<br>%{x:.1f} k parameters<br>test mAP × 100: %{y:.1f}",
@@ -144,7 +154,7 @@ def _read(path: Path) -> pd.DataFrame:
         raise _damaged(path, error) from None
 
 
-def _damaged(path: Path, error: Exception) -> UserError:
+def _damaged(path: Path, error: Exception | str) -> UserError:
     return UserError(f"{path}: missing or damaged ({error}); run `audionas tables`, or `dvc repro`")
 
 

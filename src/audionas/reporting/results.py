@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from audionas import paths
 from audionas.config import Study
 from audionas.errors import UserError
-from audionas.reporting.statistics import Interval, average_precisions, interval, resamples
+from audionas.reporting.statistics import Interval, average_precisions, interval, margin, resamples
 
 COLUMNS = [
     *("kind", "space", "constraint", "size", "recipe", "iterations", "seed", "corpus", "train_clips"),
@@ -28,17 +27,23 @@ MODEL = ["kind", "space", "constraint", "size", "recipe", "iterations"]
 
 
 class Estimate(NamedTuple):
-    """A number or a difference over seeds: mean, standard deviation (n - 1), and interval over test clips."""
+    """A number or a difference over seeds.
+
+    Attributes:
+        mean, sd: over seeds (n - 1). interval: over test clips, the seeds as they are. seeds: of each.
+        margin: half the interval over seeds and clips both.
+    """
 
     mean: float
     sd: float
     interval: Interval
     seeds: tuple[float, ...]
+    margin: float
 
     @property
     def certain(self) -> bool:
-        """Whether the interval leaves zero out and no seed says otherwise."""
-        return self.interval.certain and len({value > 0 for value in self.seeds}) == 1
+        """Whether zero lies outside, for new seeds and new clips; never with fewer than three seeds."""
+        return len(self.seeds) >= 3 and abs(self.mean) > self.margin
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,13 @@ class Model:
         """Mean average precision, between 0 and 1."""
         return _estimate(self.precisions, self.draws)
 
+    def seed(self, seed: int) -> Model:
+        """One seed of it alone."""
+        chosen = (self.rows.seed == seed).to_numpy()
+        return replace(
+            self, rows=self.rows[chosen], precisions=self.precisions[chosen], draws=self.draws[chosen]
+        )
+
     def over(self, other: Model) -> Estimate:
         """This model's mAP less the other's, seed by seed and on the same resamples of clips."""
         return _estimate(self.precisions - other.precisions, self.draws - other.draws)
@@ -101,8 +113,15 @@ def _estimate(values: np.ndarray, draws: np.ndarray) -> Estimate:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the mean over no class: NaN
         seeds, drawn = np.nanmean(values, axis=1), np.nanmean(draws, axis=2).mean(axis=0)
-    sd = float(seeds.std(ddof=1)) if len(seeds) > 1 else float("nan")
-    return Estimate(float(seeds.mean()), sd, interval(seeds.mean(), drawn), tuple(seeds.tolist()))
+    return estimate(seeds, drawn)
+
+
+def estimate(seeds: np.ndarray, drawn: np.ndarray) -> Estimate:
+    """From the value of each seed, and draws of their mean."""
+    mean = float(np.mean(seeds))
+    sd = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else float("nan")
+    width = margin(float(np.nanstd(drawn)) if np.isfinite(drawn).any() else float("nan"), sd, len(seeds))
+    return Estimate(mean, sd, interval(mean, drawn), tuple(map(float, seeds)), width)
 
 
 def model_files(study: Study) -> Iterator[Path]:
@@ -149,20 +168,21 @@ def compare(results: pd.DataFrame, draws: int) -> list[Model]:
     Raises:
         UserError: predictions are missing, damaged, or of other clips than the other models'.
     """
-    labels, weights, found = None, None, []
+    first, weights, found = None, None, []
     groups = results.groupby(MODEL, dropna=False, sort=False)
     with tqdm(total=len(results), desc="intervals", unit="model") as bar:
         for key, rows in groups:
             precisions, drawn = [], []
             for name in rows.model:
                 path = paths.predictions(Path(name))
-                probabilities, own = _read_predictions(path)
-                if labels is None:
-                    labels, weights = own, resamples(len(own), draws)
-                if not np.array_equal(own, labels):
+                test = _read_predictions(path)
+                if first is None:
+                    first = test
+                    resampled = resamples(test["sources"], draws)
+                    weights = np.vstack([np.ones(len(test["clips"]), np.float32), resampled])
+                if not all(np.array_equal(test[name], first[name]) for name in ("clips", "labels")):
                     raise UserError(f"{path}: of other test clips than other models; run `dvc repro`")
-                every = np.vstack([np.ones(len(own), np.uint16), weights])
-                values = average_precisions(own, probabilities, every)
+                values = average_precisions(test["labels"], test["probabilities"], weights)
                 precisions.append(values[0])
                 drawn.append(values[1:].astype(np.float32))
                 bar.update()
@@ -171,14 +191,18 @@ def compare(results: pd.DataFrame, draws: int) -> list[Model]:
     return found
 
 
-def _read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_predictions(path: Path) -> dict[str, np.ndarray]:
+    names = ("probabilities", "labels", "clips", "sources")
     try:
         with np.load(path, allow_pickle=False) as file:
-            probabilities, labels = file["probabilities"], file["labels"]
-        if probabilities.shape != labels.shape or probabilities.ndim != 2:
-            raise ValueError(f"shapes {probabilities.shape} and {labels.shape}")
+            test = {name: file[name] for name in names}
+        shape = test["labels"].shape
+        if len(shape) != 2 or test["probabilities"].shape != shape:
+            raise ValueError(f"shapes {test['probabilities'].shape} and {shape}")
+        if len(test["clips"]) != shape[0] or len(test["sources"]) != shape[0]:
+            raise ValueError("clips without a name")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a flipped bit surfaces as whatever zlib and NumPy make of it
         raise UserError(f"{path}: damaged ({error}); delete it and run `dvc repro`") from None
-    return probabilities, labels
+    return test

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import kendalltau, norm
+from scipy.stats import kendalltau, norm, t
 
 COVERAGE = 0.95  # of every interval
-_ROWS = 4_000_000  # weights that are looked at together: bounds memory
+_HITS = 512  # positive clips that are looked at together: bounds memory
 
 
 class Interval(NamedTuple):
@@ -19,18 +19,13 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    @property
-    def certain(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low > 0 or self.high < 0
-
 
 def interval(value: float, draws: np.ndarray) -> Interval:
     """The bias-corrected percentile interval (Efron, 1987) of an estimate from its draws [n]; NaN for none.
 
-    Average precision of a resample is too high, for its clips come several times. With 120 clips and 4
-    classes these intervals cover the truth in about 91 % of cases, and that of a difference between two
-    models in 93 (tests/test_statistics.py).
+    Average precision of a resample is too high, for its clips come several times; hence the correction. That
+    of few clips is itself too high where classes are rare, and no interval around it mends that: how often
+    these cover what endless clips would give is measured in tests/test_statistics.py.
     """
     draws = draws[np.isfinite(draws)]
     if not len(draws) or not np.isfinite(value):
@@ -38,18 +33,35 @@ def interval(value: float, draws: np.ndarray) -> Interval:
     half, edge = norm.ppf((1 + COVERAGE) / 2), 0.5 / len(draws)
     shift = norm.ppf(np.clip(np.mean(draws < value) + np.mean(draws == value) / 2, edge, 1 - edge))
     ends = np.quantile(draws, norm.cdf([2 * shift - half, 2 * shift + half]))
-    return Interval(float(value), float(ends[0]), float(ends[1]))
+    return Interval(float(value), float(min(ends[0], value)), float(max(ends[1], value)))
 
 
-def resamples(clips: int, draws: int, seed: int = 0) -> np.ndarray:
-    """How often each clip is drawn in each of `draws` resamples with replacement: uint16 [draws, clips].
+def margin(sd_of_clips: float, sd_of_seeds: float, seeds: int) -> float:
+    """Half the 95 % interval of a mean over seeds for new seeds and new clips at once; NaN for one seed.
 
-    One seed gives one set of resamples, so that models compared on them are compared pair by pair.
+    Both variances added, with Student's quantile at Welch and Satterthwaite's degrees of freedom: a standard
+    deviation over three seeds is itself uncertain.
+    """
+    clips, training = sd_of_clips**2, sd_of_seeds**2 / seeds
+    if seeds < 2 or not training > 0:
+        return float("nan")
+    freedom = (clips + training) ** 2 / (training**2 / (seeds - 1))
+    return float(t.ppf((1 + COVERAGE) / 2, freedom) * np.sqrt(clips + training))
+
+
+def resamples(sources: Sequence, draws: int, seed: int = 0) -> np.ndarray:
+    """How often each clip is drawn in each of `draws` resamples: float32 [draws, clips].
+
+    Recordings are drawn with replacement, each with all clips that were cut from it, for those are alike. One
+    seed gives one set of resamples, so that models compared on them are compared pair by pair.
+
+    Args:
+        sources: the recording of each clip [clips].
     """
     rng = np.random.default_rng(seed)
-    return np.stack(
-        [np.bincount(rng.integers(clips, size=clips), minlength=clips) for _ in range(draws)]
-    ).astype(np.uint16)
+    names, of_clip = np.unique(np.asarray(sources), return_inverse=True)
+    chosen = (rng.integers(len(names), size=len(names)) for _ in range(draws))
+    return np.stack([np.bincount(rows, minlength=len(names))[of_clip] for rows in chosen]).astype(np.float32)
 
 
 def average_precisions(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -57,26 +69,27 @@ def average_precisions(labels: np.ndarray, scores: np.ndarray, weights: np.ndarr
 
     Args:
         labels, scores: [clips, classes].
-        weights: not negative [draws, clips].
+        weights: whole numbers, not negative [draws, clips].
 
     Returns:
         float64 [draws, classes]; NaN where no positive clip has weight.
     """
+    weights = np.asarray(weights, np.float32)  # sums stay exact up to 16 million
     result = np.empty((len(weights), labels.shape[1]))
-    step = max(1, _ROWS // len(labels))
     for c in range(labels.shape[1]):
-        order = np.argsort(-scores[:, c], kind="stable")
-        hits, ranked = labels[order, c].astype(bool), scores[order, c]
         # A clip counts with the precision at the end of its run of equal scores.
-        ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-        ends = ends[np.searchsorted(ends, np.flatnonzero(hits))]
-        for start in range(0, len(weights), step):
-            chosen = weights[start : start + step, order].astype(np.float64)
-            of_hits = chosen[:, hits]
-            found, seen = np.cumsum(chosen * hits, axis=1)[:, ends], np.cumsum(chosen, axis=1)[:, ends]
-            with np.errstate(invalid="ignore"):
-                precision = np.where(of_hits > 0, found / seen, 0.0)
-                result[start : start + step, c] = (of_hits * precision).sum(axis=1) / of_hits.sum(axis=1)
+        values, positive = scores[:, c], np.flatnonzero(labels[:, c])
+        gained, total = np.zeros(len(weights)), np.zeros(len(weights))
+        for start in range(0, len(positive), _HITS):
+            hits = positive[start : start + _HITS]
+            above = values[:, None] >= values[None, hits]
+            found = weights[:, positive] @ above[positive].astype(np.float32)
+            seen = weights @ above.astype(np.float32)
+            of_hits = weights[:, hits].astype(np.float64)
+            gained += np.where(of_hits > 0, of_hits * found / np.maximum(seen, 1), 0.0).sum(axis=1)
+            total += of_hits.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            result[:, c] = gained / total
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-STAND_IN = "soundfont (a rendered stand-in, no recordings)"
+STAND_IN = "soundfont, a rendered stand-in (no recordings)"
 
 
 def title(corpus) -> str:

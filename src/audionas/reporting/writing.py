@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tabulate import tabulate
+from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from audionas.files import atomic_write
 
@@ -26,11 +26,12 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         if column.startswith(("sd ", "low ", "high ")) or _common(table, column):
             continue
         texts = [_number(value) for value in table[column]]
-        if f"sd {column}" in table and table[f"sd {column}"].notna().any():
-            texts = [f"{t} ± {sd:.1f}" for t, sd in zip(texts, table[f"sd {column}"], strict=True)]
+        if f"sd {column}" in table:
+            sds = table[f"sd {column}"]
+            texts = [f"{x} ± {sd:.1f}" if np.isfinite(sd) else x for x, sd in zip(texts, sds, strict=True)]
         if f"low {column}" in table:
             ends = zip(texts, table[f"low {column}"], table[f"high {column}"], strict=True)
-            texts = [f"{t} [{low:.1f}, {high:.1f}]" for t, low, high in ends]
+            texts = [f"{x} [{low:.1f}, {high:.1f}]" if np.isfinite(low) else x for x, low, high in ends]
         result[column] = texts
     return result
 
@@ -44,7 +45,7 @@ def _number(value) -> str:
         if not np.isfinite(value):
             return ""
         return f"{value:.1f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
-    return str(value)
+    return " ".join(str(value).split())  # a name may hold a line break
 
 
 def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> None:
@@ -59,15 +60,17 @@ def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> None:
     with atomic_write(folder / f"{name}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     rows = tabulate(seen.to_numpy(), list(seen.columns), tablefmt="latex_booktabs", disable_numparse=True)
+    caption = "".join(LATEX_ESCAPE_RULES.get(sign, sign) for sign in caption)
     for sign, command in (("±", r"$\pm$"), ("×", r"$\times$"), ("−", "$-$")):
         rows, caption = rows.replace(sign, command), caption.replace(sign, command)
-    caption = caption.replace("%", r"\%").replace("#", r"\#")
-    text = (
-        "% needs \\usepackage{booktabs}\n\\begin{table}\n\\caption{"
-        + caption
-        + "}\n"
-        + rows
-        + "\n\\end{table}\n"
-    )
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        f"\\caption{{{caption}}}",
+        rows,
+        "\\end{table}",
+        "",
+    ]
+    text = "\n".join(lines)
     with atomic_write(folder / f"{name}.tex") as temporary:
         temporary.write_text(text, encoding="utf-8")

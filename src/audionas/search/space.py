@@ -98,7 +98,9 @@ class SearchSpace:
             nearest.append(f"have {' and '.join(f'{size:,}' for size in (below, above) if size)}")
         if of_macs is not None:
             asked.append(f"at most {of_macs:,} multiply-adds")
-            least = min(self.architecture.multiply_adds(s, frames) for s in self)
+            sized = [s for s in self if of_params is None or abs(self.parameters(s) - of_params) <= tolerance]
+            least = min(self.architecture.multiply_adds(s, frames) for s in sized or self)
+            nearest = nearest if not sized else []  # enough of that size: it is the multiply-adds that lack
             nearest.append(f"need {least:,} multiply-adds or more")
         raise UserError(
             f"no sub-network of space {self.name} has {' and '.join(asked)}; the nearest "

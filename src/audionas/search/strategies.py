@@ -71,7 +71,7 @@ class Evolution:
         self._left = settings.generations
 
     def ask(self) -> Sequence[Subnetwork]:
-        """The first generation at random, then parents and children."""
+        """The first generation at random, then the best of the last one and as many children."""
         size = self.settings.population
         if not self._left:
             return ()
@@ -84,7 +84,7 @@ class Evolution:
             mutated = round(size * self.settings.mutated_share)
             self._generation = [
                 *parents,
-                *(self._child(parents, i < mutated) for i in range(size - len(parents))),
+                *(self._child(parents, i < mutated) for i in range(size)),
             ]
         return self._generation
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from audionas import paths
 from audionas.config import Config
@@ -21,9 +22,9 @@ FORM = ("widths", "depths", "hidden", "num_classes", "mels")
 def run(config: Config, model: str) -> None:
     """models/….pt to results/eval/….json: mAP, AP of each class, parameters, multiply-adds.
 
-    And results/eval/….npz: `probabilities` float32 and `labels` uint8 [clips, classes], from which intervals
-    and paired comparisons are computed without opening the test split again. Classes without a positive test
-    clip have AP null and are left out of the mean, and counted.
+    And results/eval/….npz: `probabilities` float32 and `labels` uint8 [clips, classes], `clips` and
+    `sources`, their ids and those of the recordings they were cut from; intervals and paired comparisons need
+    no more of the test split. Classes without a positive clip have AP null, and are counted and left out.
     """
     test = open_logmel(config, "test")
     device = prepare(config.training, seed=0)
@@ -43,6 +44,12 @@ def run(config: Config, model: str) -> None:
     }
     with atomic_write(paths.evaluation(path)) as temporary:
         temporary.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    listed = pd.read_csv(paths.segments("test"), dtype=str, keep_default_na=False).set_index("clip_id")
     with atomic_write(paths.predictions(path)) as temporary, temporary.open("wb") as file:
-        labels = np.asarray(test.labels, np.uint8)
-        np.savez_compressed(file, probabilities=probabilities, labels=labels)
+        np.savez_compressed(
+            file,
+            probabilities=probabilities,
+            labels=np.asarray(test.labels, np.uint8),
+            clips=np.array(test.clip_ids),
+            sources=listed.source[test.clip_ids].to_numpy(str),
+        )

@@ -11,8 +11,15 @@ from audionas.config import Config
 from audionas.files import atomic_write
 from audionas.reporting import figures, tables
 from audionas.reporting.costs import Costs
-from audionas.reporting.findings import findings, pairs
-from audionas.reporting.networks import every_network, near_constraints, rank_correlation, ranked, windows
+from audionas.reporting.findings import VERDICT, findings, pairs
+from audionas.reporting.networks import (
+    every_network,
+    near_constraints,
+    over_seeds,
+    rank_correlation,
+    ranked,
+    windows,
+)
 from audionas.reporting.paper import NOTE
 from audionas.reporting.plotting import save
 from audionas.reporting.results import collect, compare
@@ -27,22 +34,29 @@ def run(config: Config) -> None:
     results = collect(study)
     models = Models(compare(results, study.draws), study)
     networks, near, ranking = every_network(config), near_constraints(config), ranked(config)
-    names = pd.read_csv(paths.CLASSES)["display_name"].tolist()
+    names = pd.read_csv(paths.CLASSES, dtype=str, keep_default_na=False)["display_name"].tolist()
     costs = Costs(config).table(valid_clips=len(pd.read_csv(paths.segments("valid"))))
 
     seeds = "mean ± standard deviation over seeds" if len(study.seeds) > 1 else "one seed"
     means = f"test mAP × 100 ({seeds} [95 % interval over test clips])"
     tau = rank_correlation(ranking, study.draws)
-    agreement = f"Kendall's tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}]" if tau else "none asked for"
+    agreement = (
+        f"Kendall's tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}]" if tau else "too few for a tau"
+    )
     for name, table, caption in (
+        (
+            "ship",
+            tables.ship(models),
+            "What to ship: chosen by validation; test mAP × 100 [95 % interval over test clips].",
+        ),
         ("table1", tables.table1(models, title), f"Table 1: {means} by size. {NOTE}."),
         (
             "table2",
             tables.table2(models, title),
             f"Table 2: {means} of the found sub-networks, fine-tuned, and from fresh weights. {NOTE}.",
         ),
-        ("findings", findings(models, near), f"The paper's findings here: differences of {means}."),
-        ("pairs", pairs(models), f"Differences, seed by seed on the same clips, of {means}."),
+        ("findings", findings(models, near), f"The paper's findings here: differences of {means}. {VERDICT}"),
+        ("pairs", pairs(models), f"Differences, seed by seed on the same clips, of {means}. {VERDICT}"),
         (
             "windows",
             windows(near, config.search.population, study.draws),
@@ -62,13 +76,12 @@ def run(config: Config) -> None:
     for name, table in (
         ("models", results),
         ("networks", networks),
-        ("ship", tables.ship(models)),
         ("figure3", tables.figure3(models)),
-        ("figure4", near),
+        ("figure4", over_seeds(near)),
     ):
         with atomic_write(paths.TABLES / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
     save(figures.figure3(models, title), paths.FIGURES, "figure3")
-    save(figures.figure4(near, title, study), paths.FIGURES, "figure4")
+    save(figures.figure4(over_seeds(near), title, study), paths.FIGURES, "figure4")
     with atomic_write(paths.METRICS) as temporary:
         temporary.write_text(json.dumps(tables.metrics(models), indent=2) + "\n", encoding="utf-8")
