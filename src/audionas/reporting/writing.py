@@ -25,7 +25,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     for column in table:
         if column.startswith(("sd ", "low ", "high ")) or _common(table, column):
             continue
-        texts = [_number(value) for value in table[column]]
+        alone = f"sd {column}" not in table and f"low {column}" not in table
+        texts = [_text(value, _decimals(table[column]) if alone else 1) for value in table[column]]
         if f"sd {column}" in table:
             sds = table[f"sd {column}"]
             texts = [f"{x} ± {sd:.1f}" if np.isfinite(sd) else x for x, sd in zip(texts, sds, strict=True)]
@@ -40,11 +41,17 @@ def _common(table: pd.DataFrame, column: str) -> bool:
     return column in _ORIGIN and column in table and table[column].nunique() == 1
 
 
-def _number(value) -> str:
+def _decimals(values: pd.Series) -> int:
+    """One, or as many as leave the smallest number two digits."""
+    if values.dtype.kind != "f":
+        return 1
+    smallest = values[values != 0].abs().min()
+    return 1 if not smallest < 1 else min(8, 1 + int(np.ceil(-np.log10(smallest))))
+
+
+def _text(value, decimals: int) -> str:
     if isinstance(value, float | np.floating):
-        if not np.isfinite(value):
-            return ""
-        return f"{value:.1f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+        return f"{value:.{decimals}f}" if np.isfinite(value) else ""
     return " ".join(str(value).split())  # a name may hold a line break
 
 
