@@ -74,10 +74,10 @@ def findings(models: Models, near: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "Finding": finding,
-                "Measured": what,
-                **difference(by),
                 "Verdict": verdict,
+                **difference(by),
                 _QUOTED: quoted,
+                "Measured": what,
             }
         )
 
