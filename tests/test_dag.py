@@ -14,7 +14,9 @@ MODULES = {name: "audionas.stages." + STAGES[name.split("-")[0]][0] for name in 
 
 @pytest.mark.parametrize("name", PIPELINE)
 def test_deps_are_the_imported_modules(name):
-    declared = {dep for dep in PIPELINE[name]["deps"] if dep.startswith("src/")}
+    deps = PIPELINE[name]["deps"]
+    assert len(set(deps)) == len(deps)
+    declared = {dep for dep in deps if dep.startswith("src/")}
     assert declared == sources(MODULES[name])
 
 

@@ -40,25 +40,13 @@ STAGES = {
         "space constraint seed",
         "train a found architecture from fresh weights",
     ),
-    "ranked": (
-        "ranked",
-        "run",
-        "space index seed",
-        "train a drawn sub-network from fresh weights, and score it",
-    ),
+    "ranked": ("ranked", "run", "space index seed", "train a drawn sub-network by itself, and score it"),
     "evaluate": ("evaluate", "run", "model", "measure a model on the test split"),
     "tables": ("tables", "run", "", "make the study's tables and figures, with intervals, from all results"),
     "report": ("report", "run", "", "put the study on one page, results/report.html"),
 }
-_TRAINED = {
-    "teacher",
-    "supernet",
-    "score",
-    "finetune",
-    "individual",
-    "init",
-    "ranked",
-}  # on training.gpus GPUs
+# on training.gpus GPUs
+_TRAINED = {"teacher", "supernet", "score", "finetune", "individual", "init", "ranked"}
 _SHARED = {"logmel", *_TRAINED}  # what the ranks of `torchrun` can do together
 
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -154,6 +154,12 @@ def split_by_fold(clips: Iterable[tuple[Clip, int]], folds, where: str) -> dict[
     Raises UserError where a source is in folds of two splits, or a named fold has no clip.
     """
     home = {fold: split for split in SPLITS for fold in getattr(folds, split)}
+    require_folds(clips, home, where)
+    return split_by_home(Reread(lambda: ((home[fold], clip) for clip, fold in clips if fold in home)), where)
+
+
+def require_folds(clips: Iterable[tuple[Clip, int]], home: Mapping[int, str], where: str) -> None:
+    """Raises UserError where a fold that is the home of a split has no clip."""
     seen = {fold for _, fold in clips}
     for fold, split in home.items():
         if fold not in seen:
@@ -161,7 +167,6 @@ def split_by_fold(clips: Iterable[tuple[Clip, int]], folds, where: str) -> dict[
                 f"{where}: no clip of fold {fold}, which corpus.split.{split} names; the list has folds "
                 f"{sorted(seen)}"
             )
-    return split_by_home(Reread(lambda: ((home[fold], clip) for clip, fold in clips if fold in home)), where)
 
 
 def split_by_home(placed: Iterable[tuple[str, Clip]], where: str) -> dict[str, Iterable[Clip]]:

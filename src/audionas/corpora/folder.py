@@ -20,6 +20,7 @@ from audionas.corpora.base import (
     FetchError,
     Reread,
     inside,
+    require_folds,
     safe_id,
     split_by_fold,
     split_by_home,
@@ -28,8 +29,6 @@ from audionas.corpora.segments import parse_segments, segment_id, split_labels
 from audionas.errors import UserError
 from audionas.keys import key, repeated
 from audionas.ledger import iter_rows
-
-_NO_FOLD = -1  # of the clips of training folds that validate
 
 
 class Folder(Corpus):
@@ -105,6 +104,8 @@ class Folder(Corpus):
         return split_by_home(Reread(placed), where)
 
     def _share(self, split: SplitShare, where: str) -> dict[str, Iterable[Clip]]:
+        home = {fold: name for name in ("train", "test") for fold in getattr(split, name)}
+        require_folds(Reread(self._clips), home, where)
         sources = sorted({clip.source for clip, fold in self._clips() if fold in split.train})
         count = max(1, round(len(sources) * split.valid))
         if count >= len(sources):
@@ -114,16 +115,13 @@ class Folder(Corpus):
             )
         order = np.random.default_rng(self.section.seed).permutation(len(sources))
         held = {sources[i] for i in order[:count]}
-        whole = SplitFolds(train=split.train, valid=[_NO_FOLD], test=split.test)
 
-        def placed() -> Iterator[tuple[Clip, int]]:
+        def placed() -> Iterator[tuple[str, Clip]]:
             for clip, fold in self._clips():
-                if fold in split.train and clip.source in held:
-                    yield clip, _NO_FOLD
-                elif fold != _NO_FOLD:
-                    yield clip, fold
+                if fold in home:
+                    yield "valid" if fold in split.train and clip.source in held else home[fold], clip
 
-        return split_by_fold(Reread(placed), whole, where)
+        return split_by_home(Reread(placed), where)
 
     def fetch(self, clip: Clip) -> bytes:
         """See Corpus: the file's bytes. FetchError when it is not there."""

@@ -81,7 +81,7 @@ def findings(models: Models, near: pd.DataFrame) -> pd.DataFrame:
             }
         )
 
-    kd = min(models.of("individual", recipe="kd"), key=lambda m: m.params)
+    kd = models.smallest_kd
     baseline, found = models.alone("baseline", kd.size), models.nearest(kd)
     what = f"OFA {found.constraint} ({found.params / 1e3:.1f} k) - KD {kd.size} ({kd.params / 1e3:.1f} k)"
     add("OFA over KD at the smallest size", what, found.over(kd), paper.over_alone("kd", kd.size))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 
 from audionas import paths
 from audionas.config import Config, parse_constraint, parse_size
-from audionas.errors import UserError
-from audionas.models.architecture import Architecture
+from audionas.models.architecture import Architecture, Subnetwork
+from audionas.reporting.results import read_result
 from audionas.reporting.statistics import Interval, kendall, regret
 from audionas.search.scoring import describe, read_scores
 from audionas.search.space import SearchSpace
@@ -18,23 +16,39 @@ from audionas.search.space import SearchSpace
 _ENOUGH = 6  # networks trained on their own
 
 
-def every_network(config: Config) -> pd.DataFrame:
-    """One row a sub-network of each space: form, costs, validation mAP x 100 of each seed and their mean.
-
-    Column `front`: no other sub-network of the study is as small and as good by the mean, over parameters.
+class Scores:
+    """The kept scores of a study: each space's sub-networks, and their validation mAP by seed.
 
     Raises:
         UserError: scores are missing or damaged.
     """
-    study, tables = config.study, []
-    for name in study.spaces:
-        space = SearchSpace(name, Architecture.of(config))
-        table = describe(space, config.frames)
+
+    def __init__(self, config: Config):
+        self.config, architecture = config, Architecture.of(config)
+        self.spaces = {name: SearchSpace(name, architecture) for name in config.study.spaces}
+        self._read = {
+            (name, seed): read_scores(paths.scores(name, seed), space, config.frames)
+            for name, space in self.spaces.items()
+            for seed in config.study.seeds
+        }
+
+    def of(self, space: str, seed: int) -> dict[Subnetwork, float]:
+        """mAP of every sub-network, between 0 and 1."""
+        return self._read[space, seed]
+
+
+def every_network(scores: Scores) -> pd.DataFrame:
+    """One row a sub-network of each space: form, costs, validation mAP x 100 of each seed and their mean.
+
+    Column `front`: no other sub-network of the study is as small and as good by the mean, over parameters.
+    """
+    seeds, tables = scores.config.study.seeds, []
+    for name, space in scores.spaces.items():
+        table = describe(space, scores.config.frames)
         table.insert(0, "space", name)
-        for seed in study.seeds:
-            scores = read_scores(paths.scores(name, seed), space, config.frames)
-            table[f"valid mAP {seed}"] = [100 * scores[s] for s in space]
-        table["valid mAP"] = table[[f"valid mAP {seed}" for seed in study.seeds]].mean(axis=1)
+        for seed in seeds:
+            table[f"valid mAP {seed}"] = [100 * scores.of(name, seed)[s] for s in space]
+        table["valid mAP"] = table[[f"valid mAP {seed}" for seed in seeds]].mean(axis=1)
         tables.append(table)
     networks = pd.concat(tables, ignore_index=True)
     networks["front"] = on_front(networks.params.to_numpy(), networks["valid mAP"].to_numpy())
@@ -50,17 +64,20 @@ def on_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return front
 
 
-def near_constraints(config: Config) -> pd.DataFrame:
+def near_constraints(scores: Scores) -> pd.DataFrame:
     """One row a sub-network that meets a constraint, and seed; `valid mAP` is x 100."""
-    study, rows = config.study, []
+    config, rows = scores.config, []
     tolerance = parse_size(config.search.tolerance)
-    for name in study.spaces:
-        space = SearchSpace(name, Architecture.of(config))
-        for seed in study.seeds:
-            scores = read_scores(paths.scores(name, seed), space, config.frames)
-            for constraint in study.constraints:
-                for s in space.near(parse_constraint(constraint), tolerance, config.frames):
-                    rows.append((name, constraint, seed, str(s), space.parameters(s), 100 * scores[s]))
+    for name, space in scores.spaces.items():
+        near = {
+            constraint: space.near(parse_constraint(constraint), tolerance, config.frames)
+            for constraint in config.study.constraints
+        }
+        for seed in config.study.seeds:
+            values = scores.of(name, seed)
+            for constraint, subnetworks in near.items():
+                for s in subnetworks:
+                    rows.append((name, constraint, seed, str(s), space.parameters(s), 100 * values[s]))
     return pd.DataFrame(rows, columns=["space", "constraint", "seed", "network", "params", "valid mAP"])
 
 
@@ -96,28 +113,21 @@ def windows(near: pd.DataFrame, population: int, draws: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def ranked(config: Config) -> pd.DataFrame:
+def ranked(scores: Scores) -> pd.DataFrame:
     """The sub-networks that were trained on their own as well: both validation mAP x 100, for each seed.
 
     Raises:
         UserError: a result is missing or damaged.
     """
-    study, rows = config.study, []
-    space = SearchSpace(study.chosen_space, Architecture.of(config))
+    study, rows = scores.config.study, []
+    space = scores.spaces[study.chosen_space]
     order = space.drawn_order()
-    for seed in study.seeds if study.ranked else ():
-        scores = read_scores(paths.scores(space.name, seed), space, config.frames)
+    for seed in study.seeds:
         for index in study.ranked:
-            path, subnetwork = paths.ranking(index, seed), order[index]
-            try:
-                alone = float(json.loads(path.read_text(encoding="utf-8"))["valid_mAP"])
-            except FileNotFoundError:
-                raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{path}: damaged ({error}); delete it and run `dvc repro`") from None
-            rows.append(
-                (str(subnetwork), space.parameters(subnetwork), seed, 100 * scores[subnetwork], 100 * alone)
-            )
+            subnetwork = order[index]
+            alone = read_result(paths.ranking(index, seed), "valid_mAP")["valid_mAP"]
+            both = 100 * scores.of(space.name, seed)[subnetwork], 100 * alone
+            rows.append((str(subnetwork), space.parameters(subnetwork), seed, *both))
     return pd.DataFrame(rows, columns=["Network", "params", "seed", "in the supernet", "on its own"])
 
 

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from audionas.config import Study
 from audionas.errors import UserError
+from audionas.models.architecture import Subnetwork
 from audionas.reporting.plotting import COLOURS
 from audionas.reporting.writing import shown
 
@@ -86,10 +87,7 @@ def _networks(table: pd.DataFrame, study: Study) -> list[dict]:
         spaces.append(
             {
                 "space": name,
-                "form": [
-                    " ".join(f"{r:g}x{d:g}" for r, d in zip(*pair, strict=True))
-                    for pair in zip(ratios, depths, strict=True)
-                ],
+                "form": [str(Subnetwork(*pair)) for pair in zip(ratios, depths, strict=True)],
                 "params": rows.params.tolist(),
                 "macs": rows.macs.tolist(),
                 "score": rows["valid mAP"].round(4).tolist(),

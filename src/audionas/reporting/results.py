@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,7 +78,7 @@ class Model:
         """Multiply-adds of one clip, the mean over seeds."""
         return float(self.rows.macs.mean())
 
-    @property
+    @cached_property
     def mAP(self) -> Estimate:
         """Mean average precision, between 0 and 1."""
         return _estimate(self.precisions, self.draws)
@@ -145,17 +146,25 @@ def collect(study: Study) -> pd.DataFrame:
     Raises:
         UserError: a result is missing or damaged; names the file.
     """
-    rows = []
-    for path in map(paths.evaluation, model_files(study)):
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-            rows.append({column: result.get(column) for column in COLUMNS})
-            rows[-1]["mAP"] = float(result["mAP"])
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: damaged ({error}); delete it and run `dvc repro`") from None
+    results = [read_result(path, "mAP") for path in map(paths.evaluation, model_files(study))]
+    rows = [{column: result.get(column) for column in COLUMNS} for result in results]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def read_result(path: Path, measure: str) -> dict:
+    """What a stage measured; `measure` is there, as a float.
+
+    Raises:
+        UserError: it is missing or damaged; names the file.
+    """
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        result[measure] = float(result[measure])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and run `dvc repro`") from None
+    return result
 
 
 def compare(results: pd.DataFrame, draws: int) -> list[Model]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from audionas.config import Study
+from audionas.models.architecture import Subnetwork
 from audionas.reporting import paper
 from audionas.reporting.results import Estimate, Model
 
@@ -30,6 +31,16 @@ class Models:
         """Models of a kind with these attributes, in the order of the study's lists."""
         return [m for m in self.all if m.kind == kind and all(getattr(m, k) == v for k, v in what.items())]
 
+    @property
+    def other_spaces(self) -> list[str]:
+        """The study's spaces but the chosen one."""
+        return [space for space in self.study.spaces if space != self.study.chosen_space]
+
+    @property
+    def smallest_kd(self) -> Model:
+        """Of the networks distilled on their own the smallest."""
+        return min(self.of("individual", recipe="kd"), key=lambda m: m.params)
+
     def found(self, constraint: str, space: str | None = None) -> Model:
         """The sub-network found for a constraint, in the chosen space by default."""
         return self.of("found", constraint=constraint, space=space or self.study.chosen_space)[0]
@@ -38,18 +49,13 @@ class Models:
         """It, fine-tuned."""
         return self.of("finetuned", constraint=constraint, iterations=iterations)[0]
 
-    def alone(self, recipe: str, size: str) -> Model:
-        """A uniform network that was trained on its own."""
-        return self.of("individual", recipe=recipe, size=size)[0]
-
-    @property
-    def other_spaces(self) -> list[str]:
-        """The study's spaces but the chosen one."""
-        return [space for space in self.study.spaces if space != self.study.chosen_space]
-
     def init(self, constraint: str) -> Model:
         """Its architecture, from fresh weights."""
         return self.of("init", constraint=constraint)[0]
+
+    def alone(self, recipe: str, size: str) -> Model:
+        """A uniform network that was trained on its own."""
+        return self.of("individual", recipe=recipe, size=size)[0]
 
     def nearest(self, model: Model) -> Model:
         """Of the networks found in the chosen space the one nearest in size."""
@@ -94,7 +100,7 @@ def table1(models: Models, corpus: str) -> pd.DataFrame:
         else:
             name, budget = f"OFA {model.space}", model.constraint
             if at := paper.found_at(share):
-                quoted = (at, paper.FOUND[at][0])
+                quoted = (at, paper.FOUND[at][paper.OFA])
         rows.append(
             {
                 "Model": name,
@@ -150,7 +156,7 @@ def ship(models: Models) -> pd.DataFrame:
             {
                 "Budget": constraint,
                 "Space": best.space,
-                "Network": form(row.ratios, row.depths),
+                "Network": str(Subnetwork(row.ratios, row.depths)),
                 "#Params": int(row.params),
                 "Multiply-adds": int(row.macs),
                 "valid mAP": 100 * row.valid_mAP,
@@ -166,11 +172,6 @@ def ship(models: Models) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def form(ratios, depths) -> str:
-    """The widths and depths of blocks 2, 3 and 4, as in `0.4x2 0.8x2 1x1`."""
-    return " ".join(f"{ratio:g}x{depth:g}" for ratio, depth in zip(ratios, depths, strict=True))
-
-
 def figure3(models: Models) -> pd.DataFrame:
     """What figure 3 draws: every found network, those trained one by one, and the teacher."""
     rows = []
@@ -184,7 +185,7 @@ def figure3(models: Models) -> pd.DataFrame:
 
 def classes(models: Models, names: list[str]) -> pd.DataFrame:
     """Per class: average precision x 100 of the teacher, OFA and KD at the smallest size, and OFA less KD."""
-    kd = min((m for m in models.of("individual", recipe="kd")), key=lambda m: m.params)
+    kd = models.smallest_kd
     found = models.nearest(kd)
     table = pd.DataFrame(
         {
@@ -203,7 +204,7 @@ def classes(models: Models, names: list[str]) -> pd.DataFrame:
 def metrics(models: Models) -> dict:
     """The few numbers that tell the story, mAP x 100: what `dvc metrics show` and `dvc exp show` print."""
     study = models.study
-    smallest = min(models.of("individual", recipe="kd"), key=lambda m: m.params)
+    smallest = models.smallest_kd
     numbers = {"teacher": models.teacher, "KD": smallest}
     numbers |= {f"OFA {constraint}": models.found(constraint) for constraint in study.constraints}
     shown = {name: round(100 * model.mAP.mean, 2) for name, model in numbers.items()}

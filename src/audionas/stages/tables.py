@@ -13,6 +13,7 @@ from audionas.reporting import figures, tables
 from audionas.reporting.costs import Costs
 from audionas.reporting.findings import VERDICT, findings, pairs
 from audionas.reporting.networks import (
+    Scores,
     every_network,
     near_constraints,
     over_seeds,
@@ -33,7 +34,9 @@ def run(config: Config) -> None:
     study, title = config.study, corpus_title(config.corpus)
     results = collect(study)
     models = Models(compare(results, study.draws), study)
-    networks, near, ranking = every_network(config), near_constraints(config), ranked(config)
+    scores = Scores(config)
+    near, ranking = near_constraints(scores), ranked(scores)
+    near_means = over_seeds(near)
     names = pd.read_csv(paths.CLASSES, dtype=str, keep_default_na=False)["display_name"].tolist()
     costs = Costs(config).table(valid_clips=len(pd.read_csv(paths.segments("valid"))))
 
@@ -75,13 +78,13 @@ def run(config: Config) -> None:
         write(table, paths.TABLES, name, caption)
     for name, table in (
         ("models", results),
-        ("networks", networks),
+        ("networks", every_network(scores)),
         ("figure3", tables.figure3(models)),
-        ("figure4", over_seeds(near)),
+        ("figure4", near_means),
     ):
         with atomic_write(paths.TABLES / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
     save(figures.figure3(models, title), paths.FIGURES, "figure3")
-    save(figures.figure4(over_seeds(near), title, study), paths.FIGURES, "figure4")
+    save(figures.figure4(near_means, title, study), paths.FIGURES, "figure4")
     with atomic_write(paths.METRICS) as temporary:
         temporary.write_text(json.dumps(tables.metrics(models), indent=2) + "\n", encoding="utf-8")
