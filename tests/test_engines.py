@@ -6,76 +6,20 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import projects
 import pytest
 import yaml
+from projects import ENV, PARAMS, STEP, edit, run
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).resolve().parents[1]
-BIN = Path(sys.executable).parent
-ENV = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
-
-# `source` feeds two branches that `join` brings together; `apart` stands alone. Of the branches, the one that
-# comes first in dvc.yaml ends last.
-PARAMS = {"names": ["slow", "quick"], "seconds": {"slow": 2, "quick": 0}, "sign": "+", "fail": "", "cores": 1}
-PIPELINE = r"""
-stages:
-  source:
-    cmd: python step.py source
-    deps: [step.py]
-    outs: [source]
-  work:
-    matrix:
-      name: ${names}
-    cmd: python step.py work-${item.name} source
-    deps: [source]
-    params: ["seconds.${item.name}", fail]
-    outs: ["work-${item.name}"]
-    meta: {threads: "${cores}", mem_mb: 10, retries: 0}
-  join:
-    cmd: python step.py join work-slow work-quick
-    deps: [work-slow, work-quick]
-    params: [sign]
-    outs: [join]
-  apart:
-    cmd: python step.py apart
-    deps: [step.py]
-    outs: [apart]
-"""
-STEP = r"""
-import pathlib, sys, time, yaml
-params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
-out, *deps = sys.argv[1:]
-name = out.removeprefix("work-")
-pathlib.Path("began").mkdir(exist_ok=True)
-pathlib.Path("began", name).touch()
-time.sleep(params["seconds"].get(name, 0))
-if name == params["fail"]:
-    sys.exit(f"{name} is broken")
-text = params["sign"].join(pathlib.Path(dep).read_text() for dep in deps) if name == "join" else name
-pathlib.Path(out).write_text(text)
-"""
-
-
-def run(where: Path, *command: str, fails: bool = False) -> str:
-    done = subprocess.run(command, cwd=where, env=ENV, text=True, capture_output=True, timeout=300)
-    said = done.stdout + done.stderr
-    assert (done.returncode != 0) == fails, said
-    return said
 
 
 def planned(where: Path) -> set[str]:
     """The stages that `snakemake -n` would run."""
     return set(re.findall(r"^Job \d+: DVC stage (\S+)$", run(where, "snakemake", "-n"), re.MULTILINE))
-
-
-def edit(where: Path, **changes: object) -> None:
-    path = where / "params.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
 
 
 def start(where: Path, until: str) -> subprocess.Popen:
@@ -97,29 +41,9 @@ def start(where: Path, until: str) -> subprocess.Popen:
     return process
 
 
-def project(where: Path) -> Path:
-    run(where, "git", "init", "-q")
-    if not (where / ".dvc").exists():
-        run(where, "dvc", "init", "-q")
-    run(where, "dvc", "config", "core.analytics", "false")
-    return where
-
-
-def add_workflow(where: Path) -> None:
-    shutil.copy(ROOT / "Snakefile", where)
-    shutil.copytree(ROOT / "workflow", where / "workflow", ignore=shutil.ignore_patterns("__pycache__"))
-    (where / "profiles").mkdir()
-    shutil.copy(ROOT / "profiles" / "default", where / "profiles", follow_symlinks=False)
-
-
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    where = tmp_path_factory.mktemp("fresh")
-    (where / "params.yaml").write_text(yaml.safe_dump(PARAMS))
-    (where / "dvc.yaml").write_text(PIPELINE)
-    (where / "step.py").write_text(STEP)
-    add_workflow(where)
-    return project(where)
+    return projects.toy(tmp_path_factory.mktemp("fresh"))
 
 
 @pytest.fixture(scope="module")
@@ -245,18 +169,7 @@ def test_the_linter_finds_nothing_but_the_missing_conda_environment(toy: Path) -
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
     """This project's own files in a folder of their own, without data."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).exists():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tmp_path / name, follow_symlinks=False)
-    return project(tmp_path)
+    return projects.house(tmp_path)
 
 
 def test_the_papers_experiment_shows_its_whole_dag_without_data(house: Path) -> None:

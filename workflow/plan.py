@@ -4,10 +4,15 @@
 the answer in a plan, from which `rules/stages.smk` makes one rule a stage. The only files that Snakemake
 looks at are stamps, one a stage: a fresh stage has one, a stale stage and all that depends on it have none.
 
+`run` is the job of one stage. Jobs may outlive the Snakemake that sent them to a cluster, so another one may
+send the same stage again: whoever holds the stage's lock runs it, and the other finds it done, or goes on where
+it stopped.
+
 `begin` and `settle` keep `dvc.lock` as `dvc repro` would have written it. DVC appends an entry when a stage
 has run, so parallel jobs would leave their entries in the order in which they happened to end.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +23,7 @@ from pathlib import Path
 HOME = Path(".state/plan")
 PLAN = HOME / "plan.json"
 STAMPS = HOME / "stamps"
+LOCKS = HOME / "locks"
 LOCK_ORDER = HOME / "lock-order.json"
 DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "runtime": 60, "retries": 0}  # runtime in minutes
 
@@ -64,6 +70,28 @@ def check() -> None:
             f"{', '.join(changed)} changed while this run was going on, so it would mix two experiments. "
             "Nothing was run for this stage: start snakemake again, and it plans anew."
         )
+
+
+def run(stage: str, log: str) -> None:
+    """Have DVC judge and run one stage, by no more than one process at a time; does not return.
+
+    The lock holds on every machine that shares this folder, as far as its file system knows flock (Lustre:
+    mounted with -o flock). It ends with the process, however that ends.
+    """
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    lock = os.open(LOCKS / load()["stages"][stage]["rule"], os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"another job runs {stage} already: waiting for its end", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    os.set_inheritable(lock, True)
+    written = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(written, stream.fileno())
+    check()
+    os.execvp("dvc", ["dvc", "--wait-for-lock", "repro", "--single-item", stage])  # noqa: S606
 
 
 def begin(plan: dict) -> None:
@@ -146,6 +174,8 @@ def _write(path: Path, content: object) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["check"]:
-        sys.exit("usage: python workflow/plan.py check")
-    check()
+    match sys.argv[1:]:
+        case ["run", stage, log]:
+            run(stage, log)
+        case _:
+            sys.exit("usage: python workflow/plan.py run STAGE LOG")

@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import nullcontext
 from importlib import import_module
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from audionas.config import SPACES, SPLITS, parse_constraint, parse_shape
 from audionas.configfile import PARAMS, load_config
@@ -136,6 +136,46 @@ def _check(options: argparse.Namespace) -> None:
     )
 
 
+def _verify_cache(options: argparse.Namespace) -> int:
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    from audionas.cache import verify
+
+    try:
+        with Repo() as repo:
+            cache, root = Path(repo.cache.local.path), Path(repo.root_dir)
+    except DvcException as error:
+        raise UserError(f"{error}; run it in the project's folder") from None
+    verdict = verify(cache, root)
+    for kept in verdict.objects:
+        needed = f"holds {', '.join(sorted(kept.of))}" if kept.of else "no stage of this dvc.lock needs it"
+        print(f"damaged: {kept.path}: {needed}")
+        if options.delete:
+            kept.path.unlink()
+    for kept in verdict.outputs:
+        print(f"changed: {kept.path}: not what dvc.lock says of {', '.join(kept.of)}")
+    print(f"{verdict.files} files of {verdict.size / 1e6:.1f} MB read", end="; ")
+    print(f"{len(verdict.objects)} damaged in the cache, {len(verdict.outputs)} changed in place")
+    if verdict.absent:
+        print(f"{len(verdict.absent)} outputs are not in the cache: `dvc pull` brings what was pushed")
+    if verdict.leftover:
+        print(*verdict.leftover, sep="\n")
+        print(f"{len(verdict.leftover)} files are left over from writes cut short; delete them at will")
+    if verdict.objects:
+        gone = "they are deleted" if options.delete else "delete them (audionas verify-cache --delete)"
+        print(f"To mend the cache: {gone}, then `dvc pull`, or `dvc repro` for what was never pushed")
+    if verdict.outputs:
+        print("To mend what changed: `dvc checkout --force PATH`, once the cache is sound")
+    return int(bool(verdict.objects or verdict.outputs))
+
+
+def _completion(options: argparse.Namespace) -> None:
+    import shtab
+
+    print(shtab.complete(parser(), options.shell))
+
+
 def _stage(options: argparse.Namespace) -> int | None:
     config = load_config()
     check(config)
@@ -197,6 +237,23 @@ def parser() -> argparse.ArgumentParser:
         "--width-rounding", choices=("floor", "nearest"), default="floor", help="default: %(default)s"
     )
     one.set_defaults(run=_space)
+
+    one = commands.add_parser(
+        "verify-cache",
+        help="hash again what DVC keeps here, and name what is damaged",
+        description="Every object of DVC's cache and every output in place against the hashes they should "
+        "have; exits with 1 where one differs. DVC by itself looks only at sizes and times.",
+    )
+    one.add_argument("--delete", action="store_true", help="delete damaged objects, so that they come anew")
+    one.set_defaults(run=_verify_cache)
+
+    one = commands.add_parser(
+        "completion",
+        help="print what completes `audionas` in your shell",
+        description='For bash: eval "$(audionas completion bash)". DVC has its own: dvc completion -s bash.',
+    )
+    one.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    one.set_defaults(run=_completion)
 
     for name, (*_, names, text) in STAGES.items():
         one = commands.add_parser(name, help=f"stage: {text}", description=f"Stage of the DAG: {text}.")

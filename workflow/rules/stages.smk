@@ -17,9 +17,10 @@ for _name, _stage in PLAN["stages"].items():
             mem_mb=_stage["mem_mb"],
             runtime=_stage["runtime"],
             gpu=_stage["gpus"],
+            nodes=1,
         params:
             stage=_name,
         message:
             "DVC stage {params.stage}"
         shell:
-            "(python workflow/plan.py check && AUDIONAS_WORKERS={threads} dvc --wait-for-lock repro --single-item {params.stage:q}) > {log:q} 2>&1"
+            "AUDIONAS_WORKERS={threads} python workflow/plan.py run {params.stage:q} {log:q}"

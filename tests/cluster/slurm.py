@@ -1,0 +1,188 @@
+"""A real Slurm of one controller and two nodes, all on this machine, for the tests."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from projects import BIN
+
+TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
+NODES = ("n1", "n2")
+CONFIG = """
+ClusterName=audionas
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort={controller}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={home}/munge/socket,cred_expire=20
+CredType=cred/munge
+StateSaveLocation={home}/state
+SlurmdSpoolDir={home}/spool-%n
+SlurmctldPidFile={home}/slurmctld.pid
+SlurmdPidFile={home}/slurmd-%n.pid
+SlurmctldLogFile={home}/slurmctld.log
+SlurmdLogFile={home}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=5,batch_sched_delay=1,sched_interval=2,defer
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+GresTypes=gpu
+ReturnToService=2
+SlurmdTimeout={node_timeout}
+KillWait=5
+MinJobAge=600
+SlurmdParameters=config_overrides
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1} CPUs=8 RealMemory=60000 Gres=gpu:2
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={n2} CPUs=8 RealMemory=60000 Gres=gpu:2
+PartitionName=all Nodes=n1,n2 Default=YES MaxTime=UNLIMITED State=UP
+"""
+
+
+def missing() -> str | None:
+    """Why no cluster can be started here, or None."""
+    absent = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if absent:
+        return f"{', '.join(absent)} not found; on Debian: apt-get install slurm-wlm munge"
+    if os.geteuid() != 0:
+        return "the daemons of Slurm need root"
+    return None
+
+
+class Slurm:
+    """`with Slurm(folder) as slurm`: its daemons run until the block ends; `slurm.env` is for its users."""
+
+    def __init__(self, home: Path, node_timeout: int = 10):
+        self.home = home
+        self.config = home / "slurm.conf"
+        # Snakemake's job step drops SLURM_CONF, which sites do not need: their srun knows its file.
+        path = f"{home / 'bin'}{os.pathsep}{BIN}{os.pathsep}{os.environ['PATH']}"
+        self.env = {"SLURM_CONF": str(self.config), "PATH": path}
+        self._daemons: dict[str, subprocess.Popen] = {}
+        self._node_timeout = node_timeout
+
+    def __enter__(self) -> "Slurm":
+        munge = self.home / "munge"
+        munge.mkdir(parents=True)
+        key = munge / "key"
+        key.write_bytes(secrets.token_bytes(128))
+        key.chmod(0o600)
+        for folder in ("state", "bin", *(f"spool-{node}" for node in NODES)):
+            (self.home / folder).mkdir()
+        srun = self.home / "bin" / "srun"
+        srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.config} exec {shutil.which("srun")} "$@"\n')
+        srun.chmod(0o755)
+        ports = dict(zip(("controller", *NODES), _free_ports(3), strict=True))
+        self.config.write_text(
+            CONFIG.format(home=self.home, host=socket.gethostname(), node_timeout=self._node_timeout, **ports)
+        )
+        for gpu in ("gpu0", "gpu1"):  # files stand for devices, which Slurm counts and does not open
+            (self.home / gpu).touch()
+        (self.home / "gres.conf").write_text(f"Name=gpu File={self.home}/gpu[0-1]\n")
+        files = [f"--{name}-file={munge / name}" for name in ("key", "pid", "log", "seed")]
+        self._start("munged", "--foreground", "--force", f"--socket={munge / 'socket'}", *files)
+        _wait(lambda: (munge / "socket").exists(), "munged")
+        self.start_controller()
+        for node in NODES:
+            self.start_node(node)
+        _wait(lambda: self.states() == dict.fromkeys(NODES, "idle"), "the nodes")
+        return self
+
+    def __exit__(self, *_) -> None:
+        subprocess.run(
+            ["scancel", "--user=root"], env=self._env, check=False, capture_output=True, timeout=30
+        )
+        for name in reversed(list(self._daemons)):
+            self.kill(name)
+
+    def start_controller(self) -> None:
+        """Start it, or start it anew: it goes on from what it has saved."""
+        self._start("slurmctld", "-D", "-f", str(self.config))
+
+    def start_node(self, node: str) -> None:
+        """Start a node's daemon."""
+        self._start(node, "slurmd", "-D", "-N", node, "-f", str(self.config))
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to the daemon of a node, or to `slurmctld`, or `munged`."""
+        daemon = self._daemons.pop(name)
+        daemon.kill()
+        daemon.wait()
+
+    def lose(self, node: str) -> None:
+        """What happens to a node whose power fails: its daemon and all that it runs are gone at once."""
+        self.kill(node)
+        for pid in self.processes(node):
+            os.kill(pid, signal.SIGKILL)
+
+    def processes(self, node: str) -> list[int]:
+        """All that runs in the jobs of a node."""
+        return [
+            int(process.name)
+            for process in Path("/proc").iterdir()
+            if process.name.isdecimal() and f"SLURMD_NODENAME={node}\0" in _environment(process)
+        ]
+
+    def jobs(self) -> list[dict[str, str]]:
+        """The jobs that wait or run: id, state, node and the stage."""
+        listed = self.ask("squeue", "--noheader", "--format=%i|%T|%N|%k").splitlines()
+        return [
+            dict(zip(("id", "state", "node", "comment"), line.split("|"), strict=True)) for line in listed
+        ]
+
+    def states(self) -> dict[str, str]:
+        """The state of each node."""
+        listed = self.ask("sinfo", "--noheader", "--Node", "--format=%N %T", check=False).splitlines()
+        return dict(line.split() for line in listed)
+
+    def ask(self, *command: str, check: bool = True) -> str:
+        """What one of Slurm's commands prints."""
+        return subprocess.run(
+            command, env=self._env, check=check, capture_output=True, text=True, timeout=60
+        ).stdout
+
+    @property
+    def _env(self) -> dict[str, str]:
+        return {**os.environ, **self.env}
+
+    def _start(self, name: str, *command: str) -> None:
+        program = command if name in NODES else (name, *command)
+        with (self.home / f"{name}.out").open("ab") as out:
+            self._daemons[name] = subprocess.Popen(
+                program, env=self._env, stdout=out, stderr=out, start_new_session=True
+            )
+
+
+def _environment(process: Path) -> str:
+    try:
+        return (process / "environ").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _wait(until, what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come up in {seconds:.0f} s")
+        time.sleep(0.2)

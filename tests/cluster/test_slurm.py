@@ -1,0 +1,232 @@
+"""The DAG on a real Slurm of two nodes: the results of `dvc repro`, whatever happens to jobs and nodes."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import projects
+import pytest
+import yaml
+from projects import ENV, ROOT, run
+from slurm import Slurm
+
+SNAKEMAKE = ("snakemake", "--profile", "workflow/profiles/slurm")
+# shorter waits than a site would want, for these jobs take seconds
+QUICK = ("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2")
+
+
+class Driver:
+    """Snakemake in the background, which sends the jobs."""
+
+    def __init__(self, where: Path, slurm: Slurm, *more: str):
+        self.where, self.log = where, where / "driver.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*SNAKEMAKE, *QUICK, *more],
+                cwd=where,
+                env={**ENV, **slurm.env},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def end(self, seconds: float = 600) -> str:
+        """Wait for its end, which must be a good one; what it printed."""
+        assert self.process.wait(timeout=seconds) == 0, self.said
+        return self.said
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def until(met: Callable[[], object], what: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, f"{what} did not come in {seconds:.0f} s"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded experiment with few iterations, not run yet."""
+    where = projects.house(tmp_path_factory.mktemp("short"))
+    run(where, sys.executable, str(ROOT / ".ci/shorten.py"), "params.yaml")
+    (where / "dvc.lock").unlink()
+    return where
+
+
+@pytest.fixture(scope="module")
+def repro(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It, after `dvc repro`."""
+    where = tmp_path_factory.mktemp("repro") / "house"
+    shutil.copytree(short, where, symlinks=True)
+    run(where, "dvc", "repro")
+    return where
+
+
+def test_the_embedded_dag_leaves_what_dvc_repro_leaves(slurm: Slurm, short: Path, repro: Path) -> None:
+    driver = Driver(short, slurm)
+    most, nodes = 0, set()
+    while driver.process.poll() is None:
+        running = [job for job in slurm.jobs() if job["state"] == "RUNNING"]
+        most, nodes = max(most, len(running)), nodes | {job["node"] for job in running}
+        time.sleep(0.5)
+    driver.end()
+    assert most >= 4
+    assert nodes == {"n1", "n2"}
+    assert (short / "dvc.lock").read_bytes() == (repro / "dvc.lock").read_bytes()
+    assert "up to date" in run(short, "dvc", "status")
+    assert "nothing to be done" in run(short, *SNAKEMAKE, "-n", env=slurm.env).lower()
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    return projects.toy(tmp_path)
+
+
+def test_a_failure_stops_only_what_depends_on_it_and_shows_its_log(slurm: Slurm, toy: Path) -> None:
+    projects.edit(toy, fail="slow", seconds={"slow": 0, "quick": 0})
+    said = run(toy, *SNAKEMAKE, *QUICK, fails=True, env=slurm.env)
+    assert "slow is broken" in said
+    assert (toy / "work-quick").exists()
+    assert (toy / "apart").exists()
+    assert not (toy / "join").exists()
+
+
+ITERATIONS = 150
+TEACHER = "teacher@0"
+
+
+@pytest.fixture(scope="module")
+def features(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that comes before the teacher is there; the teacher takes its time and writes many checkpoints."""
+    where = tmp_path_factory.mktemp("features") / "house"
+    shutil.copytree(short, where, symlinks=True)
+    params = yaml.safe_load((where / "params.yaml").read_text())
+    projects.edit(
+        where,
+        teacher={**params["teacher"], "iterations": ITERATIONS},
+        training={**params["training"], "checkpoint_seconds": 0.5, "valid_every": 50},
+    )
+    run(where, "dvc", "repro", "logmel")
+    return where
+
+
+@pytest.fixture(scope="module")
+def undisturbed(features: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What dvc.lock holds of the teacher when nothing happens to it."""
+    where = tmp_path_factory.mktemp("undisturbed") / "house"
+    shutil.copytree(features, where, symlinks=True)
+    run(where, "dvc", "repro", TEACHER)
+    return locked(where)
+
+
+@pytest.fixture
+def training(slurm: Slurm, features: Path, tmp_path: Path) -> "Training":
+    where = tmp_path / "house"
+    shutil.copytree(features, where, symlinks=True)
+    one = Training(where, slurm)
+    one.started()
+    return one
+
+
+class Training:
+    """The teacher, trained as a job of Slurm."""
+
+    def __init__(self, where: Path, slurm: Slurm):
+        self.where, self.slurm = where, slurm
+        self.driver = self.drive()
+
+    def drive(self) -> Driver:
+        return Driver(self.where, self.slurm, "teacher_0")
+
+    @property
+    def job(self) -> dict[str, str]:
+        """The one that runs, as squeue shows it."""
+        return next((job for job in self.slurm.jobs() if job["state"] == "RUNNING"), {})
+
+    def began_at(self) -> int:
+        """The iteration that the last attempt started from: the first that its progress bar shows."""
+        shown = re.search(rf"(\d+)/{ITERATIONS} \[00:00", (self.where / "logs/teacher_0.log").read_text())
+        return int(shown[1]) if shown else 0
+
+    def started(self) -> None:
+        """Wait until it has a checkpoint to go on from."""
+        state = self.where / ".state"
+        until(lambda: len(list(state.glob("teacher-*.pt"))) >= 2 and self.job, "a checkpoint of the teacher")
+
+    def ends_well(self, undisturbed: dict) -> None:
+        self.driver.end()
+        assert locked(self.where) == undisturbed
+        assert self.began_at() > 0
+
+
+def locked(where: Path) -> dict:
+    return yaml.safe_load((where / "dvc.lock").read_text())["stages"][TEACHER]
+
+
+def test_a_job_cancelled_in_the_middle_of_training_is_taken_up(
+    slurm: Slurm, training: Training, undisturbed: dict
+) -> None:
+    slurm.ask("scancel", training.job["id"])
+    training.ends_well(undisturbed)
+
+
+def test_a_lost_node_is_left_for_the_other(slurm: Slurm, training: Training, undisturbed: dict) -> None:
+    node = training.job["node"]
+    slurm.lose(node)
+    try:
+        training.ends_well(undisturbed)
+    finally:
+        slurm.start_node(node)
+        until(lambda: slurm.states()[node] == "idle", f"{node} again")
+
+
+def test_a_killed_node_daemon_costs_no_work(slurm: Slurm, training: Training, undisturbed: dict) -> None:
+    """What it had started goes on; Slurm starts the job again elsewhere, which waits for it."""
+    node = training.job["node"]
+    slurm.kill(node)
+    try:
+        training.driver.end()
+        assert locked(training.where) == undisturbed
+    finally:
+        slurm.start_node(node)
+        until(lambda: slurm.states()[node] == "idle", f"{node} again")
+
+
+def test_a_restarted_controller_is_not_noticed(slurm: Slurm, training: Training, undisturbed: dict) -> None:
+    slurm.kill("slurmctld")
+    time.sleep(5)
+    slurm.start_controller()
+    training.driver.end()
+    assert locked(training.where) == undisturbed
+
+
+def test_a_killed_driver_is_started_again(slurm: Slurm, training: Training, undisturbed: dict) -> None:
+    """The job goes on without it; the one that the next driver sends waits for it, and finds it done."""
+    job = training.job["id"]
+    training.driver.kill()
+    run(training.where, "snakemake", "--unlock")
+    training.driver = training.drive()
+    until(lambda: training.job.get("id", job) != job or len(slurm.jobs()) == 2, "the second job")
+    training.driver.end()
+    assert locked(training.where) == undisturbed
+    assert "didn't change, skipping" in (training.where / "logs/teacher_0.log").read_text()
+
+
+def test_a_time_limit_ends_an_attempt_and_not_the_training(
+    slurm: Slurm, training: Training, undisturbed: dict
+) -> None:
+    slurm.ask("scontrol", "update", f"JobId={training.job['id']}", "TimeLimit=0:01")
+    training.ends_well(undisturbed)

@@ -1,0 +1,89 @@
+"""Two clones of one repository that share what they compute through a remote, for the tests of sharing."""
+
+from pathlib import Path
+
+import projects
+from projects import PARAMS, run
+
+COMMIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-q", "-a", "-m")
+
+
+class Shared:
+    """A toy pipeline in `origin`, to be cloned as often as is needed; every clone knows the remote.
+
+    Args:
+        home: an empty folder.
+        url: of the remote, as DVC takes it.
+        env: what DVC needs in its environment to reach it.
+        settings: more of the remote's, for `dvc remote modify --local`.
+    """
+
+    def __init__(
+        self, home: Path, url: str, env: dict[str, str] | None = None, settings: dict[str, str] | None = None
+    ):
+        self.home, self.env, self.settings = home, env, settings or {}
+        self.remote = home / "remote"
+        origin = projects.toy(home / "origin")
+        run(origin, "dvc", "remote", "add", "--default", "shared", url)
+        (origin / ".gitignore").write_text("/began/\n/logs/\n/.state/\n/.snakemake/\n__pycache__/\n")
+        run(origin, "git", "add", "-A")
+        run(origin, *COMMIT, "Add a pipeline")
+        run(origin, "git", "config", "receive.denyCurrentBranch", "updateInstead")
+        self.a = self.clone("a")
+
+    def clone(self, name: str) -> Path:
+        """The repository in a folder of its own, without data."""
+        where = self.home / name
+        run(self.home, "git", "clone", "-q", str(self.home / "origin"), str(where))
+        for key, value in self.settings.items():
+            run(where, "dvc", "remote", "modify", "--local", "shared", key, value)
+        return where
+
+    def run(self, where: Path, *command: str, fails: bool | None = False) -> str:
+        """As `projects.run`, with the remote in reach."""
+        return run(where, *command, fails=fails, env=self.env)
+
+    def publish(self, where: Path, message: str) -> None:
+        """Commit and push to git and to the remote what a clone computed."""
+        self.run(where, "dvc", "push", "--run-cache")
+        run(where, "git", "add", "-A")
+        run(where, *COMMIT, message)
+        run(where, "git", "push", "-q")
+
+    def a_computes(self) -> None:
+        """All of the pipeline, published."""
+        run(self.a, "dvc", "repro")
+        self.publish(self.a, "Compute it")
+
+    def remote_object(self, content: str) -> Path:
+        """The file of a folder remote that holds this."""
+        return next(p for p in self.remote.glob("files/md5/*/*") if p.read_text() == content)
+
+    def take_over(self) -> None:
+        """The whole exchange: A computes, B needs to compute only what it changes, A takes that from B."""
+        self.a_computes()
+        b = self.clone("b")
+        self.run(b, "dvc", "pull", "--run-cache")
+        assert "up to date" in run(b, "dvc", "repro")
+        assert "nothing to be done" in run(b, "snakemake", "-c1").lower()
+        assert not (b / "began").exists()
+
+        seconds = {**PARAMS["seconds"], "quick": 0.1}
+        projects.edit(b, seconds=seconds)
+        run(b, "dvc", "repro")
+        assert sorted(p.name for p in (b / "began").iterdir()) == ["quick"]  # the same came out
+        self.publish(b, "Change one parameter")
+
+        before = set((self.a / "began").iterdir())
+        for one in before:
+            one.unlink()
+        run(self.a, "git", "pull", "-q")
+        self.run(self.a, "dvc", "pull")
+        assert "up to date" in run(self.a, "dvc", "repro")
+        assert not any((self.a / "began").iterdir())
+        assert (self.a / "dvc.lock").read_bytes() == (b / "dvc.lock").read_bytes()
+
+        # what was computed once is known by its inputs, in whichever clone it comes up again
+        projects.edit(self.a, seconds=PARAMS["seconds"])
+        run(self.a, "dvc", "repro")
+        assert not any((self.a / "began").iterdir())

@@ -1,0 +1,117 @@
+"""`audionas verify-cache` on a cache that DVC made and that was damaged since."""
+
+import shutil
+from pathlib import Path
+
+import projects
+import pytest
+from projects import run
+
+from audionas.cache import verify
+from audionas.errors import UserError
+
+PIPELINE = """
+stages:
+  one:
+    cmd: echo one > one
+    outs: [one]
+  two:
+    cmd: mkdir two && echo a > two/a && echo b > two/b
+    outs: [two]
+"""
+OBJECTS = Path(".dvc/cache/files/md5")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = projects.project(tmp_path_factory.mktemp("made") / "project")
+    (where / "dvc.yaml").write_text(PIPELINE)
+    run(where, "dvc", "repro", "-q")
+    return where
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "project", symlinks=True)
+
+
+def object_of(project: Path, content: str) -> Path:
+    return next(p for p in (project / OBJECTS).glob("*/*") if p.read_text() == content)
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def test_a_sound_cache_is_read_whole(project: Path) -> None:
+    verdict = verify(project / OBJECTS, project, progress=False)
+    assert verdict.files == 4 + 3  # of the objects one is the list of a folder
+    assert not (verdict.objects or verdict.outputs or verdict.absent or verdict.leftover)
+    assert "7 files" in run(project, "audionas", "verify-cache")
+
+
+@pytest.mark.parametrize("content", [b"", b"onf\n", b"one\n\n"], ids=["truncated", "a flipped bit", "longer"])
+def test_a_damaged_object_is_named_with_its_stage_and_mended_as_the_message_says(project, content) -> None:
+    damaged = object_of(project, "one\n")
+    overwrite(damaged, content)
+    (project / "one").unlink()
+    said = run(project, "audionas", "verify-cache", fails=True)
+    assert f"{damaged.relative_to(project)}: holds one: one" in said
+    assert "--delete" in said
+    assert "dvc repro" in said
+    run(project, "audionas", "verify-cache", "--delete", fails=True)
+    assert not damaged.exists()
+    lock = (project / "dvc.lock").read_bytes()
+    run(project, "dvc", "repro", "--no-run-cache")
+    assert (project / "one").read_text() == "one\n"
+    assert (project / "dvc.lock").read_bytes() == lock
+    run(project, "audionas", "verify-cache")
+
+
+def test_a_damaged_list_of_a_folder(project: Path) -> None:
+    listed = next((project / OBJECTS).glob("*/*.dir"))
+    overwrite(listed, listed.read_bytes()[:-9])
+    verdict = verify(project / OBJECTS, project, progress=False)
+    assert [kept.of for kept in verdict.objects] == [{"two: two"}]
+    assert verdict.absent == ["two: two"]
+
+
+def test_an_output_changed_in_place_is_told_from_a_damaged_cache(project: Path) -> None:
+    overwrite(project / "two/a", b"x\n")
+    verdict = verify(project / OBJECTS, project, progress=False)
+    assert not verdict.objects
+    assert [kept.path for kept in verdict.outputs] == [project / "two/a"]
+    said = run(project, "audionas", "verify-cache", fails=True)
+    assert "dvc checkout --force" in said
+    run(project, "dvc", "checkout", "--force", "two")
+    assert (project / "two/a").read_text() == "a\n"
+
+
+def test_what_is_absent_is_no_damage(project: Path) -> None:
+    object_of(project, "b\n").unlink()
+    (project / "two/b").unlink()
+    leftover = project / OBJECTS / "aa" / ".half.tmp"
+    leftover.parent.mkdir()
+    leftover.touch()
+    verdict = verify(project / OBJECTS, project, progress=False)
+    assert verdict.absent == ["two: two"]
+    assert verdict.leftover == [leftover]
+    assert "dvc pull" in run(project, "audionas", "verify-cache")
+
+
+def test_a_lock_that_can_not_be_read_or_no_project_at_all(project: Path, tmp_path: Path) -> None:
+    (project / "dvc.lock").write_text("stages: [")
+    with pytest.raises(UserError, match=r"(?s)damaged.*git checkout dvc.lock"):
+        verify(project / OBJECTS, project)
+    with pytest.raises(UserError, match="project's folder"):
+        verify(tmp_path / "none", tmp_path)
+    assert "project's folder" in run(tmp_path, "audionas", "verify-cache", fails=True)
+
+
+def test_paths_of_a_list_stay_in_their_output(project: Path) -> None:
+    listed = next((project / OBJECTS).glob("*/*.dir"))
+    overwrite(listed, listed.read_bytes().replace(b'"relpath": "a"', b'"relpath": "../../a"'))
+    outside = project.parent / "a"
+    outside.write_text("outside")
+    assert outside not in [kept.path for kept in verify(project / OBJECTS, project).outputs]
