@@ -9,6 +9,7 @@ import tiny
 from audionas import paths
 from audionas.config import Config, parse_constraint, parse_shape, parse_size
 from audionas.evaluation import average_precisions
+from audionas.ledger import CLASSES, read_rows
 from audionas.models.architecture import LARGEST, Architecture, Subnetwork
 from audionas.reporting.results import model_files
 from audionas.search.scoring import describe
@@ -67,7 +68,10 @@ def _result(config, path, kind, seed, labels, architecture, chance) -> None:
     probabilities = 1 / (1 + np.exp(-strength * labels - chance.normal(0, 1, labels.shape)))
     result |= {"params": architecture.parameters(form), "test_clips": len(labels), "model": path.as_posix()}
     result |= {"macs": architecture.multiply_adds(form, config.frames), "classes_left_out": 0}
-    result["mAP"] = float(average_precisions(labels, probabilities).mean())
+    precisions = average_precisions(labels, probabilities)
+    classes = read_rows(paths.CLASSES, CLASSES)
+    result["AP"] = {row["mid"]: float(ap) for row, ap in zip(classes, precisions, strict=True)}
+    result["mAP"] = float(precisions.mean())
     paths.evaluation(path).parent.mkdir(parents=True, exist_ok=True)
     paths.evaluation(path).write_text(json.dumps(result))
     with paths.predictions(path).open("wb") as file:

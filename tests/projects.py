@@ -38,6 +38,8 @@ stages:
     cmd: python step.py apart
     deps: [step.py]
     outs: [apart]
+artifacts:
+  joined: {path: join, type: model, desc: what came of both}
 """
 STEP = r"""
 import pathlib, sys, time, yaml

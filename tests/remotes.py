@@ -5,7 +5,8 @@ from pathlib import Path
 import projects
 from projects import PARAMS, run
 
-COMMIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-q", "-a", "-m")
+IDENTITY = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
+COMMIT = (*IDENTITY, "commit", "-q", "-a", "-m")
 
 
 class Shared:

@@ -5,7 +5,7 @@ the answer in a plan, from which `rules/stages.smk` makes one rule a stage. The 
 looks at are stamps, one a stage: a fresh stage has one, a stale stage and all that depends on it have none.
 
 `run` is the job of one stage. Jobs may outlive the Snakemake that sent them to a cluster, and another one may
-send the same stage again: whoever holds the stage's lock runs it; the other finds it done, or goes on with it.
+send the same stage again: whoever holds its lock runs it; the other finds it done, or goes on with it.
 
 `begin` and `settle` keep `dvc.lock` as `dvc repro` would have written it. DVC appends an entry when a stage
 has run, so parallel jobs would leave their entries in the order in which they happened to end.

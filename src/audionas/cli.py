@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import subprocess
 import sys
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path, PurePath
 
+from audionas import paths
 from audionas.config import SPACES, SPLITS, parse_constraint, parse_shape
 from audionas.configfile import PARAMS, load_config
 from audionas.errors import UserError
+from audionas.ledger import CLASSES, read_rows
 from audionas.stages.study import check
 from audionas.training.interruption import RESTART, Interrupted
 
@@ -44,6 +47,7 @@ STAGES = {
     "evaluate": ("evaluate", "run", "model", "measure a model on the test split"),
     "tables": ("tables", "run", "", "make the study's tables and figures, with intervals, from all results"),
     "report": ("report", "run", "", "put the study on one page, results/report.html"),
+    "release": ("release", "run", "", "put what there is to ship into models/release, with model cards"),
 }
 # on training.gpus GPUs
 _TRAINED = {"teacher", "supernet", "score", "finetune", "individual", "init", "ranked"}
@@ -136,18 +140,27 @@ def _check(options: argparse.Namespace) -> None:
     )
 
 
-def _verify_cache(options: argparse.Namespace) -> int:
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
+def _classify(options: argparse.Namespace) -> None:
+    from audionas.inference import Classifier
 
+    classify = Classifier(options.model)
+    listed = read_rows(paths.CLASSES, CLASSES) if paths.CLASSES.exists() else []
+    names = {row["mid"]: row["display_name"] for row in listed}
+    for recording in options.recordings:
+        probabilities = classify(recording)
+        print(recording)
+        for place in (-probabilities).argsort()[: options.top]:
+            mid = classify.classes[place]
+            print(f"  {probabilities[place]:.3f}  {names.get(mid, mid)}")
+
+
+def _verify_cache(options: argparse.Namespace) -> int:
     from audionas.cache import verify
 
-    try:
-        with Repo() as repo:
-            cache, root = Path(repo.cache.local.path), Path(repo.root_dir)
-    except DvcException as error:
-        raise UserError(f"{error}; run it in the project's folder") from None
-    verdict = verify(cache, root)
+    asked = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True)
+    if asked.returncode:
+        raise UserError(f"no DVC cache found ({asked.stderr.strip()}); run it in the project's folder")
+    verdict = verify(Path(asked.stdout.strip()) / "files" / "md5")
     for kept in verdict.objects:
         needed = f"holds {', '.join(sorted(kept.of))}" if kept.of else "no stage of this dvc.lock needs it"
         print(f"damaged: {kept.path}: {needed}")
@@ -237,6 +250,16 @@ def parser() -> argparse.ArgumentParser:
         "--width-rounding", choices=("floor", "nearest"), default="floor", help="default: %(default)s"
     )
     one.set_defaults(run=_space)
+
+    one = commands.add_parser(
+        "classify",
+        help="say what is heard in recordings",
+        description="The most probable classes in the first seconds of each file, one network for all.",
+    )
+    one.add_argument("model", help="a network's file, such as models/release/26k.pt")
+    one.add_argument("recordings", nargs="+", metavar="RECORDING", help="audio files")
+    one.add_argument("--top", type=_positive, default=5, help="classes to print (default: %(default)s)")
+    one.set_defaults(run=_classify)
 
     one = commands.add_parser(
         "verify-cache",

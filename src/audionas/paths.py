@@ -71,6 +71,11 @@ def ranked(index: int, seed: int) -> Path:
     return MODELS / "ranked" / f"{index}-{seed}.pt"
 
 
+def released(name: str) -> Path:
+    """What is shipped under a name: a budget, or `supernet`; its model card has the suffix .md."""
+    return MODELS / "release" / f"{name}.pt"
+
+
 def scores(space: str, seed: int) -> Path:
     """Validation mAP of every sub-network."""
     return RESULTS / "scores" / f"{space}-{seed}.csv"

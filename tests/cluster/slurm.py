@@ -81,7 +81,7 @@ class Slurm:
         srun = self.home / "bin" / "srun"
         srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.config} exec {shutil.which("srun")} "$@"\n')
         srun.chmod(0o755)
-        ports = dict(zip(("controller", *NODES), _free_ports(3), strict=True))
+        ports = dict(zip(("controller", *NODES), free_ports(3), strict=True))
         self.config.write_text(
             CONFIG.format(home=self.home, host=socket.gethostname(), node_timeout=self._node_timeout, **ports)
         )
@@ -169,7 +169,8 @@ def _environment(process: Path) -> str:
         return ""
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

@@ -1,0 +1,55 @@
+"""`release`: what there is to ship, a file and a model card each."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+
+from audionas import paths
+from audionas.config import Config
+from audionas.files import atomic_write, copy
+from audionas.ledger import CLASSES, read_rows
+from audionas.models.modelfile import read_model
+from audionas.reporting.card import network_card, supernet_card
+from audionas.reporting.results import read_result
+from audionas.reporting.titles import title as corpus_title
+
+
+def run(config: Config) -> None:
+    """What the table `ship` names, and the best supernet of the chosen space, to models/release."""
+    study, title = config.study, corpus_title(config.corpus)
+    names = {row["mid"]: row["display_name"] for row in read_rows(paths.CLASSES, CLASSES)}
+    shipped = pd.read_csv(paths.TABLES / "ship.csv")
+    for constraint in study.constraints:
+        row = shipped.set_index("Budget", drop=False).loc[constraint]
+        model = _one_of(row.File, [paths.found(row.Space, constraint, seed) for seed in study.seeds])
+        ap = pd.Series(read_result(paths.evaluation(model), "mAP")["AP"], dtype=float)
+        per_class = pd.DataFrame({"Class": ap.index, "Name": ap.index.map(names), "AP": 100 * ap.to_numpy()})
+        digest, about = _copied(model, target := paths.released(constraint))
+        _write(target, network_card(target.name, digest, row, about, per_class, title))
+
+    networks = pd.read_csv(paths.TABLES / "networks.csv")
+    networks = networks[networks.space == study.chosen_space]
+    seed = max(study.seeds, key=lambda seed: networks[f"valid mAP {seed}"].mean())
+    networks = networks.assign(**{"valid mAP": networks[f"valid mAP {seed}"]})
+    target = paths.released("supernet")
+    digest, about = _copied(paths.supernet(study.chosen_space, seed), target)
+    _write(target, supernet_card(digest, networks, about, title))
+
+
+def _one_of(named: str, known: list[Path]) -> Path:
+    """The one of these that a table names: no path from data is opened."""
+    return next(path for path in known if path.as_posix() == named)
+
+
+def _copied(model: Path, target: Path) -> tuple[str, dict]:
+    about = read_model(model)["about"]
+    copy(model, target)
+    return hashlib.sha256(target.read_bytes()).hexdigest(), about
+
+
+def _write(target: Path, card: str) -> None:
+    with atomic_write(target.with_suffix(".md")) as temporary:
+        temporary.write_text(card, encoding="utf-8")

@@ -1,0 +1,114 @@
+"""What is shipped: the files that the tables name, and cards that say what the results say."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import made
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from audionas import paths
+from audionas.audio.logmel import LogMel
+from audionas.cli import main
+from audionas.errors import UserError
+from audionas.inference import Classifier
+from audionas.models.cnn10 import Cnn10
+from audionas.models.modelfile import load_model, save_model
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("release")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        config = made.make(folder)
+        assert main(["tables"]) == 0
+        settings = {"audio": config.audio.model_dump(), "features": config.features.model_dump()}
+        about = {"corpus": "soundfont", "train_clips": 24, "iterations": 12, "settings": settings}
+        about["classes"] = pd.read_csv(paths.CLASSES)["mid"].tolist()
+        study = config.study
+        models = [paths.supernet(space, seed) for space in study.spaces for seed in study.seeds]
+        for constraint in study.constraints:
+            models += [paths.found(space, constraint, seed) for space in study.spaces for seed in study.seeds]
+        for place, path in enumerate(models):
+            torch.manual_seed(place)
+            network = Cnn10(4, 4, mels=16)
+            save_model(path, network, {**about, "space": "2-2-x", "seed": int(path.stem[-1])})
+        assert main(["release"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    wave = np.random.default_rng(0).normal(0, 0.1, 22_050).astype(np.float32)
+    soundfile.write(tmp_path / "noise.wav", wave, 44_100, subtype="FLOAT")
+    return tmp_path / "noise.wav"
+
+
+def test_the_files_are_those_that_the_table_names_and_the_cards_know_them() -> None:
+    shipped = pd.read_csv("results/tables/ship.csv")
+    assert sorted(p.stem for p in Path("models/release").glob("*.pt")) == ["12k", "5k", "supernet"]
+    for row in shipped.itertuples():
+        released = Path("models/release", f"{row.Budget}.pt")
+        assert released.read_bytes() == Path(row.File).read_bytes()
+        card = released.with_suffix(".md").read_text()
+        assert hashlib.sha256(released.read_bytes()).hexdigest() in card
+        assert f"{row.mAP:.1f} [" in card
+        assert row.Network in card
+    assert "never heard a recording" in card
+
+
+def test_the_supernet_is_the_best_by_validation() -> None:
+    networks = pd.read_csv("results/tables/networks.csv").query("space == '2-2-x'")
+    best = max((0, 1), key=lambda seed: networks[f"valid mAP {seed}"].mean())
+    assert Path("models/release/supernet.pt").read_bytes() == paths.supernet("2-2-x", best).read_bytes()
+    assert f"{networks.params.max():,}" in Path("models/release/supernet.md").read_text()
+
+
+def test_what_the_card_says_to_do_works(recording: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    code = re.search(r"```python\n(.*?)```", Path("models/release/5k.md").read_text(), re.DOTALL)[1]
+    monkeypatch.chdir("models/release")
+    exec(code.replace("recording.wav", str(recording)))  # noqa: S102
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, _ in said] == Classifier("5k.pt").classes
+    assert all(0 < float(probability) < 1 for _, probability in said)
+
+
+def test_a_classifier_is_its_network_behind_its_front_end(recording: Path, tmp_path: Path) -> None:
+    wave = np.random.default_rng(1).uniform(-0.5, 0.5, 32_000).astype(np.float32)
+    soundfile.write(tmp_path / "same.wav", wave, 32_000, subtype="FLOAT")
+    network, about = load_model("models/release/5k.pt")
+    front_end = LogMel(sample_rate=32_000, **about["settings"]["features"])
+    with torch.no_grad():
+        expected = network(front_end(torch.from_numpy(wave)[None]))[0].sigmoid().numpy()
+    np.testing.assert_allclose(Classifier("models/release/5k.pt")(tmp_path / "same.wav"), expected, rtol=1e-5)
+
+
+def test_classify_names_classes_and_refuses_what_it_can_not_read(recording: Path, capsys) -> None:
+    assert main(["classify", "models/release/5k.pt", str(recording), "--top", "2"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == str(recording)
+    assert len(said) == 3
+    assert said[1].split()[1] in pd.read_csv(paths.CLASSES)["display_name"].tolist()
+    for arguments in (
+        ["models/release/5k.pt", "none.wav"],
+        ["models/release/5k.pt", "params.yaml"],
+        ["models/release/none.pt", str(recording)],
+    ):
+        assert main(["classify", *arguments]) == 1
+        assert next(name for name in arguments if "none" in name or "yaml" in name) in capsys.readouterr().err
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on(tmp_path: Path) -> None:
+    save_model(tmp_path / "bare.pt", Cnn10(4, 4, mels=16), {})
+    with pytest.raises(UserError, match="does not say what it was trained on"):
+        Classifier(tmp_path / "bare.pt")
