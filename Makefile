@@ -6,13 +6,15 @@ READY := $(VENV)/.ready
 # DVC and the stages are found beside the interpreter, whether or not the environment is activated.
 RUN := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: help install demo test lint bench docs clean
+.PHONY: help install demo test test-cluster lint check-lock bench docs clean
 
 help:
 	@echo "make install  set up $(VENV) from requirements.lock (needs Python 3.11 or 3.12)"
 	@echo "make demo     run the whole DAG on params.yaml and show the tables"
 	@echo "make test     run all tests, the slow ones too (-m 'not slow' leaves them out: make test ARGS=...)"
+	@echo "make test-cluster  run the tests that need root, Slurm, sshd and Swift; what is not there is skipped"
 	@echo "make lint     check style and the lock of dependencies"
+	@echo "make check-lock  check that dvc.lock fits the parameters and the code, without any data"
 	@echo "make bench    run the benchmarks"
 	@echo "make docs     copy the tables and figures of the last run into docs/demo and the README"
 
@@ -34,10 +36,18 @@ demo: install
 test: install
 	$(RUN) python -m pytest $(ARGS)
 
+test-cluster: install
+	$(RUN) python -m pytest -n 0 tests/cluster $(ARGS)
+
 lint: install
 	$(RUN) ruff check . && $(BIN)/ruff format --check .
 	$(RUN) snakefmt --check -l 110 Snakefile workflow
 	$(RUN) python -m pip check
+
+# A clone without data can tell whether dvc.lock, params.yaml and the code agree.
+check-lock: install
+	$(RUN) audionas check
+	$(RUN) dvc repro --dry --allow-missing | tee /dev/stderr | grep --quiet "up to date"
 
 bench: install
 	$(RUN) python -m benchmarks all
