@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.ceilings import ceilings, machine
 from benchmarks.checkpoints import resume
+from benchmarks.engines import engines
 from benchmarks.features import features
 from benchmarks.lists import lists
 from benchmarks.paper import paper
@@ -25,7 +26,7 @@ BENCHMARKS = {
     f.__name__: f
     for f in (
         *(loader, train_step, supernet_step, score_space, loop, resume, scaling),
-        *(ranks, paper, lists, resample, features),
+        *(ranks, paper, lists, resample, features, engines),
     )
 }
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -84,6 +85,37 @@ def test_a_fresh_run_leaves_what_dvc_repro_leaves(toy: Path, done: Path) -> None
     run(done, "dvc", "repro")
     run(toy, "snakemake", "-c2")
     assert (toy / "dvc.lock").read_bytes() == (done / "dvc.lock").read_bytes()
+
+
+def test_sixteen_jobs_at_once_wait_for_each_others_locks(toy: Path, done: Path) -> None:
+    names = ["slow", "quick", *(f"more{i}" for i in range(14))]
+    for where in (toy, done):
+        edit(where, names=names, seconds=dict.fromkeys(names, 0))
+    (done / "dvc.lock").unlink()
+    run(done, "dvc", "repro")
+    assert "rror" not in run(toy, "snakemake", "-c16")
+    assert (toy / "dvc.lock").read_bytes() == (done / "dvc.lock").read_bytes()
+
+
+def test_a_stage_that_another_job_runs_already_is_waited_for(toy: Path) -> None:
+    edit(toy, seconds={"slow": 5, "quick": 0})
+    run(toy, "snakemake", "-n")
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "workflow/plan.py", "run", "source", f"log{i}"],
+            cwd=toy,
+            env=ENV,
+            text=True,
+            stdout=subprocess.PIPE,
+        )
+        for i in range(2)
+    ]
+    said = [job.communicate(timeout=120)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0]
+    assert sorted(said) == ["", "another job runs source already: waiting for its end\n"]
+    logs = sorted((toy / f"log{i}").read_text() for i in range(2))
+    assert ["Running stage" in log for log in logs].count(True) == 1
+    assert ["didn't change, skipping" in log for log in logs].count(True) == 1
 
 
 def test_dvc_says_what_is_stale(done: Path) -> None:

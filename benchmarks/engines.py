@@ -1,0 +1,89 @@
+"""What the two engines cost by themselves: stages that do nothing, as many as a study has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SOURCES = 15  # files that a stage depends on, about as many as here
+COUNTS = 60, 150
+
+
+def engines() -> dict:
+    """Seconds that a stage costs beside its work, and what asking costs when all is done."""
+    rows = []
+    for count in COUNTS:
+        with tempfile.TemporaryDirectory() as folder:
+            project = Path(folder)
+            _make(project, count)
+            planned = _seconds(project, "snakemake", "-n")
+            scheduled = _seconds(project, "snakemake", "-c2")
+            again = _seconds(project, "snakemake", "-n")
+            asked = _seconds(project, "dvc", "repro")
+            for made in project.glob("out*"):
+                made.unlink()
+            (project / "dvc.lock").unlink()
+            shutil.rmtree(project / ".dvc" / "cache")
+            serial = _seconds(project, "dvc", "repro")
+        rows.append((count, serial / count, scheduled / count, asked, again, planned))
+    columns = (
+        "stages",
+        "dvc repro, s a stage",
+        "snakemake -c2, s a stage",
+        "dvc repro, all done, s",
+        "snakemake -n, all done, s",
+        "snakemake -n, all stale, s",
+    )
+    _, serial, scheduled, *_ = rows[0]
+    return {
+        "what": f"a stage of {COUNTS[0]} that do nothing, each of {SOURCES} files, scheduled by Snakemake on two "
+        "cores; reference: one after the other by `dvc repro`",
+        "unit": "s",
+        "ours": scheduled,
+        "reference": serial,
+        "floor": None,
+        "counted": "nothing bounds it but Python's start",
+        "table": [
+            dict(zip(columns, (row[0], *(f"{value:.2f}" for value in row[1:])), strict=True)) for row in rows
+        ],
+    }
+
+
+def _make(project: Path, count: int) -> None:
+    """Three layers of stages, as wide as a study's: a few feed many, which feed one."""
+    files = [f"source{i}.py" for i in range(SOURCES)]
+    for name in files:
+        (project / name).write_text(f"# {name}\n")
+    stages = {}
+    for i in range(count):
+        needs = (
+            [] if i < 5 else [f"out{i % 5}"] if i < count - 1 else [f"out{j}" for j in range(5, count - 1)]
+        )
+        stages[f"stage{i}"] = {"cmd": f"echo {i} > out{i}", "deps": [*files, *needs], "outs": [f"out{i}"]}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (project / "params.yaml").write_text("{}\n")
+    shutil.copy(ROOT / "Snakefile", project)
+    shutil.copytree(ROOT / "workflow", project / "workflow", ignore=shutil.ignore_patterns("__pycache__"))
+    (project / "profiles").mkdir()
+    shutil.copy(ROOT / "profiles" / "default", project / "profiles", follow_symlinks=False)
+    for command in (
+        ["git", "init", "-q"],
+        ["dvc", "init", "-q"],
+        ["dvc", "config", "core.analytics", "false"],
+    ):
+        _seconds(project, *command)
+
+
+def _seconds(project: Path, *command: str) -> float:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    began = time.perf_counter()
+    subprocess.run(command, cwd=project, env={**os.environ, "PATH": path}, check=True, capture_output=True)
+    return time.perf_counter() - began
