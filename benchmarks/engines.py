@@ -44,8 +44,8 @@ def engines() -> dict:
     )
     _, serial, scheduled, *_ = rows[0]
     return {
-        "what": f"a stage of {COUNTS[0]} that do nothing, each of {SOURCES} files, scheduled by Snakemake on two "
-        "cores; reference: one after the other by `dvc repro`",
+        "what": f"a stage of {COUNTS[0]} that do nothing, each of {SOURCES} files, by `snakemake -c2`; "
+        "reference: by `dvc repro`",
         "unit": "s",
         "ours": scheduled,
         "reference": serial,
