@@ -193,9 +193,8 @@ def test_requests_in_meta_reach_the_plan(toy: Path) -> None:
     assert "'work@slow' must be whole numbers" in run(toy, "snakemake", "-n", fails=True)
 
 
-def test_the_linter_finds_nothing_but_the_missing_conda_environment(toy: Path) -> None:
-    remarks = set(re.findall(r"^    \* (.+)$", run(toy, "snakemake", "--lint", fails=True), re.MULTILINE))
-    assert remarks == {"Specify a conda environment or container for each rule.:"}
+def test_the_linter_finds_nothing(toy: Path) -> None:
+    assert "good condition" in run(toy, "snakemake", "--lint")
 
 
 @pytest.fixture

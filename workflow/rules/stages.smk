@@ -12,6 +12,8 @@ for _name, _stage in PLAN["stages"].items():
         log:
             f"logs/{_stage['rule']}.log",
         retries: _stage["retries"]
+        conda:
+            "../envs/audionas.yaml"
         threads: _stage["threads"]
         resources:
             mem_mb=_stage["mem_mb"],
