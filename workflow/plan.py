@@ -31,13 +31,14 @@ def make() -> dict:
     """Ask DVC what is stale, write the plan, and leave exactly the fresh stages with a stamp."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo, lock_repo
-    from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+    from dvc.repo.reproduce import get_active_graph, plan_repro
 
     stages, stale, rules, watched = {}, set(), {"all"}, {"dvc.yaml", "params.yaml"}
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         graph = get_active_graph(repo.index.graph)
         # As `dvc repro` goes through them: what a stage needs comes before it.
-        for stage in plan_repro(graph, collect_stages(repo, ["dvc.yaml"])):
+        pipeline = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
+        for stage in plan_repro(graph, pipeline):
             name, needs = stage.addressing, [needed.addressing for needed in graph.successors(stage)]
             if stage.status() or stale.intersection(needs):
                 stale.add(name)
