@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -63,6 +65,14 @@ def run(where: Path, *command: str, fails: bool | None = False, env: dict[str, s
     said = done.stdout + done.stderr
     assert fails is None or (done.returncode != 0) == fails, said
     return said
+
+
+def until(met: Callable[[], object], what: str, seconds: float = 120) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, f"{what} did not come in {seconds:.0f} s"
+        time.sleep(0.05)
 
 
 def edit(where: Path, **changes: object) -> None:

@@ -1,7 +1,9 @@
 """`audionas verify-cache` on a cache that DVC made and that was damaged since."""
 
+import os
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import projects
 import pytest
@@ -63,7 +65,7 @@ def test_a_damaged_object_is_named_with_its_stage_and_mended_as_the_message_says
     run(project, "audionas", "verify-cache", "--delete", fails=True)
     assert not damaged.exists()
     lock = (project / "dvc.lock").read_bytes()
-    run(project, "dvc", "repro", "--no-run-cache")
+    run(project, "dvc", "repro", "--no-run-cache")  # the output is gone as well
     assert (project / "one").read_text() == "one\n"
     assert (project / "dvc.lock").read_bytes() == lock
     run(project, "audionas", "verify-cache")
@@ -74,17 +76,23 @@ def test_a_damaged_list_of_a_folder(project: Path) -> None:
     overwrite(listed, listed.read_bytes()[:-9])
     verdict = verify(project / OBJECTS, project, progress=False)
     assert [kept.of for kept in verdict.objects] == [{"two: two"}]
-    assert verdict.absent == ["two: two"]
+    assert verdict.absent == verdict.unlisted == ["two: two"]
+    assert "not checked: two: two" in run(project, "audionas", "verify-cache", fails=True)
+    listed.unlink()
+    assert not verify(project / OBJECTS, project, progress=False).sound
 
 
 def test_an_output_changed_in_place_is_told_from_a_damaged_cache(project: Path) -> None:
+    before = (project / "two/a").stat()
     overwrite(project / "two/a", b"x\n")
+    os.utime(project / "two/a", ns=(before.st_atime_ns, before.st_mtime_ns))  # as where a disk rots
     verdict = verify(project / OBJECTS, project, progress=False)
     assert not verdict.objects
     assert [kept.path for kept in verdict.outputs] == [project / "two/a"]
     said = run(project, "audionas", "verify-cache", fails=True)
-    assert "dvc checkout --force" in said
-    run(project, "dvc", "checkout", "--force", "two")
+    assert "delete the file, then `dvc checkout PATH`" in said
+    (project / "two/a").unlink()
+    run(project, "dvc", "checkout", "two")
     assert (project / "two/a").read_text() == "a\n"
 
 
@@ -109,9 +117,27 @@ def test_a_lock_that_can_not_be_read_or_no_project_at_all(project: Path, tmp_pat
     assert "project's folder" in run(tmp_path, "audionas", "verify-cache", fails=True)
 
 
-def test_paths_of_a_list_stay_in_their_output(project: Path) -> None:
+def test_paths_from_lists_and_locks_stay_in_the_folder(project: Path) -> None:
+    (project.parent / "a").write_text("outside")
     listed = next((project / OBJECTS).glob("*/*.dir"))
     overwrite(listed, listed.read_bytes().replace(b'"relpath": "a"', b'"relpath": "../../a"'))
-    outside = project.parent / "a"
-    outside.write_text("outside")
-    assert outside not in [kept.path for kept in verify(project / OBJECTS, project).outputs]
+    assert not verify(project / OBJECTS, project, progress=False).outputs
+    lock = (project / "dvc.lock").read_text()
+    (project / "dvc.lock").write_text(lock.replace("path: one", "path: ../a"))
+    with pytest.raises(UserError, match="no path in this folder"):
+        verify(project / OBJECTS, project)
+
+
+def test_what_can_not_be_read_is_not_called_damaged_nor_deleted(project: Path, monkeypatch) -> None:
+    kept = object_of(project, "one\n")
+    refused = Mock(side_effect=PermissionError(13, "Permission denied"))  # root would be let in
+    monkeypatch.setattr("audionas.cache.hashlib.file_digest", refused)
+    verdict = verify(project / OBJECTS, project, progress=False)
+    assert not verdict.objects
+    assert verdict.unread[kept] == "Permission denied"
+    assert not verdict.sound
+
+
+def test_a_subfolder_is_as_good(project: Path) -> None:
+    overwrite(object_of(project, "one\n"), b"two\n")
+    assert "holds one: one" in run(project / "two", "audionas", "verify-cache", fails=True)

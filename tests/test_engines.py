@@ -1,5 +1,6 @@
 """DVC and Snakemake run the same DAG: the same stages, the same results, the same `dvc.lock` to the byte."""
 
+import fcntl
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 import projects
 import pytest
 import yaml
-from projects import ENV, PARAMS, STEP, edit, run
+from projects import ENV, PARAMS, STEP, edit, run, until
 
 pytestmark = pytest.mark.slow
 
@@ -23,8 +24,8 @@ def planned(where: Path) -> set[str]:
     return set(re.findall(r"^Job \d+: DVC stage (\S+)$", run(where, "snakemake", "-n"), re.MULTILINE))
 
 
-def start(where: Path, until: str) -> subprocess.Popen:
-    """Snakemake in the background, once it runs the stage `until`."""
+def start(where: Path, stage: str) -> subprocess.Popen:
+    """Snakemake in the background, once it runs a stage."""
     process = subprocess.Popen(
         ["snakemake", "-c2"],
         cwd=where,
@@ -34,11 +35,8 @@ def start(where: Path, until: str) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
-    while not (where / "began" / until).exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, f"{until} did not start"
-        time.sleep(0.05)
+    until(lambda: (where / "began" / stage).exists() or process.poll() is not None, stage)
+    assert process.poll() is None, process.communicate()[0]
     return process
 
 
@@ -97,25 +95,43 @@ def test_sixteen_jobs_at_once_wait_for_each_others_locks(toy: Path, done: Path) 
     assert (toy / "dvc.lock").read_bytes() == (done / "dvc.lock").read_bytes()
 
 
-def test_a_stage_that_another_job_runs_already_is_waited_for(toy: Path) -> None:
-    edit(toy, seconds={"slow": 5, "quick": 0})
-    run(toy, "snakemake", "-n")
-    jobs = [
-        subprocess.Popen(
-            [sys.executable, "workflow/plan.py", "run", "source", f"log{i}"],
-            cwd=toy,
-            env=ENV,
-            text=True,
-            stdout=subprocess.PIPE,
-        )
-        for i in range(2)
-    ]
-    said = [job.communicate(timeout=120)[0] for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0]
-    assert sorted(said) == ["", "another job runs source already: waiting for its end\n"]
-    logs = sorted((toy / f"log{i}").read_text() for i in range(2))
-    assert ["Running stage" in log for log in logs].count(True) == 1
-    assert ["didn't change, skipping" in log for log in logs].count(True) == 1
+def test_a_stage_that_another_job_runs_already_is_planned_and_waited_for(toy: Path, done: Path) -> None:
+    edit(toy, seconds={"slow": 30, "quick": 0})
+    run(toy, "snakemake", "-c2", "source")
+    orphan = subprocess.Popen(
+        [sys.executable, "workflow/plan.py", "run", "work@slow", "orphan.log"], cwd=toy, env=ENV
+    )
+    until(lambda: (toy / "began" / "slow").exists(), "slow")
+    assert {"work@slow", "join"} <= planned(toy)
+    said = run(toy, "snakemake", "-c2")
+    assert orphan.wait(timeout=120) == 0
+    assert "another job runs work@slow already" in said
+    log = (toy / "logs" / "work_slow.log").read_text()
+    assert "didn't change, skipping" in log and "Running stage" not in log
+    assert (toy / "join").read_text() == "slow+quick"
+
+
+def test_sigterm_is_for_the_stage_and_the_lock_holds_until_it_has_ended(toy: Path) -> None:
+    """The stage here takes its time to end: nobody else may begin before."""
+    (toy / "step.py").write_text("import signal, time\nsignal.signal(15, lambda *_: time.sleep(3))\n" + STEP)
+    edit(toy, seconds={"slow": 60, "quick": 0, "source": 0}, fail="")
+    run(toy, "snakemake", "-c1", "source")
+    job = subprocess.Popen(
+        [sys.executable, "workflow/plan.py", "run", "work@slow", "job.log"], cwd=toy, env=ENV
+    )
+    until(lambda: (toy / "began" / "slow").exists(), "slow")
+    sent = time.monotonic()
+    job.terminate()
+    time.sleep(1)
+    with (toy / ".state/plan/locks/work_slow").open() as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    job.kill()
+    assert time.monotonic() - sent < 60
+
+
+def test_a_stage_that_nobody_planned_is_named(toy: Path) -> None:
+    said = run(toy, sys.executable, "workflow/plan.py", "run", "nothing", "log", fails=True)
+    assert "no stage 'nothing'" in said and "snakemake -n" in said
 
 
 def test_dvc_says_what_is_stale(done: Path) -> None:
@@ -141,7 +157,7 @@ def test_a_failure_stops_only_what_depends_on_it(toy: Path) -> None:
 
 
 def test_parameters_edited_during_a_run_are_refused(toy: Path) -> None:
-    process = start(toy, until="slow")
+    process = start(toy, stage="slow")
     edit(toy, sign="-")
     said = process.communicate(timeout=120)[0]
     assert process.returncode != 0
@@ -155,7 +171,7 @@ def test_parameters_edited_during_a_run_are_refused(toy: Path) -> None:
 
 def test_a_killed_run_is_taken_up_again(toy: Path, done: Path) -> None:
     edit(toy, seconds={"slow": 20, "quick": 0})
-    process = start(toy, until="slow")
+    process = start(toy, stage="slow")
     deadline = time.monotonic() + 60
     while "work@quick:" not in ((toy / "dvc.lock").read_text() if (toy / "dvc.lock").exists() else ""):
         assert time.monotonic() < deadline
@@ -240,7 +256,7 @@ def defined(where: Path) -> dict[str, str]:
         ("sizes", "0.4x1", {"individual"}),
     ],
 )
-def test_one_more_entry_in_a_list_adds_its_own_stages_and_changes_only_tables_and_report(
+def test_one_more_entry_in_a_list_adds_its_own_stages_and_changes_only_what_tells_of_all(
     house: Path, key: str, entry: object, kinds: set[str]
 ) -> None:
     before = defined(house)
@@ -250,4 +266,4 @@ def test_one_more_entry_in_a_list_adds_its_own_stages_and_changes_only_tables_an
     added = set(after) - set(before)
     assert {name.split("@")[0] for name in added if not name.startswith("evaluate")} == kinds
     assert all(str(entry) in name for name in added)
-    assert [name for name in before if before[name] != after[name]] == ["tables", "report"]
+    assert [name for name in before if before[name] != after[name]] == ["tables", "report", "release"]

@@ -98,7 +98,7 @@ def test_classify_names_classes_and_refuses_what_it_can_not_read(recording: Path
     said = capsys.readouterr().out.splitlines()
     assert said[0] == str(recording)
     assert len(said) == 3
-    assert said[1].split()[1] in pd.read_csv(paths.CLASSES)["display_name"].tolist()
+    assert said[1].strip().split("  ")[1] in pd.read_csv(paths.CLASSES)["display_name"].tolist()
     for arguments in (
         ["models/release/5k.pt", "none.wav"],
         ["models/release/5k.pt", "params.yaml"],
@@ -106,6 +106,35 @@ def test_classify_names_classes_and_refuses_what_it_can_not_read(recording: Path
     ):
         assert main(["classify", *arguments]) == 1
         assert next(name for name in arguments if "none" in name or "yaml" in name) in capsys.readouterr().err
+
+
+def test_names_come_from_beside_the_model_and_from_nowhere_else(
+    recording: Path, tmp_path: Path, capsys
+) -> None:
+    alone = tmp_path / "alone.pt"
+    alone.write_bytes(Path("models/release/5k.pt").read_bytes())
+    assert main(["classify", str(alone), str(recording), "--top", "1"]) == 0
+    assert capsys.readouterr().out.split()[-1] in Classifier(alone).classes
+
+
+@pytest.mark.parametrize(
+    "column, value, said",
+    [
+        ("File", "models/found/../../../outside.pt", "File: 'models/found/../../../outside.pt' is none of"),
+        ("Budget", "7k", "Budget: 0 rows of 5k"),
+    ],
+)
+def test_a_table_that_names_something_else(column, value, said, project: Path, capsys) -> None:
+    table = Path("results/tables/ship.csv")
+    before = table.read_text()
+    shipped = pd.read_csv(table)
+    shipped[column] = value
+    shipped.to_csv(table, index=False)
+    try:
+        assert main(["release"]) == 1
+        assert f"ship.csv: {said}" in capsys.readouterr().err
+    finally:
+        table.write_text(before)
 
 
 def test_a_model_that_does_not_say_what_it_was_trained_on(tmp_path: Path) -> None:

@@ -52,8 +52,10 @@ def test_a_damaged_object_of_the_remote_is_refused_and_the_rest_comes(shared: Sh
     shared.a_computes()
     b = shared.clone("b")
     damaged = shared.remote_object("quick")
+    mode = damaged.stat().st_mode
     damaged.chmod(0o644)
     damaged.write_text("quack")
+    damaged.chmod(mode)  # DVC would look again at what could have been written to
     assert "work-quick" in run(b, "dvc", "pull", "work@quick", "work@slow", fails=True)
     assert (b / "work-slow").read_text() == "slow"
     assert not (b / "work-quick").exists()
@@ -64,8 +66,6 @@ def test_a_push_that_was_cut_short_is_completed_by_the_next(shared: Shared) -> N
     shared.a_computes()
     lost = shared.remote_object("slow")
     lost.unlink()
-    half = lost.with_name(lost.name + ".half.tmp")
-    half.write_text("sl")
     b = shared.clone("b")
     assert "work-slow" in run(b, "dvc", "pull", fails=True)
     assert (b / "work-quick").read_text() == "quick"  # what was there came
@@ -79,6 +79,6 @@ def test_a_remote_that_can_not_be_written_loses_nothing(shared: Shared) -> None:
     run(shared.a, "dvc", "repro")
     shared.remote.write_text("no folder")
     said = run(shared.a, "dvc", "push", fails=True)
-    assert "remote" in said
+    assert str(shared.remote) in said
     assert (shared.a / "join").read_text() == "slow+quick"
     assert "up to date" in run(shared.a, "dvc", "status")

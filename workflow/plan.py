@@ -16,7 +16,11 @@ import hashlib
 import json
 import os
 import re
+import signal
+import socket
 import sys
+from contextlib import nullcontext, suppress
+from datetime import datetime
 from pathlib import Path
 
 HOME = Path(".state/plan")
@@ -24,6 +28,7 @@ PLAN = HOME / "plan.json"
 STAMPS = HOME / "stamps"
 LOCKS = HOME / "locks"
 LOCK_ORDER = HOME / "lock-order.json"
+CLUSTERS = "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"  # in the environment of their jobs
 DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "runtime": 60, "retries": 0}  # runtime in minutes
 
 
@@ -33,6 +38,7 @@ def make() -> dict:
     from dvc.repo import Repo, lock_repo
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
+    _disable_rwlock()  # a stage that an earlier run has left running is stale, and waited for
     stages, stale, rules, watched = {}, set(), {"all"}, {"dvc.yaml", "params.yaml"}
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         graph = get_active_graph(repo.index.graph)
@@ -73,25 +79,58 @@ def check() -> None:
 
 
 def run(stage: str, log: str) -> None:
-    """Have DVC judge and run one stage, by no more than one process at a time; does not return.
+    """Have DVC judge and run one stage, by no more than one process at a time; ends with DVC's exit code.
 
     The lock holds on every machine that shares this folder, as far as its file system knows flock (Lustre:
-    mounted with -o flock). It ends with the process, however that ends.
+    mounted with -o flock), until DVC and the stage have ended, however that comes. SIGTERM is for the stage,
+    which may have something to save: DVC waits for it. The log is appended to: attempts before tell much.
     """
+    try:
+        rule = load()["stages"][stage]["rule"]
+    except (FileNotFoundError, KeyError):
+        sys.exit(f"{PLAN}: no stage {stage!r} in it; `snakemake -n` makes it anew and lists what there is")
     LOCKS.mkdir(parents=True, exist_ok=True)
-    lock = os.open(LOCKS / load()["stages"][stage]["rule"], os.O_CREAT | os.O_RDWR, 0o666)
+    lock = os.open(LOCKS / rule, os.O_CREAT | os.O_RDWR, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print(f"another job runs {stage} already: waiting for its end", flush=True)
         fcntl.flock(lock, fcntl.LOCK_EX)
-    os.set_inheritable(lock, True)
-    written = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
+    written = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o666)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(written, stream.fileno())
+    where = f"{socket.gethostname()}, job {os.environ.get('SLURM_JOB_ID', 'of this machine')}"
+    print(f"--- {stage} on {where}, {datetime.now():%Y-%m-%d %H:%M:%S}", flush=True)
     check()
-    os.execvp("dvc", ["dvc", "--wait-for-lock", "repro", "--single-item", stage])  # noqa: S606
+    signal.signal(signal.SIGTERM, _forward)
+    if any(name in os.environ for name in CLUSTERS):
+        _disable_rwlock()
+    from dvc.cli import main
+
+    sys.exit(main(["--wait-for-lock", "repro", "--single-item", stage]))
+
+
+def _forward(number: int, _frame: object) -> None:
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    if not children:
+        sys.exit(128 + number)
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.send_signal(number)
+
+
+def _disable_rwlock() -> None:
+    """Have DVC neither note nor ask which process uses which file.
+
+    It knows them by process numbers, which mean nothing on another machine: asked there, it takes running
+    stages for dead ones and makes them fail. Stages are kept apart by `run`.
+    """
+    import dvc.rwlock
+
+    dvc.rwlock.rwlock = lambda *_: nullcontext()
 
 
 def begin(plan: dict) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -38,12 +37,21 @@ class Verdict:
     size: int = 0  # bytes read
     objects: list[Kept] = field(default_factory=list)  # damaged ones of the cache
     outputs: list[Kept] = field(default_factory=list)  # files in place that are not what dvc.lock says
+    unread: dict[Path, str] = field(default_factory=dict)  # what could not be read, and why
+    unlisted: list[str] = field(default_factory=list)  # folders in place whose list the cache has not
     absent: list[str] = field(default_factory=list)  # outputs that the cache has not, or not wholly
     leftover: list[Path] = field(default_factory=list)  # of writes that were cut short; never read by DVC
+
+    @property
+    def sound(self) -> bool:
+        """Whether all that is here could be read and is what it was."""
+        return not (self.objects or self.outputs or self.unread or self.unlisted)
 
 
 def verify(cache: Path, project: Path = Path(), progress: bool = True) -> Verdict:
     """Hash again every object of a DVC cache, and every output of `dvc.lock` that is in place.
+
+    Nothing should run meanwhile: an output that a stage is writing counts as changed.
 
     Args:
         cache: folder of the objects, such as .dvc/cache/files/md5.
@@ -57,31 +65,32 @@ def verify(cache: Path, project: Path = Path(), progress: bool = True) -> Verdic
         raise UserError(f"{cache}: no such folder, and no {LOCK} here; run it in the project's folder")
     there = [path for path in sorted(cache.glob("*/*")) if path.is_file()]
     names = {path: path.parent.name + path.name for path in there}
-    outputs = _outputs(project / LOCK)
-    users, in_place, absent = defaultdict(set), [], []
-    for output, (path, oid) in outputs.items():
-        parts = dict(_parts(cache, path, oid))
-        for part, md5 in parts.items():
+    verdict = Verdict(leftover=[path for path in there if not _OBJECT.fullmatch(names[path])])
+    users, in_place = defaultdict(set), []
+    for output, (path, oid) in _outputs(project / LOCK).items():
+        users[oid].add(output)
+        parts = _parts(cache, path, oid)
+        if parts is None and (project / path).exists():
+            verdict.unlisted.append(output)
+        for part, md5 in (parts or {}).items():
             users[md5].add(output)
             if (project / part).is_file():
                 in_place.append(Kept(project / part, md5, frozenset({output})))
-        users[oid].add(output)
-        if not parts or not all(_at(cache, md5).is_file() for md5 in (oid, *parts.values())):
-            absent.append(output)
+        if parts is None or not all(_at(cache, md5).is_file() for md5 in (oid, *parts.values())):
+            verdict.absent.append(output)
     objects = [
         Kept(path, name, frozenset(users[name])) for path, name in names.items() if _OBJECT.fullmatch(name)
     ]
-    verdict = Verdict(absent=absent, leftover=[path for path in there if not _OBJECT.fullmatch(names[path])])
     everything = [*objects, *in_place]
-    total = sum(kept.path.stat().st_size for kept in everything)
+    total = sum(kept.path.stat().st_size for kept in everything if kept.path.exists())
     with tqdm(total=total, unit="B", unit_scale=True, desc="verify", disable=not progress) as bar:
-        for place, (kept, found) in enumerate(
-            zip(everything, threaded_map(_digest, [kept.path for kept in everything]), strict=True)
-        ):
-            md5, size = found
+        digests = threaded_map(_digest, [kept.path for kept in everything])
+        for place, (kept, (md5, size, why)) in enumerate(zip(everything, digests, strict=True)):
             bar.update(size)
             verdict.files, verdict.size = verdict.files + 1, verdict.size + size
-            if md5 != kept.md5.removesuffix(".dir"):
+            if why:
+                verdict.unread[kept.path] = why
+            elif md5 != kept.md5.removesuffix(".dir"):
                 (verdict.objects if place < len(objects) else verdict.outputs).append(kept)
     return verdict
 
@@ -99,32 +108,39 @@ def _outputs(lock: Path) -> dict[str, tuple[str, str]]:
         }
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise UserError(f"{lock}: damaged ({error}); bring it back with `git checkout {lock.name}`") from None
+    for output, (path, oid) in found.items():
+        if not _inside(path) or not _OBJECT.fullmatch(oid):
+            raise UserError(
+                f"{lock}: {output}: no path in this folder, or no MD5; `git checkout {lock.name}`"
+            )
     return found
 
 
-def _parts(cache: Path, path: str, oid: str) -> Iterator[tuple[str, str]]:
-    """The files of an output and their MD5s; none where it is a folder whose list is not here, or damaged."""
+def _parts(cache: Path, path: str, oid: str) -> dict[str, str] | None:
+    """The files of an output and their MD5s; None where it is a folder whose list is not here, or damaged."""
     if not oid.endswith(".dir"):
-        yield path, oid
-        return
+        return {path: oid}
     try:
-        for entry in json.loads(_at(cache, oid).read_bytes()):
-            part = Path(path) / entry["relpath"]
-            if _DIGEST.fullmatch(entry["md5"]) and ".." not in part.parts and not part.is_absolute():
-                yield part.as_posix(), entry["md5"]
+        listed = json.loads(_at(cache, oid).read_bytes())
+        parts = {(Path(path) / entry["relpath"]).as_posix(): str(entry["md5"]) for entry in listed}
     except (OSError, ValueError, KeyError, TypeError):
-        return
+        return None
+    return parts if all(_inside(p) and _DIGEST.fullmatch(md5) for p, md5 in parts.items()) else None
+
+
+def _inside(path: str) -> bool:
+    return not Path(path).is_absolute() and ".." not in Path(path).parts
 
 
 def _at(cache: Path, oid: str) -> Path:
     return cache / oid[:2] / oid[2:]
 
 
-def _digest(path: Path) -> tuple[str, int]:
-    """MD5 and size of a file; no MD5 where it can't be read."""
+def _digest(path: Path) -> tuple[str, int, str]:
+    """MD5 and size of a file, or why it can't be read."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-            return digest, file.tell()
-    except OSError:
-        return "", 0
+            return digest, file.tell(), ""
+    except OSError as error:
+        return "", 0, error.strerror or str(error)

@@ -144,7 +144,8 @@ def _classify(options: argparse.Namespace) -> None:
     from audionas.inference import Classifier
 
     classify = Classifier(options.model)
-    listed = read_rows(paths.CLASSES, CLASSES) if paths.CLASSES.exists() else []
+    beside = Path(options.model).with_name(paths.CLASSES.name)
+    listed = read_rows(beside, CLASSES) if beside.exists() else []
     names = {row["mid"]: row["display_name"] for row in listed}
     for recording in options.recordings:
         probabilities = classify(recording)
@@ -157,10 +158,7 @@ def _classify(options: argparse.Namespace) -> None:
 def _verify_cache(options: argparse.Namespace) -> int:
     from audionas.cache import verify
 
-    asked = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True)
-    if asked.returncode:
-        raise UserError(f"no DVC cache found ({asked.stderr.strip()}); run it in the project's folder")
-    verdict = verify(Path(asked.stdout.strip()) / "files" / "md5")
+    verdict = verify(Path(_dvc("cache", "dir")) / "files" / "md5", Path(_dvc("root")))
     for kept in verdict.objects:
         needed = f"holds {', '.join(sorted(kept.of))}" if kept.of else "no stage of this dvc.lock needs it"
         print(f"damaged: {kept.path}: {needed}")
@@ -168,6 +166,10 @@ def _verify_cache(options: argparse.Namespace) -> int:
             kept.path.unlink()
     for kept in verdict.outputs:
         print(f"changed: {kept.path}: not what dvc.lock says of {', '.join(kept.of)}")
+    for path, why in verdict.unread.items():
+        print(f"not read: {path}: {why}")
+    for output in verdict.unlisted:
+        print(f"not checked: {output}: the list of its files is not in the cache, or damaged")
     print(f"{verdict.files} files of {verdict.size / 1e6:.1f} MB read", end="; ")
     print(f"{len(verdict.objects)} damaged in the cache, {len(verdict.outputs)} changed in place")
     if verdict.absent:
@@ -177,10 +179,21 @@ def _verify_cache(options: argparse.Namespace) -> int:
         print(f"{len(verdict.leftover)} files are left over from writes cut short; delete them at will")
     if verdict.objects:
         gone = "they are deleted" if options.delete else "delete them (audionas verify-cache --delete)"
-        print(f"To mend the cache: {gone}, then `dvc pull`, or `dvc repro` for what was never pushed")
+        print(
+            f"To mend the cache: {gone}, then `dvc pull`, or `dvc commit` where the output in place is whole,"
+        )
+        print("or delete the output and `dvc repro --no-run-cache`, where it was never pushed")
     if verdict.outputs:
-        print("To mend what changed: `dvc checkout --force PATH`, once the cache is sound")
-    return int(bool(verdict.objects or verdict.outputs))
+        print("To mend what changed: delete the file, then `dvc checkout PATH`, once the cache is sound")
+    return int(not verdict.sound)
+
+
+def _dvc(*command: str) -> str:
+    """What one of DVC's commands prints."""
+    asked = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
+    if asked.returncode:
+        raise UserError(f"{asked.stderr.strip()}; run it in the project's folder")
+    return asked.stdout.strip()
 
 
 def _completion(options: argparse.Namespace) -> None:
@@ -254,7 +267,8 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser(
         "classify",
         help="say what is heard in recordings",
-        description="The most probable classes in the first seconds of each file, one network for all.",
+        description="The most probable classes in the first seconds of each file, with their names where "
+        "classes.csv stands beside the model, as in models/release.",
     )
     one.add_argument("model", help="a network's file, such as models/release/26k.pt")
     one.add_argument("recordings", nargs="+", metavar="RECORDING", help="audio files")

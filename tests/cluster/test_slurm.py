@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import projects
 import pytest
 import yaml
-from projects import ENV, ROOT, run
+from projects import ENV, ROOT, run, until
 from slurm import Slurm
 
 SNAKEMAKE = ("snakemake", "--profile", "workflow/profiles/slurm")
@@ -48,13 +47,6 @@ class Driver:
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-
-
-def until(met: Callable[[], object], what: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < deadline, f"{what} did not come in {seconds:.0f} s"
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -104,20 +96,21 @@ def test_a_failure_stops_only_what_depends_on_it_and_shows_its_log(slurm: Slurm,
     assert not (toy / "join").exists()
 
 
-ITERATIONS = 150
+ITERATIONS = 100
+OFTEN, SELDOM = 0.5, 600.0  # seconds between checkpoints
 TEACHER = "teacher@0"
 
 
 @pytest.fixture(scope="module")
 def features(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All that comes before the teacher is there; the teacher takes its time and writes many checkpoints."""
+    """All that comes before the teacher is there."""
     where = tmp_path_factory.mktemp("features") / "house"
     shutil.copytree(short, where, symlinks=True)
     params = yaml.safe_load((where / "params.yaml").read_text())
     projects.edit(
         where,
         teacher={**params["teacher"], "iterations": ITERATIONS},
-        training={**params["training"], "checkpoint_seconds": 0.5, "valid_every": 50},
+        training={**params["training"], "checkpoint_seconds": SELDOM, "valid_every": 50},
     )
     run(where, "dvc", "repro", "logmel")
     return where
@@ -134,10 +127,22 @@ def undisturbed(features: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 @pytest.fixture
 def training(slurm: Slurm, features: Path, tmp_path: Path) -> "Training":
-    where = tmp_path / "house"
-    shutil.copytree(features, where, symlinks=True)
+    """The teacher's job, under way, with no checkpoint but what SIGTERM makes it write."""
+    one = Training(shutil.copytree(features, tmp_path / "house", symlinks=True), slurm)
+    until(lambda: one.shown(r"loss") and one.job, "the first iterations of the teacher")
+    return one
+
+
+@pytest.fixture
+def saved(slurm: Slurm, features: Path, tmp_path: Path) -> "Training":
+    """The same, with two checkpoints to go on from."""
+    where = shutil.copytree(features, tmp_path / "house", symlinks=True)
+    params = yaml.safe_load((where / "params.yaml").read_text())
+    projects.edit(
+        where, training={**params["training"], "checkpoint_seconds": OFTEN}
+    )  # no stage is stale by it
     one = Training(where, slurm)
-    one.started()
+    until(lambda: len(list((where / ".state").glob("teacher-*.pt"))) == 2 and one.job, "two checkpoints")
     return one
 
 
@@ -156,20 +161,23 @@ class Training:
         """The one that runs, as squeue shows it."""
         return next((job for job in self.slurm.jobs() if job["state"] == "RUNNING"), {})
 
-    def began_at(self) -> int:
-        """The iteration that the last attempt started from: the first that its progress bar shows."""
-        shown = re.search(rf"(\d+)/{ITERATIONS} \[00:00", (self.where / "logs/teacher_0.log").read_text())
-        return int(shown[1]) if shown else 0
+    def shown(self, pattern: str) -> list[str]:
+        """What the stage's log has of a pattern, of all attempts."""
+        log = self.where / "logs/teacher_0.log"
+        return re.findall(pattern, log.read_text()) if log.exists() else []
 
-    def started(self) -> None:
-        """Wait until it has a checkpoint to go on from."""
-        state = self.where / ".state"
-        until(lambda: len(list(state.glob("teacher-*.pt"))) >= 2 and self.job, "a checkpoint of the teacher")
+    def began_at(self) -> list[int]:
+        """The iteration that each attempt began at: the first that its progress bar shows."""
+        return [int(shown) for shown in self.shown(rf"(\d+)/{ITERATIONS} \[00:00<\?")]
 
     def ends_well(self, undisturbed: dict) -> None:
         self.driver.end()
         assert locked(self.where) == undisturbed
-        assert self.began_at() > 0
+
+    def goes_on_where_sigterm_stopped_it(self, undisturbed: dict) -> None:
+        self.ends_well(undisturbed)
+        (stopped,) = self.shown(r"stopped by SIGTERM after iteration (\d+)")
+        assert self.began_at() == [0, int(stopped)]
 
 
 def locked(where: Path) -> dict:
@@ -180,14 +188,23 @@ def test_a_job_cancelled_in_the_middle_of_training_is_taken_up(
     slurm: Slurm, training: Training, undisturbed: dict
 ) -> None:
     slurm.ask("scancel", training.job["id"])
-    training.ends_well(undisturbed)
+    training.goes_on_where_sigterm_stopped_it(undisturbed)
 
 
-def test_a_lost_node_is_left_for_the_other(slurm: Slurm, training: Training, undisturbed: dict) -> None:
-    node = training.job["node"]
+def test_a_time_limit_ends_an_attempt_and_not_the_training(
+    slurm: Slurm, training: Training, undisturbed: dict
+) -> None:
+    slurm.ask("scontrol", "update", f"JobId={training.job['id']}", "TimeLimit=0:01")
+    training.goes_on_where_sigterm_stopped_it(undisturbed)
+
+
+def test_a_lost_node_is_left_for_the_other(slurm: Slurm, saved: Training, undisturbed: dict) -> None:
+    node = saved.job["node"]
     slurm.lose(node)
     try:
-        training.ends_well(undisturbed)
+        saved.ends_well(undisturbed)
+        assert len(saved.began_at()) == 2
+        assert saved.began_at()[-1] > 0
     finally:
         slurm.start_node(node)
         until(lambda: slurm.states()[node] == "idle", f"{node} again")
@@ -198,8 +215,8 @@ def test_a_killed_node_daemon_costs_no_work(slurm: Slurm, training: Training, un
     node = training.job["node"]
     slurm.kill(node)
     try:
-        training.driver.end()
-        assert locked(training.where) == undisturbed
+        training.ends_well(undisturbed)
+        assert training.began_at() == [0]
     finally:
         slurm.start_node(node)
         until(lambda: slurm.states()[node] == "idle", f"{node} again")
@@ -209,24 +226,36 @@ def test_a_restarted_controller_is_not_noticed(slurm: Slurm, training: Training,
     slurm.kill("slurmctld")
     time.sleep(5)
     slurm.start_controller()
-    training.driver.end()
-    assert locked(training.where) == undisturbed
+    training.ends_well(undisturbed)
+    assert training.began_at() == [0]
 
 
 def test_a_killed_driver_is_started_again(slurm: Slurm, training: Training, undisturbed: dict) -> None:
     """The job goes on without it; the one that the next driver sends waits for it, and finds it done."""
-    job = training.job["id"]
     training.driver.kill()
     run(training.where, "snakemake", "--unlock")
     training.driver = training.drive()
-    until(lambda: training.job.get("id", job) != job or len(slurm.jobs()) == 2, "the second job")
-    training.driver.end()
-    assert locked(training.where) == undisturbed
-    assert "didn't change, skipping" in (training.where / "logs/teacher_0.log").read_text()
-
-
-def test_a_time_limit_ends_an_attempt_and_not_the_training(
-    slurm: Slurm, training: Training, undisturbed: dict
-) -> None:
-    slurm.ask("scontrol", "update", f"JobId={training.job['id']}", "TimeLimit=0:01")
+    until(lambda: len(slurm.jobs()) == 2 or len(training.shown("^---|\n---")) == 2, "the second job")
     training.ends_well(undisturbed)
+    assert training.began_at() == [0]
+    assert training.shown("didn't change, skipping")
+
+
+def test_ranks_train_together_inside_one_allocation(slurm: Slurm, features: Path, tmp_path: Path) -> None:
+    """Two ranks by torchrun, in a job with as many GPUs, which are counted here and not real."""
+    params = yaml.safe_load((features / "params.yaml").read_text())
+    changed = {
+        "training": {**params["training"], "gpus": 2, "threads": 1},
+        "teacher": {**params["teacher"], "iterations": 10},
+    }
+    alone, sent = (shutil.copytree(features, tmp_path / name, symlinks=True) for name in ("alone", "sent"))
+    for where in (alone, sent):
+        projects.edit(where, **changed)
+    run(alone, "dvc", "repro", TEACHER)
+    driver, asked = Driver(sent, slurm, "teacher_0"), ""
+    while driver.process.poll() is None:
+        asked += slurm.ask("squeue", "--noheader", "--format=%b on %D node")
+        time.sleep(1)
+    driver.end()
+    assert re.search(r"gpu:2 on 1 node", asked), asked
+    assert locked(sent) == locked(alone)

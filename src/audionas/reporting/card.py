@@ -39,8 +39,8 @@ resampled, and its first {seconds:g} seconds count, with silence after where it 
 _CUT = """\
 ## Use
 
-A supernet is no classifier: `audionas search` cuts networks out of it, for any budget, without training.
-It needs the project's folder; see the README of audionas.
+A supernet is no classifier: networks are cut out of it, for any budget and without training. The project does
+so: get it with its data (`dvc pull`), add a budget to `study.constraints`, and run `dvc repro`.
 
 """
 _LIMITS = """\

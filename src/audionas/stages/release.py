@@ -9,6 +9,7 @@ import pandas as pd
 
 from audionas import paths
 from audionas.config import Config
+from audionas.errors import UserError
 from audionas.files import atomic_write, copy
 from audionas.ledger import CLASSES, read_rows
 from audionas.models.modelfile import read_model
@@ -16,16 +17,19 @@ from audionas.reporting.card import network_card, supernet_card
 from audionas.reporting.results import read_result
 from audionas.reporting.titles import title as corpus_title
 
+_SHIP = paths.TABLES / "ship.csv"
+
 
 def run(config: Config) -> None:
     """What the table `ship` names, and the best supernet of the chosen space, to models/release."""
     study, title = config.study, corpus_title(config.corpus)
     names = {row["mid"]: row["display_name"] for row in read_rows(paths.CLASSES, CLASSES)}
-    shipped = pd.read_csv(paths.TABLES / "ship.csv")
+    copy(paths.CLASSES, paths.released("classes").with_suffix(".csv"))
     for constraint in study.constraints:
-        row = shipped.set_index("Budget", drop=False).loc[constraint]
-        model = _one_of(row.File, [paths.found(row.Space, constraint, seed) for seed in study.seeds])
-        ap = pd.Series(read_result(paths.evaluation(model), "mAP")["AP"], dtype=float)
+        row = _shipped(constraint)
+        spaces, seeds = study.spaces, study.seeds
+        model = _named(row.File, [paths.found(space, constraint, seed) for space in spaces for seed in seeds])
+        ap = pd.Series(read_result(paths.evaluation(model), "mAP").get("AP"), dtype=float)
         per_class = pd.DataFrame({"Class": ap.index, "Name": ap.index.map(names), "AP": 100 * ap.to_numpy()})
         digest, about = _copied(model, target := paths.released(constraint))
         _write(target, network_card(target.name, digest, row, about, per_class, title))
@@ -39,9 +43,21 @@ def run(config: Config) -> None:
     _write(target, supernet_card(digest, networks, about, title))
 
 
-def _one_of(named: str, known: list[Path]) -> Path:
-    """The one of these that a table names: no path from data is opened."""
-    return next(path for path in known if path.as_posix() == named)
+def _shipped(constraint: str) -> pd.Series:
+    """The row of the table `ship` for a budget."""
+    table = pd.read_csv(_SHIP, dtype={"Budget": str})
+    rows = table[table.Budget == constraint]
+    if len(rows) != 1:
+        raise UserError(f"{_SHIP}: Budget: {len(rows)} rows of {constraint}; run `dvc repro tables`")
+    return rows.iloc[0]
+
+
+def _named(name: str, known: list[Path]) -> Path:
+    """The one of these files that the table names: a path from data is compared, not opened."""
+    for path in known:
+        if path.as_posix() == name:
+            return path
+    raise UserError(f"{_SHIP}: File: {name!r} is none of this study's networks; run `dvc repro tables`")
 
 
 def _copied(model: Path, target: Path) -> tuple[str, dict]:
