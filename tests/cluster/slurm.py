@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from projects import BIN
@@ -71,6 +72,24 @@ class Slurm:
         self._node_timeout = node_timeout
 
     def __enter__(self) -> "Slurm":
+        try:
+            self._bring_up()
+        except BaseException:
+            self._end_daemons()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        with suppress(subprocess.SubprocessError, TimeoutError):
+            self.ask("scancel", "--user=root")
+            _wait(lambda: not self.jobs(), "an empty queue")
+        self._end_daemons()
+
+    def _end_daemons(self) -> None:
+        for name in reversed(list(self._daemons)):
+            self.kill(name)
+
+    def _bring_up(self) -> None:
         munge = self.home / "munge"
         munge.mkdir(parents=True)
         key = munge / "key"
@@ -95,14 +114,6 @@ class Slurm:
         for node in NODES:
             self.start_node(node)
         _wait(lambda: self.states() == dict.fromkeys(NODES, "idle"), "the nodes")
-        return self
-
-    def __exit__(self, *_) -> None:
-        subprocess.run(
-            ["scancel", "--user=root"], env=self._env, check=False, capture_output=True, timeout=30
-        )
-        for name in reversed(list(self._daemons)):
-            self.kill(name)
 
     def start_controller(self) -> None:
         """Start it, or start it anew: it goes on from what it has saved."""

@@ -105,6 +105,14 @@ class Swift:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> "Swift":
+        try:
+            self._bring_up()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _bring_up(self) -> None:
         (self.home / "devices" / "d1").mkdir(parents=True)
         for server, port in self._ports.items():
             ring = f"{server}.builder"
@@ -122,7 +130,6 @@ class Swift:
         self._start("proxy", "swift-proxy-server", str(config), "-v")
         for port in (*self._ports.values(), self._memcached, self.port):
             self._wait(port)
-        return self
 
     def __exit__(self, *_) -> None:
         for process in reversed(self._processes):
