@@ -83,7 +83,7 @@ def run(stage: str, log: str) -> None:
 
     The lock holds on every machine that shares this folder, as far as its file system knows flock (Lustre:
     mounted with -o flock), until DVC and the stage have ended, however that comes. SIGTERM is for the stage,
-    which may have something to save: DVC waits for it. The log is appended to: attempts before tell much.
+    which may have something to save: DVC waits for it. The log is appended to, for who waited adds a line.
     """
     try:
         rule = load()["stages"][stage]["rule"]

@@ -162,7 +162,7 @@ class Training:
         return next((job for job in self.slurm.jobs() if job["state"] == "RUNNING"), {})
 
     def shown(self, pattern: str) -> list[str]:
-        """What the stage's log has of a pattern, of all attempts."""
+        """What the stage's log has of a pattern."""
         log = self.where / "logs/teacher_0.log"
         return re.findall(pattern, log.read_text()) if log.exists() else []
 
@@ -176,8 +176,8 @@ class Training:
 
     def goes_on_where_sigterm_stopped_it(self, undisturbed: dict) -> None:
         self.ends_well(undisturbed)
-        (stopped,) = self.shown(r"stopped by SIGTERM after iteration (\d+)")
-        assert self.began_at() == [0, int(stopped)]
+        (stopped,) = re.findall(r"stopped by SIGTERM after iteration (\d+)", self.driver.said)
+        assert self.began_at() == [int(stopped)]  # Snakemake removes the log of the attempt before
 
 
 def locked(where: Path) -> dict:
@@ -203,7 +203,6 @@ def test_a_lost_node_is_left_for_the_other(slurm: Slurm, saved: Training, undist
     slurm.lose(node)
     try:
         saved.ends_well(undisturbed)
-        assert len(saved.began_at()) == 2
         assert saved.began_at()[-1] > 0
     finally:
         slurm.start_node(node)
