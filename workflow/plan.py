@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -104,6 +105,9 @@ def run(stage: str, log: str) -> None:
     print(f"--- {stage} on {where}, {datetime.now():%Y-%m-%d %H:%M:%S}", flush=True)
     check()
     signal.signal(signal.SIGTERM, _forward)
+    # By this shell DVC runs the stage. Bash gives its place to the one command there is; another may stay
+    # between, die of the SIGTERM, and have DVC believe that the stage has ended.
+    os.environ["SHELL"] = shutil.which("bash") or "/bin/sh"
     if any(name in os.environ for name in CLUSTERS):
         _disable_rwlock()
     from dvc.cli import main

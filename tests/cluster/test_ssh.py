@@ -4,12 +4,11 @@ import getpass
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from projects import run
+from projects import run, until
 from remotes import Shared
 from slurm import free_ports
 
@@ -44,11 +43,7 @@ class Server:
             Path("/run/sshd").mkdir(exist_ok=True)  # it insists
         log = (self.home / "log").open("ab")
         self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(self.home / "config")], stderr=log)
-        for _ in range(100):
-            if b"listening" in (self.home / "log").read_bytes():
-                return
-            time.sleep(0.1)
-        raise TimeoutError((self.home / "log").read_text())
+        until(lambda: b"listening" in (self.home / "log").read_bytes(), "sshd", seconds=10)
 
     def stop(self) -> None:
         self.process.terminate()
