@@ -22,6 +22,7 @@ import socket
 import sys
 from contextlib import nullcontext, suppress
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 HOME = Path(".state/plan")
@@ -35,11 +36,12 @@ DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "runtime": 60, "retries": 0
 
 def make() -> dict:
     """Ask DVC what is stale, write the plan, and leave exactly the fresh stages with a stamp."""
-    from dvc.dependency import ParamsDependency
+    from dvc.dependency import ParamsDependency, param
     from dvc.repo import Repo, lock_repo
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
     _disable_rwlock()  # a stage that an earlier run has left running is stale, and waited for
+    param.load_path = cache(param.load_path)  # else every stage parses params.yaml anew, a second for sixty
     stages, stale, rules, watched = {}, set(), {"all"}, {"dvc.yaml", "params.yaml"}
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         graph = get_active_graph(repo.index.graph)

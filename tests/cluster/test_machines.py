@@ -1,0 +1,41 @@
+"""Jobs that do not see each other's processes, as on other machines: each in a PID namespace of its own."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import projects
+import pytest
+from projects import ENV, run, until
+
+UNSHARED = ("unshare", "--pid", "--fork", "--mount-proc")
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    if not shutil.which("unshare") or subprocess.run([*UNSHARED, "true"], capture_output=True).returncode:
+        pytest.skip("PID namespaces need root and unshare (util-linux)")
+    where = projects.toy(tmp_path / "toy")
+    projects.edit(where, seconds={"slow": 10, "quick": 10})
+    run(where, "snakemake", "-c1", "source")
+    return where
+
+
+def job(where: Path, stage: str, number: int) -> subprocess.Popen:
+    """A stage's job as Slurm would start it, on a machine of its own."""
+    command = [*UNSHARED, sys.executable, "workflow/plan.py", "run", stage, f"{number}.log"]
+    return subprocess.Popen(command, cwd=where, env={**ENV, "SLURM_JOB_ID": str(number)}, text=True)
+
+
+def test_stages_on_many_machines_leave_what_dvc_repro_leaves(toy: Path, tmp_path: Path) -> None:
+    alone = shutil.copytree(toy, tmp_path / "alone", symlinks=True)
+    run(alone, "dvc", "repro")
+    jobs = [job(toy, stage, number) for number, stage in enumerate(["work@slow", "work@quick", "apart"])]
+    until(lambda: all((toy / "began" / name).exists() for name in ("slow", "quick")), "both")
+    said = run(toy, "snakemake", "-c2")
+    assert [one.wait(timeout=60) for one in jobs] == [0, 0, 0]
+    for stage in ("work@slow", "work@quick"):
+        assert f"another job runs {stage} already" in said
+    assert (toy / "dvc.lock").read_bytes() == (alone / "dvc.lock").read_bytes()
+    assert "up to date" in run(toy, "dvc", "repro")
