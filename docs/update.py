@@ -3,9 +3,11 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import networkx
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
@@ -81,19 +83,31 @@ def performance() -> None:
             put(document, r["name"], f"{r['what'][0].upper()}{r['what'][1:]}.\n\n{table}")
 
 
+def dag() -> str:
+    """`dvc dag`, one node for all stages of a matrix, without the edges that others imply."""
+    command = ["dvc", "dag", "--mermaid", "--collapse-foreach-matrix"]
+    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    names = dict(re.findall(r"(node\d+)\[\"(.*?)\"\]", printed))
+    edges = [(names[a], names[b]) for a, b in re.findall(r"(node\d+)-->(node\d+)", printed)]
+    needed = networkx.transitive_reduction(networkx.DiGraph(edges)).edges
+    return "\n".join(["```mermaid", "flowchart LR", *(f"  {a} --> {b}" for a, b in sorted(needed)), "```"])
+
+
 def main() -> None:
-    """`python docs/update.py [demo|performance|STUDY] [FOLDER]`: STUDY is a profile, FOLDER has its run."""
+    """`python docs/update.py [demo|dag|performance|STUDY] [FOLDER]`: a profile, where it was run."""
     name = sys.argv[1] if len(sys.argv) > 1 else "demo"
     project = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT
     if name == "performance":
         performance()
+    elif name == "dag":
+        put(ROOT / "README.md", "dag", dag())
     elif name == "demo":
         tables("demo", project, "README.md", ("table1", "table2"))
     elif name in STUDIES:
         tables(f"results/{name}", project, "docs/results.md", TABLES)
         hours(name, project)
     else:
-        sys.exit(f"{name!r}: not one of demo, performance, {', '.join(STUDIES)}")
+        sys.exit(f"{name!r}: not one of demo, dag, performance, {', '.join(STUDIES)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """dvc.yaml against the code: what a stage imports and reads is what it declares, no more and no less."""
 
 import ast
+import runpy
 
 import pytest
 import yaml
@@ -76,3 +77,8 @@ def test_library_knows_nothing_of_the_engines_and_imports_run_one_way():
         module = ".".join(("audionas", *parts))
         for imported in closure(module) - {module}:
             assert rank.get(imported.split(".")[1], 9) >= own, (module, imported)
+
+
+def test_the_drawing_in_the_readme_is_that_of_dvc():
+    drawn = runpy.run_path(str(ROOT / "docs/update.py"))["dag"]()
+    assert drawn in (ROOT / "README.md").read_text(encoding="utf-8")
