@@ -12,6 +12,7 @@ has run, so parallel jobs would leave their entries in the order in which they h
 """
 
 import fcntl
+import gc
 import hashlib
 import json
 import os
@@ -22,7 +23,6 @@ import socket
 import sys
 from contextlib import nullcontext, suppress
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 
 HOME = Path(".state/plan")
@@ -36,12 +36,12 @@ DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "runtime": 60, "retries": 0
 
 def make() -> dict:
     """Ask DVC what is stale, write the plan, and leave exactly the fresh stages with a stamp."""
-    from dvc.dependency import ParamsDependency, param
+    from dvc.dependency import ParamsDependency
     from dvc.repo import Repo, lock_repo
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
     _disable_rwlock()  # a stage that an earlier run has left running is stale, and waited for
-    param.load_path = cache(param.load_path)  # else every stage parses params.yaml anew, a second for sixty
+    gc.disable()  # looking for garbage in all that DVC and Snakemake keep takes a second
     stages, stale, rules, watched = {}, set(), {"all"}, {"dvc.yaml", "params.yaml"}
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         graph = get_active_graph(repo.index.graph)
@@ -55,6 +55,8 @@ def make() -> dict:
             rule = _rule_name(name, rules)
             stamp = (STAMPS / rule).as_posix()
             stages[name] = {"rule": rule, "stamp": stamp, "needs": needs, **_reserved(name, stage.meta)}
+    gc.freeze()
+    gc.enable()
     _set_stamps(stages, stale)
     plan = {"files": {path: _digest(path) for path in sorted(watched)}, "stages": stages}
     _write(PLAN, plan)

@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import projects
+import psutil
 import pytest
 import yaml
 from projects import ENV, ROOT, run, until
@@ -96,7 +99,7 @@ def test_a_failure_stops_only_what_depends_on_it_and_shows_its_log(slurm: Slurm,
     assert not (toy / "join").exists()
 
 
-ITERATIONS = 500
+ITERATIONS = 300
 OFTEN, SELDOM = 0.5, 600.0  # seconds between checkpoints
 TEACHER = "teacher@0"
 
@@ -113,6 +116,7 @@ def features(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         training={**params["training"], "checkpoint_seconds": SELDOM, "valid_every": 50},
     )
     run(where, "dvc", "repro", "logmel")
+    shutil.rmtree(where / "logs", ignore_errors=True)  # the test before may have filled it
     return where
 
 
@@ -170,6 +174,20 @@ class Training:
         """The iteration that each attempt began at: the first that its progress bar shows."""
         return [int(shown) for shown in self.shown(rf"(\d+)/{ITERATIONS} \[00:00<\?")]
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have it stand still, for it may be quicker than Slurm. Signals reach it afterwards."""
+        (trainer,) = (
+            process
+            for process in psutil.process_iter(["cmdline", "cwd"])
+            if process.info["cwd"] == str(self.where) and process.info["cmdline"][2:3] == ["teacher"]
+        )
+        trainer.suspend()
+        try:
+            yield
+        finally:
+            trainer.resume()
+
     def ends_well(self, undisturbed: dict) -> None:
         self.driver.end()
         assert locked(self.where) == undisturbed
@@ -194,7 +212,9 @@ def test_a_job_cancelled_in_the_middle_of_training_is_taken_up(
 def test_a_time_limit_ends_an_attempt_and_not_the_training(
     slurm: Slurm, training: Training, undisturbed: dict
 ) -> None:
-    slurm.ask("scontrol", "update", f"JobId={training.job['id']}", "TimeLimit=0:01")
+    slurm.ask("scontrol", "update", f"JobId={training.job['id']}", "TimeLimit=1")
+    with training.held():  # Slurm counts in minutes
+        until(lambda: not training.job, "the time limit", seconds=180)
     training.goes_on_where_sigterm_stopped_it(undisturbed)
 
 
@@ -212,10 +232,12 @@ def test_a_lost_node_is_left_for_the_other(slurm: Slurm, saved: Training, undist
 def test_a_killed_node_daemon_costs_no_work(slurm: Slurm, training: Training, undisturbed: dict) -> None:
     """What it had started goes on; Slurm starts the job again elsewhere, which waits for it."""
     node = training.job["node"]
-    slurm.kill(node)
     try:
+        with training.held():
+            slurm.kill(node)
+            until(lambda: training.job.get("node", node) != node, "its job on the other node", seconds=300)
         training.ends_well(undisturbed)
-        assert training.began_at() == [0]
+        assert training.shown("didn't change, skipping")
     finally:
         slurm.start_node(node)
         until(lambda: slurm.states()[node] == "idle", f"{node} again")
@@ -231,12 +253,12 @@ def test_a_restarted_controller_is_not_noticed(slurm: Slurm, training: Training,
 
 def test_a_killed_driver_is_started_again(slurm: Slurm, training: Training, undisturbed: dict) -> None:
     """The job goes on without it; the one that the next driver sends waits for it, and finds it done."""
-    training.driver.kill()
-    run(training.where, "snakemake", "--unlock")
-    training.driver = training.drive()
-    until(lambda: len(slurm.jobs()) == 2 or len(training.shown("^---|\n---")) == 2, "the second job")
+    with training.held():
+        training.driver.kill()
+        run(training.where, "snakemake", "--unlock")
+        training.driver = training.drive()
+        until(lambda: len(slurm.jobs()) == 2, "the second job")
     training.ends_well(undisturbed)
-    assert training.began_at() == [0]
     assert training.shown("didn't change, skipping")
 
 
@@ -253,8 +275,8 @@ def test_ranks_train_together_inside_one_allocation(slurm: Slurm, features: Path
     run(alone, "dvc", "repro", TEACHER)
     driver, asked = Driver(sent, slurm, "teacher_0"), ""
     while driver.process.poll() is None:
-        asked += slurm.ask("squeue", "--noheader", "--format=%b on %D node")
+        asked += slurm.ask("squeue", "--noheader", "--Format=tres-per-job:30,NumNodes:5")
         time.sleep(1)
     driver.end()
-    assert re.search(r"gpu:2 on 1 node", asked), asked
+    assert re.search(r"gpu:2 +1 ", asked), asked
     assert locked(sent) == locked(alone)
