@@ -1,4 +1,6 @@
-"""Mean average precision against scikit-learn."""
+"""Mean average precision against scikit-learn, and what evaluation writes."""
+
+import hashlib
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from audionas.evaluation import average_precisions, mean_average_precision
+from audionas.stages.evaluate import write_npz
 
 
 @settings(max_examples=100, deadline=None)
@@ -37,3 +40,16 @@ def test_equals_scikit_learn(clips, classes, levels, seed):
 def test_scores_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="diverged"):
         average_precisions(np.ones((2, 1)), np.array([[0.1], [np.nan]]))
+
+
+def test_predictions_are_the_same_bytes_under_every_python(tmp_path):
+    arrays = {
+        "probabilities": np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3),
+        "clips": np.array(["a", "bc"]),
+    }
+    write_npz(tmp_path / "x.npz", arrays)
+    with np.load(tmp_path / "x.npz", allow_pickle=False) as read:
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(read[name], array)
+    digest = hashlib.sha256((tmp_path / "x.npz").read_bytes()).hexdigest()
+    assert digest == "858ca4bd131c41ed6ee0f89257bafd9fc625c3caa7110447fd815f13c2796017"  # by 3.11.2 and 3.11.7

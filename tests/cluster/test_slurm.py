@@ -101,7 +101,7 @@ def test_a_failure_stops_only_what_depends_on_it_and_shows_its_log(slurm: Slurm,
     assert not (toy / "join").exists()
 
 
-ITERATIONS = 150
+ITERATIONS = 300
 OFTEN, SELDOM = 0.5, 600.0  # seconds between checkpoints
 TEACHER = "teacher@0"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +47,24 @@ def run(config: Config, model: str) -> None:
     with atomic_write(paths.evaluation(path)) as temporary:
         temporary.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     listed = pd.read_csv(paths.segments("test"), dtype=str, keep_default_na=False).set_index("clip_id")
-    with atomic_write(paths.predictions(path)) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            probabilities=probabilities,
-            labels=np.asarray(test.labels, np.uint8),
-            clips=np.array(test.clip_ids),
-            sources=listed.source[test.clip_ids].to_numpy(str),
-        )
+    predictions = {
+        "probabilities": probabilities,
+        "labels": np.asarray(test.labels, np.uint8),
+        "clips": np.array(test.clip_ids),
+        "sources": listed.source[test.clip_ids].to_numpy(str),
+    }
+    with atomic_write(paths.predictions(path)) as temporary:
+        write_npz(temporary, predictions)
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """What `numpy.savez` writes, with the same bytes under every Python.
+
+    `savez` asks for zip64, which Python marks in another way from 3.11.4 on, so that DVC would take the
+    predictions of one lab for stale in another.
+    """
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())
