@@ -52,4 +52,4 @@ def test_predictions_are_the_same_bytes_under_every_python(tmp_path):
         for name, array in arrays.items():
             np.testing.assert_array_equal(read[name], array)
     digest = hashlib.sha256((tmp_path / "x.npz").read_bytes()).hexdigest()
-    assert digest == "858ca4bd131c41ed6ee0f89257bafd9fc625c3caa7110447fd815f13c2796017"  # by 3.11.2 and 3.11.7
+    assert digest == "858ca4bd131c41ed6ee0f89257bafd9fc625c3caa7110447fd815f13c2796017"
