@@ -55,7 +55,7 @@ def hours(name: str, project: Path) -> None:
 
 
 def performance() -> None:
-    """The committed results of the benchmarks in docs/performance.md."""
+    """The committed results of the benchmarks in docs/performance.md and, of the engines, docs/cluster.md."""
     document, measured = ROOT / "docs" / "performance.md", json.loads(MEASURED.read_text(encoding="utf-8"))
     results, machine = measured["results"], measured["machine"]
     limits = results[0]["ceilings"]
@@ -78,9 +78,10 @@ def performance() -> None:
     ]
     put(document, "summary", pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
     for r in results:
-        if f"<!-- {r['name']} -->" in document.read_text(encoding="utf-8"):
-            table = pd.DataFrame(r["table"]).to_markdown(index=False, disable_numparse=True)
-            put(document, r["name"], f"{r['what'][0].upper()}{r['what'][1:]}.\n\n{table}")
+        for detailed in (document, ROOT / "docs" / "cluster.md"):
+            if f"<!-- {r['name']} -->" in detailed.read_text(encoding="utf-8"):
+                table = pd.DataFrame(r["table"]).to_markdown(index=False, disable_numparse=True)
+                put(detailed, r["name"], f"{r['what'][0].upper()}{r['what'][1:]}.\n\n{table}")
 
 
 def dag() -> str:
