@@ -16,17 +16,21 @@ from benchmarks.timing import interleaved
 from benchmarks.training import CLASSES, FRAMES, by_size
 
 DRAWN = 25  # the paper's population
+SPACES = ("2-2-x", "2-x-x", "ew", "x-x-x")
+SIZES = ((16, 16), (64, 1))
 
 
 @torch.no_grad()
 def score_space(
-    sizes: tuple[tuple[int, int], ...] = ((16, 16), (64, 1)), frames: int = FRAMES, repeats: int = 3
+    cases: tuple[tuple[str, int, int], ...] = tuple((s, *size) for s in SPACES for size in SIZES),
+    frames: int = FRAMES,
+    repeats: int = 3,
 ) -> dict:
-    """All 128 sub-networks of 2-2-x in one descent of their tree, for (channels of block 1, clips)."""
-    results = []
-    for width, clips in sizes:
+    """All sub-networks in one descent of their tree, for (space, channels of block 1, clips)."""
+    results, names = [], []
+    for name, width, clips in cases:
         torch.manual_seed(0)
-        space = SearchSpace("2-2-x", Architecture(CLASSES, width))
+        space = SearchSpace(name, Architecture(CLASSES, width))
         supernet = Supernet(space.architecture).eval()
         x, _ = made(clips, frames, CLASSES)
         statistics = calibrate_all(supernet, space.subnetworks, [x[:1]])
@@ -41,12 +45,12 @@ def score_space(
             for network in networks:
                 network(x)
 
-        operations = 2 * clips * multiply_adds(space.architecture, space, frames)
+        operations = 2 * clips * multiply_adds(space.architecture, space, frames, widening=True)
         results.append((*interleaved(ours, reference, repeats=repeats), least_seconds(operations)))
-    names = [f"{width} channels, {clips} clips" for width, clips in sizes]
+        names.append(f"all {len(space)} of {name}, {width} channels, {clips} clips")
     return by_size(
-        f"a batch through all 128 sub-networks of 2-2-x, {names[0]} of {frames} frames; reference: "
-        f"through {DRAWN} random ones of them, cut out, one by one",
+        f"a batch of {frames} frames through {names[0]}; reference: through {DRAWN} random ones of the space, "
+        "cut out, one by one",
         "convolutions and linear layers of the tree of sub-networks, each once, at the machine's float32 "
         "ceiling",
         names,

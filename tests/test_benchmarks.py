@@ -23,7 +23,7 @@ TINY = (
     (training.supernet_step, {"sizes": ((5, 2),), "frames": 64, "draws": 1}),
     (training.loop, {"width": 4, "clips": 2, "frames": 64, "steps": 2}),
     (reading.loader, {"clips": 4, "stored": 8, "frames": 101}),
-    (scoring.score_space, {"sizes": ((5, 2),), "frames": 64}),
+    (scoring.score_space, {"cases": (("2-2-x", 5, 2),), "frames": 64}),
     (scaling.scaling, {"clips": (2,), "widths": (4,), "counts": (1, 2), "frames": 64}),
     (paper.paper, {"width": 4, "clips": 2, "frames": 64}),
     (ranks.ranks, {"width": 4, "clips": 4, "frames": 64}),
@@ -79,6 +79,7 @@ def test_work_of_a_tree_counts_what_is_shared_once():
     assert multiply_adds(architecture, [LARGEST] * 3, 1001) == architecture.multiply_adds(LARGEST, 1001)
     # 158.6 G if the first convolution of a block ran for each width; it runs once, for the widest.
     assert round(multiply_adds(architecture, space, 1001) / 1e9, 1) == 126.9
+    assert round(multiply_adds(architecture, space, 1001, widening=True) / 1e9, 1) == 69.7
     assert step_operations(architecture, [LARGEST], 1001, 2) == 12 * architecture.multiply_adds(LARGEST, 1001)
 
 

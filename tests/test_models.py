@@ -18,6 +18,7 @@ from audionas.models.convolution import conv3x3, in_fastest_layout
 from audionas.models.modelfile import load_model, save_model
 from audionas.models.normalisation import BatchNorm2d
 from audionas.models.supernet import calibrate_all, load_supernet
+from audionas.reporting.costs import multiply_adds
 from audionas.search import SearchSpace
 
 SMALL = Architecture(num_classes=5, base_channels=8, mels=32)
@@ -90,6 +91,25 @@ def test_counted_costs_equal_the_analytic_ones(subnetwork, base, rounding):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 50, 32))
     assert counter.get_total_flops() == 2 * architecture.multiply_adds(subnetwork, 50)
+
+
+@pytest.mark.parametrize("name", ["x-x-x", "2-2-x", "ew"])
+@torch.no_grad()
+def test_a_space_is_scored_with_as_many_multiply_adds_as_are_counted(supernet, x, name):
+    space = SearchSpace(name, SMALL)
+    statistics = calibrate_all(supernet, list(space), [x])
+    with FlopCounterMode(display=False) as counter:
+        assert sum(1 for _ in supernet.outputs(x[:1], space, statistics=statistics)) == len(space)
+    assert counter.get_total_flops() == 2 * multiply_adds(SMALL, space, x.shape[1], widening=True)
+
+
+@torch.no_grad()
+def test_a_convolution_that_widens_puts_out_what_each_width_does_alone(supernet, x):
+    layer = supernet.block3.conv2.double()
+    y = torch.randn(2, 32, 9, 7, generator=torch.Generator().manual_seed(2)).double()
+    widths = [1, 12, 13, 32]
+    for width, z in zip(widths, layer.widening(y, widths), strict=True):
+        assert (z - layer(y[:, :width], width)).abs().max() < 1e-12
 
 
 def test_cnn10_multiply_adds_are_the_papers():

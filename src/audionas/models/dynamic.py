@@ -7,6 +7,8 @@ BatchNorm does so in every network (`audionas.models.normalisation`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,6 +22,20 @@ class DynamicConv2d(nn.Conv2d):
         """See the class."""
         weight = self.weight[:out_channels, : x.shape[1]]
         return conv3x3(x, weight)
+
+    def widening(self, x: Tensor, widths: Sequence[int]) -> Iterator[Tensor]:
+        """`self(x[:, :w], w)` for each of the rising `widths`, what they have in common computed once.
+
+        A convolution is a sum over input channels, so each width only adds what its further channels bring:
+        together they cost what the widest does. For use without gradients: a later width adds to the tensor
+        that the one before came from.
+        """
+        start, total = 0, None
+        for width in widths:
+            added = conv3x3(x[:, start:width], self.weight[: widths[-1], start:width])
+            total = added if total is None else total.add_(added)
+            yield total[:, :width]
+            start = width
 
 
 class DynamicLinear(nn.Linear):

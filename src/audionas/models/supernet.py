@@ -97,14 +97,14 @@ class Supernet(Cnn10):
 
         Block 1 runs once, each variant of block 2 once, and so on down the tree. The first convolution of
         a block runs once for all its widths: a narrower one puts out the first channels of the widest. With
-        gradients on, the sum over sub-networks has the gradients of separate passes (dropout masks are
-        shared as well).
+        `statistics`, its second does as well (`DynamicConv2d.widening`). Without them and with gradients on,
+        the sum over sub-networks has the gradients of separate passes (dropout masks are shared as well).
         The order is that of the tree, not of `subnetworks`; one given twice comes twice.
 
         Args:
             x: log-mel [batch, frames, mels] in dB.
             keep: SpecAugment's mask [batch, frames, mels].
-            statistics: BatchNorm statistics to collect or to use in place of the layers' own.
+            statistics: BatchNorm statistics to collect or to use in place of the layers' own; no gradients.
         """
         members = [(self.architecture.widths(s), (2, *s.depths), s) for s in subnetworks]
         members.sort(key=lambda member: member[:2])
@@ -116,9 +116,11 @@ class Supernet(Cnn10):
         if keep is not None:
             x = x * keep.unsqueeze(1)
         x = in_fastest_layout(x, self.architecture.base_channels)
-        yield from self._descend(x, 0, members, (), norm)
+        yield from self._descend(x, 0, members, (), norm, statistics is not None)
 
-    def _descend(self, x: Tensor, level: int, members: Sequence, path: Key, norm) -> Iterator:
+    def _descend(
+        self, x: Tensor, level: int, members: Sequence, path: Key, norm, widening: bool
+    ) -> Iterator:
         if level == BLOCKS:
             logits = self.head(pool_globally(x))
             for *_, subnetwork in members:
@@ -131,16 +133,19 @@ class Supernet(Cnn10):
 
         widest = max(member[0][level] for member in members)
         channels = F.relu_(norm(block.bn1, conv(block.conv1, x, widest), (*path, 1)))
+        deep = sorted({member[0][level] for member in members if member[1][level] == 2})
+        sums = block.conv2.widening(channels, deep) if widening and level else None
         for width, alike in groupby(members, key=lambda m: m[0][level]):
             first = channels if width == widest else channels[:, :width]
             alike = sorted(alike, key=lambda m: m[1][level])
             for depth, group in groupby(alike, key=lambda m: m[1][level]):
                 y = first
                 if depth == 2:
-                    y = F.relu_(norm(block.bn2, conv(block.conv2, first, width), (*path, width, 2)))
+                    y = next(sums) if sums else conv(block.conv2, first, width)
+                    y = F.relu_(norm(block.bn2, y, (*path, width, 2)))
                 y = F.dropout(F.avg_pool2d(y, 2), self.block_dropout, self.training)
                 group = sorted(group, key=lambda m: m[0][level + 1 :])
-                yield from self._descend(y, level + 1, group, (*path, width, depth), norm)
+                yield from self._descend(y, level + 1, group, (*path, width, depth), norm, widening)
 
 
 @torch.no_grad()

@@ -21,9 +21,14 @@ DEVICES = (1, 2, 4, 8, 16)
 
 
 def tree(
-    architecture: Architecture, subnetworks: Iterable[Subnetwork], frames: int
+    architecture: Architecture, subnetworks: Iterable[Subnetwork], frames: int, widening: bool = False
 ) -> dict[tuple, tuple[int, int]]:
-    """(multiply-adds, outputs) for one clip of every layer when what sub-networks share is computed once."""
+    """(multiply-adds, outputs) for one clip of every layer when what sub-networks share is computed once.
+
+    Args:
+        widening: as where scores are computed, without gradients: the second convolutions of a block share
+            their sums, so that together they cost what the widest does (`DynamicConv2d.widening`).
+    """
     layers: dict[tuple, tuple[int, int]] = {}
     for subnetwork in subnetworks:
         inputs, path = 1, ()
@@ -34,16 +39,20 @@ def tree(
             first = (9 * inputs * width * places, width * places)
             layers[(*path, 1)] = max(first, layers.get((*path, 1), first))  # of the widest
             if depth == 2:
-                layers[(*path, width, 2)] = (9 * width * width * places, width * places)
+                second = (9 * width * width * places, width * places)
+                key = (*path, 2) if widening else (*path, width, 2)
+                layers[key] = max(second, layers.get(key, second))
             inputs, path = width, (*path, (width, depth))
         hidden, classes = architecture.hidden, architecture.num_classes
         layers[(*path, "head")] = (inputs * hidden + hidden * classes, hidden + classes)
     return layers
 
 
-def multiply_adds(architecture: Architecture, subnetworks: Iterable[Subnetwork], frames: int) -> int:
-    """Multiply-adds for one clip of `frames` when what sub-networks share is computed once."""
-    return sum(cost for cost, _ in tree(architecture, subnetworks, frames).values())
+def multiply_adds(
+    architecture: Architecture, subnetworks: Iterable[Subnetwork], frames: int, widening: bool = False
+) -> int:
+    """Multiply-adds for one clip of `frames` when what sub-networks share is computed once (see `tree`)."""
+    return sum(cost for cost, _ in tree(architecture, subnetworks, frames, widening).values())
 
 
 class Costs:
@@ -82,7 +91,7 @@ class Costs:
         """All sub-networks of a space on so many validation clips, with the calibration's."""
         space = SearchSpace(name, self.architecture)
         calibration = self._clips * self.config.calibration.batches
-        return (clips + calibration) * multiply_adds(self.architecture, space, self.frames)
+        return (clips + calibration) * multiply_adds(self.architecture, space, self.frames, widening=True)
 
     def once(self, valid_clips: int) -> float:
         """The chosen space's supernet, trained and scored: what any number of devices costs."""
