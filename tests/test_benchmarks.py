@@ -83,6 +83,14 @@ def test_work_of_a_tree_counts_what_is_shared_once():
     assert step_operations(architecture, [LARGEST], 1001, 2) == 12 * architecture.multiply_adds(LARGEST, 1001)
 
 
+def test_scoring_all_of_the_chosen_space_is_less_than_half_the_work_of_the_papers_search():
+    architecture = Architecture()
+    space = SearchSpace("2-2-x", architecture)
+    alone = [architecture.multiply_adds(subnetwork, 1001) for subnetwork in space]
+    searched = scoring.DRAWN * sum(alone) / len(alone)
+    assert multiply_adds(architecture, space, 1001, widening=True) < searched / 2
+
+
 def test_a_results_file_keeps_the_results_of_other_names(tmp_path):
     path = tmp_path / "machine.json"
     __main__.write(path, [{"name": "loop", "ours": 1}])
