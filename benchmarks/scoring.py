@@ -49,8 +49,8 @@ def score_space(
         results.append((*interleaved(ours, reference, repeats=repeats), least_seconds(operations)))
         names.append(f"all {len(space)} of {name}, {width} channels, {clips} clips")
     return by_size(
-        f"a batch of {frames} frames through {names[0]}; reference: through {DRAWN} random ones of the space, "
-        "cut out, one by one",
+        f"a batch of {frames} frames through {names[0]}; reference: through {DRAWN} random ones of the "
+        "space, cut out, one by one",
         "convolutions and linear layers of the tree of sub-networks, each once, at the machine's float32 "
         "ceiling",
         names,

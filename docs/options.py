@@ -6,6 +6,7 @@ Scores are of the validation split, over the whole search space; the project's o
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ def write(rows: list[dict], config: Config, teacher: int, folder: Path) -> None:
         "there, so it is a little above what a new set of clips would give. A row without ± is one training: "
         "compare it with the spread of the others before believing it.\n\n"
         f"{pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)}\n\n"
-        "Made by `python docs/options.py` after `dvc repro`.\n"
+        f"Made by `{shlex.join(['python', 'docs/options.py', *sys.argv[1:]])}` after `dvc repro`.\n"
     )
     (folder / "options.md").write_text(text, encoding="utf-8")
 

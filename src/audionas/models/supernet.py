@@ -118,9 +118,7 @@ class Supernet(Cnn10):
         x = in_fastest_layout(x, self.architecture.base_channels)
         yield from self._descend(x, 0, members, (), norm, statistics is not None)
 
-    def _descend(
-        self, x: Tensor, level: int, members: Sequence, path: Key, norm, widening: bool
-    ) -> Iterator:
+    def _descend(self, x: Tensor, level: int, members: Sequence, path: Key, norm, widening: bool) -> Iterator:
         if level == BLOCKS:
             logits = self.head(pool_globally(x))
             for *_, subnetwork in members:
