@@ -21,7 +21,7 @@ class Interval(NamedTuple):
 
 
 def interval(value: float, draws: np.ndarray) -> Interval:
-    """The bias-corrected percentile interval (Efron, 1987) of an estimate from its draws [n]; NaN for none.
+    """The bias-corrected percentile interval (Efron, 1981) of an estimate from its draws [n]; NaN for none.
 
     Average precision of a resample is too high, for its clips come several times; hence the correction. That
     of few clips is itself too high where classes are rare, and no interval around it mends that: how often
@@ -40,13 +40,14 @@ def margin(sd_of_clips: float, sd_of_seeds: float, seeds: int) -> float:
     """Half the 95 % interval of a mean over seeds for new seeds and new clips at once; NaN for one seed.
 
     Both variances added, with Student's quantile at Welch and Satterthwaite's degrees of freedom: a standard
-    deviation over three seeds is itself uncertain.
+    deviation over three seeds is itself uncertain. A little variance of clips raises those degrees by more than
+    it adds, so the interval is never narrower than that of the seeds alone.
     """
     clips, training = sd_of_clips**2, sd_of_seeds**2 / seeds
     if seeds < 2 or not training > 0:
         return float("nan")
-    freedom = (clips + training) ** 2 / (training**2 / (seeds - 1))
-    return float(t.ppf((1 + COVERAGE) / 2, freedom) * np.sqrt(clips + training))
+    freedom = np.array([(clips + training) ** 2 / (training**2 / (seeds - 1)), seeds - 1])
+    return float(np.max(t.ppf((1 + COVERAGE) / 2, freedom) * np.sqrt([clips + training, training])))
 
 
 def resamples(sources: Sequence, draws: int, seed: int = 0) -> np.ndarray:
