@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import kendalltau, norm, t
+from scipy.stats import norm, t
 
 COVERAGE = 0.95  # of every interval
 _HITS = 512  # positive clips that are looked at together: bounds memory
@@ -97,20 +97,28 @@ def average_precisions(labels: np.ndarray, scores: np.ndarray, weights: np.ndarr
 def kendall(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], draws: int, seed: int = 0) -> Interval:
     """Kendall's tau-b between two scores of the same networks, the mean over seeds.
 
+    Its interval is for new networks and new seeds: both are drawn with replacement, networks the same in every
+    seed (Owen's pigeonhole bootstrap, 2007).
+
     Args:
         ours, theirs: one array a seed, [networks].
-        draws: of the interval, each of networks with replacement, the same in every seed.
+        draws: of the interval.
     """
-    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    ours, theirs = (np.sign(x[:, :, None] - x[:, None, :]) for x in (np.asarray(ours), np.asarray(theirs)))
+    seeds, networks, _ = ours.shape
 
-    def tau(chosen: np.ndarray) -> float:
-        pairs = zip(ours[:, chosen], theirs[:, chosen], strict=True)
-        return float(np.mean([kendalltau(a, b).statistic for a, b in pairs]))
+    def taus(counts: np.ndarray) -> np.ndarray:  # of how often each network is drawn [draws, networks]
+        def pairs(signs: np.ndarray) -> np.ndarray:
+            return np.einsum("di,sij,dj->ds", counts, signs, counts, optimize=True)
 
-    everything = np.arange(ours.shape[1])
+        with np.errstate(invalid="ignore"):  # one network alone: NaN
+            return pairs(ours * theirs) / np.sqrt(pairs(ours**2) * pairs(theirs**2))
+
     rng = np.random.default_rng(seed)
-    drawn = [tau(rng.choice(everything, len(everything))) for _ in range(draws)]
-    return interval(tau(everything), np.array(drawn))
+    drawn = rng.multinomial(networks, np.full(networks, 1 / networks), draws)
+    weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
+    value = float(taus(np.ones((1, networks))).mean())
+    return interval(value, (taus(drawn) * weights).sum(axis=1))
 
 
 def regret(scores: np.ndarray, population: int, draws: int = 1_000, seed: int = 0) -> np.ndarray:
