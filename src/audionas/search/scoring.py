@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
@@ -98,8 +97,8 @@ def read_scores(
         supernet: the file that must have been scored; any where it is None.
 
     Raises:
-        UserError: the file is missing or damaged, its rows are not those of this space, or they are scores of
-            another supernet.
+        UserError: the file is missing or damaged, its rows are not those of this space, a score is not
+            between 0 and 1, or they are scores of another supernet.
     """
     mend = "delete it and run `dvc repro`"
     try:
@@ -108,10 +107,12 @@ def read_scores(
         values, names = table["mAP"].astype(float), set(table["supernet"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a readable scores file ({error}); {mend}") from None
-    if not same or not np.isfinite(values).all():
+    if not same:
         raise UserError(
             f"{path}: its rows are not the sub-networks of space {space.name} at this size; {mend}"
         )
+    if not values.between(0, 1).all():
+        raise UserError(f"{path}: its scores are not all between 0 and 1; {mend}")
     if supernet is not None and names != {fingerprint(supernet)}:
         raise UserError(f"{path}: the scores of another supernet than {supernet}; {mend}")
     return dict(zip(space.subnetworks, values, strict=True))
