@@ -18,10 +18,15 @@ from audionas.search.space import SearchSpace
 CLIPS = 60
 
 
-def make(folder: Path, **study) -> Config:
-    """params.yaml, results/eval and results/scores of a study in `folder`, which is the working folder."""
+def make(folder: Path, strengths: dict | None = None, tolerance: str = "2k", **study) -> Config:
+    """params.yaml, results/eval and results/scores of a study in `folder`, which is the working folder.
+
+    Args:
+        strengths: by how much a model's positives lie above its negatives, in deviations, of all classes or
+            of each; by its path without `models/`, seed and suffix.
+    """
     wanted = {"seeds": [0, 1], "ranked": [0, 1, 2, 3, 4], "draws": 60} | study
-    config = tiny.make(folder, study=tiny.PARAMS["study"] | wanted)
+    config = tiny.make(folder, study=tiny.PARAMS["study"] | wanted, search={"tolerance": tolerance})
     architecture, chance = Architecture.of(config), np.random.default_rng(0)
     labels = (chance.random((CLIPS, 4)) < 0.4).astype(np.uint8)
     for seed in config.study.seeds:
@@ -38,11 +43,12 @@ def make(folder: Path, **study) -> Config:
             paths.ranking(index, seed).write_text(json.dumps({"valid_mAP": 0.3 + 0.01 * index}))
     for path in model_files(config.study):
         kind, seed = path.parts[1], int(path.stem.split("-")[-1])
-        _result(config, path, kind, seed, labels, architecture, chance)
+        planted = (strengths or {}).get(f"{kind}/{path.stem.rpartition('-')[0]}")
+        _result(config, path, kind, seed, labels, architecture, chance, planted)
     return config
 
 
-def _result(config, path, kind, seed, labels, architecture, chance) -> None:
+def _result(config, path, kind, seed, labels, architecture, chance, planted) -> None:
     parts, strength = path.stem.split("-"), 1.0
     result = {"kind": kind, "seed": seed, "corpus": "soundfont", "train_clips": 24, "iterations": 12}
     form = LARGEST
@@ -65,6 +71,7 @@ def _result(config, path, kind, seed, labels, architecture, chance) -> None:
         if kind == "finetuned":
             result["iterations"] = int(parts[1])
             strength = 1.2
+    strength = strength if planted is None else np.array(planted)
     probabilities = 1 / (1 + np.exp(-strength * labels - chance.normal(0, 1, labels.shape)))
     result |= {"params": architecture.parameters(form), "test_clips": len(labels), "model": path.as_posix()}
     result |= {"macs": architecture.multiply_adds(form, config.frames), "classes_left_out": 0}

@@ -9,8 +9,9 @@ from audionas.config import Study
 from audionas.reporting import paper
 from audionas.reporting.results import Estimate, Model, estimate, gain
 from audionas.reporting.tables import Models, difference
+from audionas.reporting.writing import QUOTED
 
-_QUOTED = "AudioSet: difference"  # the paper's
+_QUOTED = f"{QUOTED}difference"
 _FEWEST = 5  # sub-networks, below which their spread says little
 VERDICT = (
     "A difference is certain where it is larger than what stands under ± by seeds and clips: half its 95 % "
@@ -99,7 +100,7 @@ def findings(models: Models, near: pd.DataFrame) -> pd.DataFrame:
         gained = [(models.tuned(m.constraint, longest), m) for m in (large, small)]
         shares = [m.params / models.teacher.params for m in (large, small)]
         quotes = [paper.found_over(share, paper.OFA, paper.LONG) for share in shares]
-        quoted = None if None in quotes else quotes[0] - quotes[1]
+        quoted = None if None in quotes else round(quotes[0] - quotes[1], 1)
         add("Fine-tuning helps large sizes more", what, gain(*gained), quoted)
     if "2-2-x" not in study.spaces:
         return pd.DataFrame(rows)
@@ -111,7 +112,8 @@ def findings(models: Models, near: pd.DataFrame) -> pd.DataFrame:
             if space != "ew":
                 add("Elastic depth in early blocks hurts", what, ours.over(theirs))
             elif constraint == small.constraint:
-                add("Elastic width alone is poor at the smallest size", what, ours.over(theirs))
+                quoted = paper.found_over_width_alone(ours.params / models.teacher.params)
+                add("Elastic width alone is poor at the smallest size", what, ours.over(theirs), quoted)
     for space in others:
         if (compared := steadier(near, space, study)) is not None:
             by, constraints = compared
@@ -131,8 +133,8 @@ def steadier(near: pd.DataFrame, other: str, study: Study) -> tuple[Estimate, li
         near: the sub-networks near each constraint (see `near_constraints`).
 
     Returns:
-        The difference, and the constraints that it is the mean over: those with `_FEWEST` sub-networks or more
-        in both spaces; None where there is none.
+        The difference, and the constraints that it is the mean over: those with `_FEWEST` sub-networks or
+        more in both spaces; None where there is none.
     """
     scores = {
         key: rows.pivot(index="network", columns="seed", values="valid mAP").to_numpy().T / 100

@@ -40,8 +40,8 @@ def margin(sd_of_clips: float, sd_of_seeds: float, seeds: int) -> float:
     """Half the 95 % interval of a mean over seeds for new seeds and new clips at once; NaN for one seed.
 
     Both variances added, with Student's quantile at Welch and Satterthwaite's degrees of freedom: a standard
-    deviation over three seeds is itself uncertain. A little variance of clips raises those degrees by more than
-    it adds, so the interval is never narrower than that of the seeds alone.
+    deviation over three seeds is itself uncertain. A little variance of clips raises those degrees by more
+    than it adds, so the interval is never narrower than that of the seeds alone.
     """
     clips, training = sd_of_clips**2, sd_of_seeds**2 / seeds
     if seeds < 2 or not training > 0:
@@ -97,8 +97,8 @@ def average_precisions(labels: np.ndarray, scores: np.ndarray, weights: np.ndarr
 def kendall(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], draws: int, seed: int = 0) -> Interval:
     """Kendall's tau-b between two scores of the same networks, the mean over seeds.
 
-    Its interval is for new networks and new seeds: both are drawn with replacement, networks the same in every
-    seed (Owen's pigeonhole bootstrap, 2007).
+    Its interval is for new networks and new seeds: both are drawn with replacement, networks the same in
+    every seed (Owen's pigeonhole bootstrap, 2007).
 
     Args:
         ours, theirs: one array a seed, [networks].

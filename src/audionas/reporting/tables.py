@@ -11,9 +11,9 @@ from audionas.config import Study
 from audionas.models.architecture import Subnetwork
 from audionas.reporting import paper
 from audionas.reporting.results import Estimate, Model
+from audionas.reporting.writing import QUOTED
 
 _NAMES = {"baseline": "Baseline", "kd": "KD"}
-_PAPER = "AudioSet: "  # before the name of a column that quotes the paper
 
 
 class Models:
@@ -91,16 +91,16 @@ def table1(models: Models, corpus: str) -> pd.DataFrame:
     rows = []
     for model in [teacher, *alone, *found]:
         share = model.params / teacher.params
-        quoted = ("", "")
         if model is teacher:
             name, budget, quoted = "CNN10 (teacher)", "", paper.TEACHER
         elif model.kind == "individual":
             name, budget = _NAMES[model.recipe], model.size
-            quoted = paper.individual(model.recipe, model.size) or quoted
+            quoted = paper.individual(model.recipe, model.size)
         else:
             name, budget = f"OFA {model.space}", model.constraint
-            if at := paper.found_at(share):
-                quoted = (at, paper.FOUND[at][paper.OFA])
+            quoted = paper.found(share)
+        quotes = quoted or [None] * 4
+        names = ("#Params (M)", "% params", "mAP", "% teacher")
         rows.append(
             {
                 "Model": name,
@@ -111,8 +111,7 @@ def table1(models: Models, corpus: str) -> pd.DataFrame:
                 **spread("mAP", model.mAP),
                 "% teacher": 100 * model.mAP.mean / teacher.mAP.mean,
                 **_provenance(model, corpus),
-                f"{_PAPER}#Params (M)": quoted[0],
-                f"{_PAPER}mAP": quoted[1],
+                **{QUOTED + n: q for n, q in zip(names, quotes, strict=True)},
             }
         )
     return pd.DataFrame(rows)
@@ -132,9 +131,9 @@ def table2(models: Models, corpus: str) -> pd.DataFrame:
             row |= spread(name, model.mAP)
         row |= _provenance(found, corpus)
         at = paper.found_at(found.params / models.teacher.params)
-        quoted = [at, *paper.FOUND[at]] if at else [""] * 5
+        quoted = [at, *paper.FOUND[at]] if at else [None] * 5
         names = ("#Params (M)", "OFA", "+10 K", "+100 K", "Init+100 K")
-        rows.append(row | {_PAPER + n: q for n, q in zip(names, quoted, strict=True)})
+        rows.append(row | {QUOTED + n: q for n, q in zip(names, quoted, strict=True)})
     return pd.DataFrame(rows)
 
 

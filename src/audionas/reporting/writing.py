@@ -10,6 +10,7 @@ from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from audionas.files import atomic_write
 
+QUOTED = "AudioSet: "  # before the name of a column that quotes the paper, which prints one decimal
 #: Columns of a table's origin: people read what all rows have in common in the caption.
 _ORIGIN = {
     "Corpus": "corpus {}",
@@ -26,7 +27,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         if column.startswith(("sd ", "low ", "high ")) or _common(table, column):
             continue
         alone = f"sd {column}" not in table and f"low {column}" not in table
-        texts = [_text(value, _decimals(table[column]) if alone else 1) for value in table[column]]
+        decimals = _decimals(table[column]) if alone and not column.startswith(QUOTED) else 1
+        texts = [_text(value, decimals) for value in table[column]]
         if f"sd {column}" in table:
             sds = table[f"sd {column}"]
             texts = [f"{x} ± {sd:.1f}" if np.isfinite(sd) else x for x, sd in zip(texts, sds, strict=True)]
@@ -50,6 +52,8 @@ def _decimals(values: pd.Series) -> int:
 
 
 def _text(value, decimals: int) -> str:
+    if value is None:
+        return ""
     if isinstance(value, float | np.floating):
         return f"{value:.{decimals}f}" if np.isfinite(value) else ""
     return " ".join(str(value).split())  # a name may hold a line break
@@ -59,8 +63,9 @@ def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> None:
     """{name}.csv with every column; {name}.md and {name}.tex with what people see, under the caption."""
     origin = [text.format(table[name].iloc[0]) for name, text in _ORIGIN.items() if _common(table, name)]
     caption += f" Made from {', '.join(origin)}." if origin else ""
+    quotes = {c: [_text(value, 1) for value in table[c]] for c in table if c.startswith(QUOTED)}
     with atomic_write(folder / f"{name}.csv") as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.7g")
+        table.assign(**quotes).to_csv(temporary, index=False, lineterminator="\n", float_format="%.7g")
     seen = shown(table)
     rows = seen.map(lambda text: text.replace("|", "\\|"))
     text = f"{caption}\n\n{rows.to_markdown(index=False, disable_numparse=True)}\n"

@@ -44,7 +44,9 @@ def run(config: Config) -> None:
     means = f"test mAP × 100 ({seeds} [95 % interval over test clips])"
     tau = rank_correlation(ranking, study.draws)
     agreement = (
-        f"Kendall's tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}]" if tau else "too few for a tau"
+        f"Kendall's tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}; 95 % for new networks and seeds]"
+        if tau
+        else "too few for a tau"
     )
     for name, table, caption in (
         (
@@ -72,7 +74,12 @@ def run(config: Config) -> None:
             f"Sub-networks of {study.chosen_space} on their own and in the supernet, validation mAP × 100: "
             f"{agreement}.",
         ),
-        ("classes", tables.classes(models, names), f"Average precision by class; {means}."),
+        (
+            "classes",
+            tables.classes(models, names),
+            f"Average precision by class; {means}. Each class is certain or not by itself: of twenty "
+            "without a difference about one is so by chance.",
+        ),
         ("costs", costs, "One seed's trainings, counted: once for N devices, or N distillations."),
     ):
         write(table, paths.TABLES, name, caption)
