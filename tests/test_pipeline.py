@@ -175,7 +175,7 @@ def test_a_tolerance_that_leaves_no_network_is_refused_and_costs_nothing_that_wa
         Path("params.yaml").write_text(params.replace("tolerance: 2k", "tolerance: '1'"))
         for command in ("search --space 2-2-x --constraint 12k --seed 0", "tables"):
             assert main(command.split()) == 1
-            assert "has 12,000 +- 1 parameters" in capsys.readouterr().err
+            assert "has 5,000 +- 1 parameters" in capsys.readouterr().err
     finally:
         Path("params.yaml").write_text(params)
     assert main(["search", "--space", "2-2-x", "--constraint", "12k", "--seed", "0"]) == main(["tables"]) == 0
