@@ -1,12 +1,17 @@
 """The report in a real browser: what it says, how its chart answers, and that it asks nobody for anything."""
 
+import json
 import re
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 
 import made
 import pandas as pd
+import projects
 import pytest
 
 from audionas.cli import main
@@ -36,21 +41,28 @@ def browser():
         yield engine.chromium.launch(executable_path=CHROMIUM, args=QUIET)
 
 
-@pytest.fixture
-def page(browser, report):
-    """The report, opened; fails where it asked for anything or complained."""
+@contextmanager
+def opened(browser, file: Path, within: Path) -> Iterator:
+    """A page in the browser; fails where it asked for anything outside `within`, or complained."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     page = context.new_page()
     asked, complaints = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(report.as_uri())
-    page.wait_for_selector("#explorer .main-svg")
+    page.goto(file.as_uri())
     yield page
-    assert [url for url in asked if not url.startswith((report.as_uri(), "data:", "blob:"))] == []
+    assert [url for url in asked if not url.startswith((within.as_uri(), "data:", "blob:"))] == []
     assert complaints == []
     context.close()
+
+
+@pytest.fixture
+def page(browser, report):
+    """The report, opened."""
+    with opened(browser, report, within=report) as page:
+        page.wait_for_selector("#explorer .main-svg")
+        yield page
 
 
 def eventually(page, condition: str) -> None:
@@ -203,3 +215,19 @@ def test_a_missing_table_is_named(report, monkeypatch, capsys, tmp_path):
     made.make(tmp_path, seeds=[0, 1])
     assert main(["report"]) == 1
     assert "made for another study" in capsys.readouterr().err
+
+
+def test_what_dvc_shows_of_a_study_is_there_and_works_offline(report, browser):
+    folder = projects.project(report.parents[1])
+    shutil.copy(projects.ROOT / "dvc.yaml", folder)
+    metrics = json.loads((folder / "results" / "metrics.json").read_text())
+    shown = json.loads(projects.run(folder, "dvc", "metrics", "show", "--json"))
+    assert shown[""]["data"]["results/metrics.json"]["data"] == metrics
+    experiments = StringIO(projects.run(folder, "dvc", "exp", "show", "--csv"))
+    workspace = pd.read_csv(experiments).iloc[0]
+    assert dict(workspace[list(metrics)]) == metrics and workspace["supernet.sampled_iterations"] == 8
+    projects.run(folder, "dvc", "plots", "show")
+    plots = folder / "dvc_plots"
+    with opened(browser, plots / "index.html", within=plots) as page:
+        widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+    assert len(widths) == 2 and min(widths) > 400
