@@ -19,18 +19,31 @@ from audionas.models.architecture import Architecture, Subnetwork
 from audionas.models.modelfile import load_model
 from audionas.reporting.results import collect, compare, model_files
 from audionas.search import SearchSpace
-from audionas.stages import evaluate, finetune, individual, ranked, score, search, supernet, tables, teacher
+from audionas.stages import (
+    evaluate,
+    finetune,
+    individual,
+    ranked,
+    release,
+    report,
+    score,
+    search,
+    supernet,
+    tables,
+    teacher,
+)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A finished study with two seeds; the test split cannot be read until evaluation begins."""
+    """A finished study with two seeds; the test split cannot be read before and after evaluation."""
     folder = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         config = tiny.make(folder, study=tiny.PARAMS["study"] | {"seeds": [0, 1]})
-        hidden = Path("data/logmel/test.h5").rename("test.h5")
-        Path("data/logmel/test.h5").write_bytes(b"nobody can read this")
+        test = Path("data/logmel/test.h5")
+        packed = test.read_bytes()
+        test.write_bytes(b"nobody can read this")
         for seed in config.study.seeds:
             teacher.run(config, seed)
             for recipe in ("baseline", "kd"):
@@ -49,10 +62,14 @@ def study(tmp_path_factory):
                 ranked.run(config, "2-2-x", index, seed)
         with pytest.raises(UserError, match=r"test\.h5"):  # evaluation alone needs it
             evaluate.run(config, paths.teacher(0).as_posix())
-        hidden.replace("data/logmel/test.h5")
+        test.write_bytes(packed)
         for path in model_files(config.study):
             evaluate.run(config, path.as_posix())
-        tables.run(config)
+        test.write_bytes(b"nobody can read this")
+        for stage in (tables, report, release):
+            stage.run(config)
+        with pytest.raises(UserError, match=r"test\.h5"):
+            evaluate.run(config, paths.teacher(0).as_posix())
     return folder
 
 
