@@ -15,6 +15,7 @@ import projects
 import pytest
 
 from audionas.cli import main
+from audionas.config import parse_constraint
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the development tools: make install")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -30,7 +31,7 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        made.make(folder)
+        made.make(folder, seeds=[0, 1, 2], constraints=["5k", "12k", "200kmacs", "12k_270kmacs"])
         assert main(["tables"]) == 0 and main(["report"]) == 0
     return folder / "results" / "report.html"
 
@@ -92,12 +93,73 @@ def best(table: pd.DataFrame, cost: str, budget: float) -> pd.Series:
 def test_the_answer_stands_first(page, report):
     ship = pd.read_csv(report.parent / "tables" / "ship.csv")
     cards = page.locator("main section").first.locator(".card")
-    assert cards.count() == len(ship) == 2
+    headings = ["About 5k parameters", "About 12k parameters", "At most 200k multiply-adds"]
+    headings += ["About 12k parameters and at most 270k multiply-adds"]
+    assert cards.locator("h3").all_inner_texts() == headings and cards.count() == len(ship)
+    larger = 0
     for i, row in ship.iterrows():
         text = cards.nth(i).inner_text()
-        assert f"Budget about {row.Budget}" in text and f"{row.mAP:.1f}" in text and row.File in text
+        assert f"{row.mAP:.1f}" in text and row.File in text
         assert f"{row['#Params']:,} parameters" in text and row.Network in text
+        limits = parse_constraint(row.Budget)
+        assert not limits.macs or row["Multiply-adds"] <= limits.macs
+        over = row["#Params"] - (limits.params or row["#Params"])
+        said = f"{over:,} ({100 * over / limits.params:.1f} %) over the budget" if over > 0 else None
+        assert said in text if said else "over the budget" not in text
+        larger += over > 0
+    assert larger > 0
     assert "stand-in" in page.locator("header").inner_text()
+
+
+def test_the_cards_name_what_the_slider_finds_where_it_is_another(page, report):
+    ship, others = pd.read_csv(report.parent / "tables" / "ship.csv"), 0
+    cards = page.locator(".card")
+    assert named(page.locator("#best").inner_text()) == answer(cards.nth(0), ship.iloc[0])  # as it opens
+    for i, row in ship.iterrows():
+        limits, table = parse_constraint(row.Budget), networks(report)
+        expected = answer(cards.nth(i), row)
+        others += expected != (row.Space, row["#Params"])
+        if limits.macs and limits.params:
+            within = table[(table.params <= limits.params) & (table.macs <= limits.macs)]
+            found = best(within, "params", limits.params)
+            assert (found.space, found.params) == expected
+            continue
+        page.get_by_label("multiply-adds a clip" if limits.macs else "parameters", exact=True).check()
+        page.get_by_label("budget, such as 1M").fill(str(limits.macs or limits.params))
+        assert named(page.locator("#best").inner_text()) == expected
+    assert others > 0
+
+
+def answer(card, row: pd.Series) -> tuple[str, int]:
+    """Space and parameters of the network that the slider finds by a card: its own, or the other it names."""
+    other = re.search(r"At or under the budget .* is (\S+), .*? \(([\d,]+) parameters\)", card.inner_text())
+    return (other[1], int(other[2].replace(",", ""))) if other else (row.Space, row["#Params"])
+
+
+def test_what_a_card_is_over_kd_is_over_seeds_and_says_what_that_is_worth(page, report):
+    ship = pd.read_csv(report.parent / "tables" / "ship.csv")
+    models = pd.read_csv(report.parent / "tables" / "models.csv", dtype={"size": str})
+    for i, row in ship.iterrows():
+        found = models[
+            (models.kind == "found") & (models.space == row.Space) & (models.constraint == row.Budget)
+        ]
+        kd = models[(models.recipe == "kd") & (models["size"] == row["KD of size"])]
+        difference = found.set_index("seed").mAP - kd.set_index("seed").mAP
+        assert len(difference) == 3 and row["over KD"] == pytest.approx(100 * difference.mean(), abs=1e-3)
+        margin = row["± by seeds and clips"]
+        worth = "certain" if abs(row["over KD"]) > margin else "open"
+        assert f": {row['over KD']:+.1f} ± {margin:.1f}, {worth}" in page.locator(".card").nth(i).inner_text()
+        assert row.certain == {"certain": "yes", "open": "no"}[worth]
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_of_fewer_than_three_seeds_a_card_claims_nothing(seeds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made.make(tmp_path, seeds=seeds)
+    assert main(["tables"]) == 0 and main(["report"]) == 0
+    text = Path("results/report.html").read_text()
+    assert text.count("open: fewer than three seeds carry no claim") == 2
+    assert "nan" not in text[text.index("What to ship") : text.index("Every sub-network")]
 
 
 @pytest.mark.parametrize("typed", ["9k", "0.012M", "12,000"])

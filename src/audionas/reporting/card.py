@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from audionas.reporting.titles import STAND_IN
+from audionas.reporting.titles import STAND_IN, budget, excess, over_kd
 
 _HEAD = """\
 ---
@@ -67,17 +67,17 @@ def network_card(
     """
     seen = pd.notna(shipped["low mAP"])
     interval = f" [{shipped['low mAP']:.1f}, {shipped['high mAP']:.1f}]" if seen else ""
-    kd_params = shipped["KD's #Params"]
+    kd_params, over = shipped["KD's #Params"], excess(shipped["Budget"], shipped["#Params"])
     facts = [
-        ("budget", shipped["Budget"]),
-        ("parameters", f"{shipped['#Params']:,}"),
+        ("budget", budget(shipped["Budget"])),
+        ("parameters", f"{shipped['#Params']:,}" + (f"; {over}" if over else "")),
         ("multiply-adds a clip", f"{shipped['Multiply-adds']:,}"),
         ("widths and depths of blocks 2 to 4", shipped["Network"]),
         ("test mAP × 100 [95 % interval over test clips]", f"{shipped['mAP']:.1f}{interval}"),
         ("validation mAP × 100, which it was chosen by", f"{shipped['valid mAP']:.1f}"),
         (
-            f"test mAP × 100 over KD alone ({shipped['KD of size']}, {kd_params:,} parameters)",
-            f"{shipped['over KD']:+.1f}",
+            f"test mAP × 100 over KD alone ({shipped['KD of size']}, {kd_params:,} parameters), over seeds",
+            over_kd(shipped),
         ),
     ]
     what = f"Cut out of a weight-sharing supernet that was trained on {title}; not trained by itself."

@@ -11,10 +11,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from audionas.config import Study
+from audionas.config import Constraint, Study, parse_constraint
 from audionas.errors import UserError
 from audionas.models.architecture import Subnetwork
 from audionas.reporting.plotting import COLOURS
+from audionas.reporting.titles import budget, excess, over_kd
 from audionas.reporting.writing import shown
 
 #: Tables of the page after the answer, in its order, with what each is about.
@@ -55,8 +56,10 @@ def page(folder: Path, title: str, study: Study) -> str:
     if data["ship"].empty:
         raise _damaged(folder / "ship.csv", "no rows")
     try:
-        networks, figure3, figure4 = (
-            _networks(data["networks"], study),
+        formed = _formed(data["networks"])
+        cards, networks, figure3, figure4 = (
+            _cards(data["ship"], formed),
+            _networks(formed, study),
             _figure3(data["figure3"]),
             _figure4(data["figure4"], study),
         )
@@ -67,7 +70,8 @@ def page(folder: Path, title: str, study: Study) -> str:
     return environment.get_template("report.html").render(
         title=title,
         study=study,
-        ship=data["ship"].to_dict("records"),
+        cards=cards,
+        opens=next((text for text in study.constraints if parse_constraint(text).macs is None), ""),
         networks=networks,
         colours=COLOURS,
         figure3=figure3.to_plotly_json(),
@@ -78,16 +82,41 @@ def page(folder: Path, title: str, study: Study) -> str:
     )
 
 
+def _cards(ship: pd.DataFrame, networks: pd.DataFrame) -> list[dict]:
+    """The rows of the table `ship`, with what their cards say and with the slider's answer (`within`)."""
+    cards = []
+    for row in ship.to_dict("records"):
+        text = str(row["Budget"])
+        within = _best_within(networks, parse_constraint(text))
+        said = {"budget": budget(text), "excess": excess(text, row["#Params"]), "over": over_kd(row)}
+        cards.append(row | said | {"within": within})
+    return cards
+
+
+def _best_within(networks: pd.DataFrame, limits: Constraint) -> dict | None:
+    """The best sub-network at or under a budget by validation, mean over seeds; None where all are larger."""
+    costs = [cost for cost, limit in limits._asdict().items() if limit is not None]
+    fit = (networks[costs] <= [getattr(limits, cost) for cost in costs]).all(axis=1)
+    # Rounded as the chart's points are, or the slider could find another.
+    ranked = networks[fit].assign(short=-networks["valid mAP"].round(4)).sort_values(["short", *costs])
+    return None if ranked.empty else ranked.iloc[0].to_dict()
+
+
+def _formed(networks: pd.DataFrame) -> pd.DataFrame:
+    """With a column `form`, as people write it."""
+    ratios, depths = (networks[[f"{of}{i}" for i in (2, 3, 4)]].to_numpy() for of in "rd")
+    return networks.assign(form=[str(Subnetwork(*pair)) for pair in zip(ratios, depths, strict=True)])
+
+
 def _networks(table: pd.DataFrame, study: Study) -> list[dict]:
     """Each space's sub-networks as columns: what the chart shows where one points."""
     spaces = []
     for name in study.spaces:
         rows = table[table.space == name]
-        ratios, depths = (rows[[f"{of}{i}" for i in (2, 3, 4)]].to_numpy() for of in "rd")
         spaces.append(
             {
                 "space": name,
-                "form": [str(Subnetwork(*pair)) for pair in zip(ratios, depths, strict=True)],
+                "form": rows.form.tolist(),
                 "params": rows.params.tolist(),
                 "macs": rows.macs.tolist(),
                 "score": rows["valid mAP"].round(4).tolist(),
