@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import projects
@@ -140,6 +141,93 @@ def test_sigterm_is_for_the_stage_and_the_lock_holds_until_it_has_ended(toy: Pat
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert (toy / "saved").exists()
     assert job.wait(timeout=60) != 0
+
+
+def test_a_killed_job_has_its_stage_save_and_nobody_begins_before(toy: Path) -> None:
+    (toy / "step.py").write_text(SAVING + STEP)
+    edit(toy, seconds={"slow": 60, "quick": 0, "source": 0}, fail="")
+    run(toy, "snakemake", "-c1", "source")
+    job = subprocess.Popen([sys.executable, "workflow/plan.py", "run", "work@slow", "log"], cwd=toy, env=ENV)
+    until(lambda: (toy / "began" / "slow").exists(), "slow")
+    job.kill()
+    job.wait()
+    with (toy / ".state/plan/locks/work_slow").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert (toy / "saved").exists()
+
+
+def catches_sigterm(pid: int) -> bool:
+    caught = re.search(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught[1], 16) >> signal.SIGTERM - 1 & 1)
+
+
+def test_sigterm_before_a_stage_begins_has_it_not_begin(toy: Path) -> None:
+    run(toy, "snakemake", "-c1", "source")
+    with (toy / ".dvc/tmp/lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # DVC's
+        command = [sys.executable, "workflow/plan.py", "run", "work@slow", "log"]
+        job = subprocess.Popen(command, cwd=toy, env=ENV)
+        until(lambda: catches_sigterm(job.pid), "DVC")
+        job.terminate()
+        time.sleep(1)
+        assert job.poll() is None  # DVC is about something
+    assert job.wait(timeout=60) == 128 + signal.SIGTERM
+    assert not (toy / "began" / "slow").exists()
+
+
+DUMP = """
+import sys, time
+from pathlib import Path
+from dvc.utils.serialize import _yaml
+
+def slowly(data, stream, dump=_yaml._dump):
+    if stream.name.endswith("dvc.lock"):  # and no entry of the run cache
+        stream.write("#")
+        stream.flush()
+        Path("dumping").touch()
+        time.sleep(2)
+        stream.seek(0)
+        stream.truncate()
+    dump(data, stream)
+
+_yaml._dump = slowly
+sys.path.insert(0, "workflow")
+import plan
+plan.run("work@quick", "job.log")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_whatever_ends_a_job_leaves_dvc_lock_whole(toy: Path, number: int) -> None:
+    run(toy, "snakemake", "-c1", "source")
+    before = (toy / "dvc.lock").read_bytes()
+    job = subprocess.Popen([sys.executable, "-c", DUMP], cwd=toy, env=ENV)
+    until(lambda: (toy / "dumping").exists(), "the dump")
+    job.send_signal(number)
+    ended = job.wait(timeout=60)
+    if number == signal.SIGTERM:
+        assert ended == 0, (toy / "job.log").read_text()  # the stage has run, and is recorded
+        assert "work@quick" in (toy / "dvc.lock").read_text()
+    else:
+        assert (toy / "dvc.lock").read_bytes() == before
+    run(toy, "snakemake", "-c2")
+    assert "up to date" in run(toy, "dvc", "status")
+
+
+def test_a_lock_file_that_dvc_left_half_written_comes_back_from_git(done: Path) -> None:
+    """As the documents say: what was computed since is in the run cache."""
+    run(done, "git", "add", "dvc.lock")
+    edit(done, sign="-")
+    run(done, "dvc", "repro")
+    shutil.rmtree(done / "began")
+    lock = done / "dvc.lock"
+    whole = lock.read_bytes()
+    lock.write_bytes(whole[:700])
+    run(done, "dvc", "repro", fails=True)
+    run(done, "git", "checkout", "dvc.lock")
+    run(done, "dvc", "repro")
+    assert not (done / "began").exists()
+    assert lock.read_bytes() == whole
 
 
 def test_a_stage_that_nobody_planned_is_named(toy: Path) -> None:

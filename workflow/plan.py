@@ -11,6 +11,7 @@ send the same stage again: whoever holds its lock runs it; the other finds it do
 has run, so parallel jobs would leave their entries in the order in which they happened to end.
 """
 
+import ctypes
 import fcntl
 import gc
 import hashlib
@@ -21,7 +22,8 @@ import shutil
 import signal
 import socket
 import sys
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -31,6 +33,7 @@ STAMPS = HOME / "stamps"
 LOCKS = HOME / "locks"
 LOCK_ORDER = HOME / "lock-order.json"
 CLUSTERS = "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"  # in the environment of their jobs
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl
 DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "runtime": 60, "retries": 0}  # runtime in minutes
 
 
@@ -87,8 +90,9 @@ def run(stage: str, log: str) -> None:
     """Have DVC judge and run one stage, by no more than one process at a time; ends with DVC's exit code.
 
     The lock holds on every machine that shares this folder, as far as its file system knows flock (Lustre:
-    mounted with -o flock), until DVC and the stage have ended, however that comes. SIGTERM is for the stage,
-    which may have something to save: DVC waits for it. The log is appended to, for who waited adds a line.
+    mounted with -o flock), until DVC and the stage have ended, however that comes: the stage holds it too.
+    SIGTERM is for the stage, which may have something to save: DVC waits for it, and records what has ended
+    already. The log is appended to, for who waited adds a line.
     """
     try:
         rule = load()["stages"][stage]["rule"]
@@ -108,7 +112,9 @@ def run(stage: str, log: str) -> None:
     where = f"{socket.gethostname()}, job {os.environ.get('SLURM_JOB_ID', 'of this machine')}"
     print(f"--- {stage} on {where}, {datetime.now():%Y-%m-%d %H:%M:%S}", flush=True)
     check()
-    signal.signal(signal.SIGTERM, _forward)
+    signal.signal(signal.SIGTERM, _hand_on)
+    _start_with(lock)
+    _replace_lock_file()
     # By this shell DVC runs the stage. Bash gives its place to the one command there is; another may stay
     # between, die of the SIGTERM, and have DVC believe that the stage has ended.
     os.environ["SHELL"] = shutil.which("bash") or "/bin/sh"
@@ -119,15 +125,60 @@ def run(stage: str, log: str) -> None:
     sys.exit(main(["--wait-for-lock", "repro", "--single-item", stage]))
 
 
-def _forward(number: int, _frame: object) -> None:
+_asked = False  # by SIGTERM to end
+
+
+def _hand_on(number: int, _frame: object) -> None:
+    """Pass SIGTERM to the stage, or keep it from beginning. What DVC itself is about, it ends.
+
+    Once, for Slurm signals the stage as well, and the third has the launcher of ranks leave before they saved.
+    """
     import psutil
 
-    children = psutil.Process().children(recursive=True)
-    if not children:
-        sys.exit(128 + number)
+    global _asked
+    children = [] if _asked else psutil.Process().children()
+    _asked = True
     for child in children:
         with suppress(psutil.NoSuchProcess):
             child.send_signal(number)
+
+
+def _start_with(lock: int) -> None:
+    """Have DVC start a stage that holds the lock, and gets SIGTERM when this process is killed."""
+    import dvc.stage.run as starting
+
+    prepare, system = starting.prepare_kwargs, ctypes.CDLL(None)
+
+    def prepared(*arguments, **options) -> dict:
+        if _asked:
+            sys.exit(128 + signal.SIGTERM)
+        given = prepare(*arguments, **options)
+        if sys.platform == "linux":
+            given["preexec_fn"] = lambda: system.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        return {**given, "pass_fds": (lock,)}
+
+    starting.prepare_kwargs = prepared
+
+
+def _replace_lock_file() -> None:
+    """Have DVC write dvc.lock as `_replaced` does."""
+    import dvc.dvcfile
+
+    dvc.dvcfile.modify_yaml = _replaced
+
+
+@contextmanager
+def _replaced(path: str, fs: object = None) -> Iterator[dict]:
+    """DVC's `modify_yaml`, without the second in which a kill would leave half of the file."""
+    from dvc.utils.serialize import modify_yaml
+
+    temporary = HOME / Path(path).name
+    temporary.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        shutil.copyfile(path, temporary)
+    with modify_yaml(str(temporary), fs=fs) as content:
+        yield content
+    temporary.replace(path)
 
 
 def _disable_rwlock() -> None:
@@ -153,19 +204,15 @@ def begin(plan: dict) -> None:
 def settle() -> None:
     """Put `dvc.lock` in the order noted by `begin`; the note outlives a run that was cut short."""
     from dvc.repo import Repo, lock_repo
-    from dvc.utils.serialize import dump_yaml, parse_yaml_for_update
 
     rank = {name: place for place, name in enumerate(_noted_order())}
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         entries = _lock_entries()
         ordered = sorted(entries, key=lambda name: rank.get(name, len(rank)))
         if entries != ordered:
-            lock = parse_yaml_for_update(Path("dvc.lock").read_text(encoding="utf-8"), "dvc.lock")
-            for name in ordered:
-                lock["stages"].move_to_end(name)
-            temporary = HOME / "dvc.lock"
-            dump_yaml(str(temporary), lock)
-            temporary.replace("dvc.lock")
+            with _replaced("dvc.lock") as lock:
+                for name in ordered:
+                    lock["stages"].move_to_end(name)
     if not rank.keys() - set(entries):
         LOCK_ORDER.unlink(missing_ok=True)
 
