@@ -7,7 +7,7 @@ import pytest
 import yaml
 from dag import ROOT, SOURCE, closure, sections, sources, training_keys
 
-from audionas.cli import STAGES
+from audionas.cli import _TRAINED, STAGES
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 MODULES = {name: "audionas.stages." + STAGES[name.split("-")[0]][0] for name in PIPELINE}
@@ -56,6 +56,7 @@ def test_every_stage_says_what_it_needs():
     for name, stage in PIPELINE.items():
         assert {"threads", "mem_mb", "runtime"} <= set(stage["meta"]), name
         assert stage["desc"], name
+    assert {name for name, stage in PIPELINE.items() if "ranks" in stage["meta"]} == _TRAINED
 
 
 def test_editing_figures_retrains_nothing_and_editing_the_loss_does():

@@ -278,8 +278,10 @@ def test_a_killed_run_is_taken_up_again(toy: Path, done: Path) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert "--unlock" in run(toy, "snakemake", "-c2", fails=True)
-    run(toy, "snakemake", "--unlock")
+    assert "Warning" not in run(toy, "snakemake", "-n")
     edit(toy, seconds=PARAMS["seconds"])
+    assert "Warning: params.yaml changed since this plan was made" in run(toy, "snakemake", "-n")
+    run(toy, "snakemake", "--unlock")
     assert {"work@slow", "join"} <= planned(toy)
     run(toy, "snakemake", "-c2")
     assert (toy / "dvc.lock").read_bytes() == (done / "dvc.lock").read_bytes()
@@ -308,14 +310,14 @@ def test_requests_in_meta_reach_the_plan(toy: Path) -> None:
     assert "'work@slow' must be whole numbers" in run(toy, "snakemake", "-n", fails=True)
 
 
-def test_the_linter_finds_nothing(toy: Path) -> None:
-    assert "good condition" in run(toy, "snakemake", "--lint")
-
-
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
     """This project's own files in a folder of their own, without data."""
     return projects.house(tmp_path)
+
+
+def test_the_linter_finds_nothing(house: Path) -> None:
+    assert "good condition" in run(house, "snakemake", "--lint")
 
 
 def test_the_papers_experiment_shows_its_whole_dag_without_data(house: Path) -> None:
@@ -325,6 +327,18 @@ def test_the_papers_experiment_shows_its_whole_dag_without_data(house: Path) -> 
     drawn = run(house, "dvc", "dag", "--dot")
     assert all(f'"{stage}"' in drawn for stage in stages)
     assert planned(house) == stages
+
+
+def test_a_training_reserves_for_all_its_ranks_and_others_one_gpu(house: Path) -> None:
+    training = yaml.safe_load((house / "params.yaml").read_text())["training"]
+    edit(house, training={**training, "gpus": 4, "threads": 3})
+    planned(house)
+    stages = json.loads((house / ".state/plan/plan.json").read_text())["stages"]
+    asked = {name.split("@")[0]: (one["threads"], one["mem_mb"], one["gpus"]) for name, one in stages.items()}
+    assert asked["teacher"] == (12, 32_000, 4)
+    assert asked["score"] == (12, 16_000, 4)
+    assert asked["search"] == asked["evaluate-found"] == (3, 4_000, 1)
+    assert asked["logmel"] == (2, 4_000, 0)
 
 
 def defined(where: Path) -> dict[str, str]:

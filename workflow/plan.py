@@ -34,7 +34,7 @@ LOCKS = HOME / "locks"
 LOCK_ORDER = HOME / "lock-order.json"
 CLUSTERS = "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"  # in the environment of their jobs
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
-DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "runtime": 60, "retries": 0}  # runtime in minutes
+DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "ranks": 1, "runtime": 60, "retries": 0}
 
 
 def make() -> dict:
@@ -58,10 +58,12 @@ def make() -> dict:
             rule = _rule_name(name, rules)
             stamp = (STAMPS / rule).as_posix()
             stages[name] = {"rule": rule, "stamp": stamp, "needs": needs, **_reserved(name, stage.meta)}
+        entries = _lock_entries()  # now that nobody writes them
     gc.freeze()
     gc.enable()
     _set_stamps(stages, stale)
-    plan = {"files": {path: _digest(path) for path in sorted(watched)}, "stages": stages}
+    files = {path: _digest(path) for path in sorted(watched)}
+    plan = {"files": files, "stages": stages, "entries": entries}
     _write(PLAN, plan)
     return plan
 
@@ -76,14 +78,28 @@ def in_use() -> bool:
     return PLAN.exists() and any(Path(".snakemake/locks").glob("*"))
 
 
+def warn() -> None:
+    """Say so where the plan that stays as it is was made from other parameters or another pipeline."""
+    if changed := _changed():
+        print(
+            f"Warning: {changed} changed since this plan was made, and a run holds this folder, or one was "
+            "killed. What follows is of the files as they were. If nothing runs here any more, "
+            "`snakemake --unlock` has the next one plan anew.",
+            file=sys.stderr,
+        )
+
+
 def check() -> None:
     """Refuse to go on with a plan made from parameters or a pipeline that have been edited since."""
-    changed = [path for path, digest in load()["files"].items() if _digest(path) != digest]
-    if changed:
+    if changed := _changed():
         sys.exit(
-            f"{', '.join(changed)} changed while this run was going on, so it would mix two experiments. "
+            f"{changed} changed while this run was going on, so it would mix two experiments. "
             "Nothing was run for this stage: start snakemake again, and it plans anew."
         )
+
+
+def _changed() -> str:
+    return ", ".join(path for path, digest in load()["files"].items() if _digest(path) != digest)
 
 
 def run(stage: str, log: str) -> None:
@@ -131,7 +147,7 @@ _asked = False  # by SIGTERM to end
 def _hand_on(number: int, _frame: object) -> None:
     """Pass SIGTERM to the stage, or keep it from beginning. What DVC itself is about, it ends.
 
-    Once, for Slurm signals the stage as well, and the third has the launcher of ranks leave before they saved.
+    Once: Slurm tells the stage too, and a launcher that is told thrice leaves before its ranks have saved.
     """
     import psutil
 
@@ -194,7 +210,7 @@ def _disable_rwlock() -> None:
 
 def begin(plan: dict) -> None:
     """Note the order in which `dvc repro` would leave `dvc.lock`: old entries first, new ones as it runs."""
-    entries, stages = _lock_entries(), plan["stages"]
+    entries, stages = plan["entries"], plan["stages"]
     order = [name for name in _noted_order() if name in entries or name in stages]
     if not set(order).difference(entries):  # no run was cut short, or DVC has ended it by itself
         order = []
@@ -239,12 +255,19 @@ def _rule_name(stage: str, taken: set[str]) -> str:
 
 
 def _reserved(stage: str, meta: dict | None) -> dict[str, int]:
-    """What the stage's `meta` says it needs to run, as whole numbers."""
+    """What the stage needs by its `meta`, which tells of one process: of all its ranks, in whole numbers."""
     asked = {key: (meta or {}).get(key, default) for key, default in DEFAULTS.items()}
     try:
-        return {key: int(value) for key, value in asked.items()}
+        asked = {key: int(value) for key, value in asked.items()}
     except (TypeError, ValueError):
         raise ValueError(f"dvc.yaml: meta of stage {stage!r} must be whole numbers, but is {asked}") from None
+    ranks = max(asked.pop("ranks"), 1)  # 0: no GPU, one process
+    return {
+        **asked,
+        "threads": asked["threads"] * ranks,
+        "mem_mb": asked["mem_mb"] * ranks,
+        "gpus": min(asked["gpus"], ranks),
+    }
 
 
 def _set_stamps(stages: dict, stale: set[str]) -> None:
