@@ -210,6 +210,42 @@ def test_a_stopped_launcher_leaves_a_checkpoint_and_no_rank_behind(project, tmp_
         assert Path("models/teacher/0.pt").exists() and not list(Path(".state").iterdir())
 
 
+SAVING = """
+import ctypes, os, signal, sys, time
+from pathlib import Path
+
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # as `join` does
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+Path("began" + os.environ["RANK"]).touch()
+while not asked:
+    time.sleep(0.01)
+time.sleep(4)
+Path("saved" + os.environ["RANK"]).touch()
+sys.exit(75)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
+def test_a_launcher_told_often_to_stop_lets_its_ranks_save(tmp_path):
+    """torchrun's would leave at the third time, and its ranks die with it."""
+    (tmp_path / "audionas").mkdir()
+    (tmp_path / "audionas" / "__init__.py").touch()
+    (tmp_path / "audionas" / "__main__.py").write_text(SAVING)
+    code = "import sys; from audionas.ranks import launch; sys.exit(launch([], 2, 75))"
+    process = subprocess.Popen([sys.executable, "-P", "-c", code], cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("began*"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    for _ in range(5):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+    assert process.wait(60) == 75
+    assert len(list(tmp_path.glob("saved*"))) == 2
+
+
 @pytest.mark.slow
 def test_thirty_kills_and_ten_terminations_of_two_ranks_leave_no_trace(project):
     settings = {**tiny.PARAMS["training"], "valid_every": 100, "checkpoint_seconds": 0.05}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -21,6 +22,7 @@ from audionas.errors import UserError
 T = TypeVar("T")
 
 _WAIT = timedelta(hours=2)  # for one another: shares of a scoring are unequal; torchrun notices a lost rank
+_SAVING = 30.0  # seconds that stopped ranks are given, as by torch
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
@@ -144,7 +146,9 @@ def launch(arguments: Sequence[str], processes: int, restart: int) -> int:
     except ChildFailedError as error:
         codes = [failure.exitcode for failure in error.failures.values()]
         return restart if restart in codes else 1
-    except SignalException as error:  # handed on to the ranks, which have saved their state
+    except SignalException as error:  # handed on to the ranks, which save their state, or have
+        signal.signal(error.sigval, signal.SIG_IGN)
+        psutil.wait_procs(psutil.Process().children(), timeout=_SAVING)  # torch leaves at a third signal
         return restart if error.sigval == signal.SIGTERM else 128 + error.sigval
     return 0
 
