@@ -84,10 +84,10 @@ def performance() -> None:
                 put(detailed, r["name"], f"{r['what'][0].upper()}{r['what'][1:]}.\n\n{table}")
 
 
-def dag() -> str:
+def dag(project: Path) -> str:
     """`dvc dag`, one node for all stages of a matrix, without the edges that others imply."""
-    command = ["dvc", "dag", "--mermaid", "--collapse-foreach-matrix"]
-    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "-m", "dvc", "dag", "--mermaid", "--collapse-foreach-matrix"]
+    printed = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout
     names = dict(re.findall(r"(node\d+)\[\"(.*?)\"\]", printed))
     edges = [(names[a], names[b]) for a, b in re.findall(r"(node\d+)-->(node\d+)", printed)]
     needed = networkx.transitive_reduction(networkx.DiGraph(edges)).edges
@@ -101,7 +101,7 @@ def main() -> None:
     if name == "performance":
         performance()
     elif name == "dag":
-        put(ROOT / "README.md", "dag", dag())
+        put(ROOT / "README.md", "dag", dag(project))
     elif name == "demo":
         tables("demo", project, "README.md", ("table1", "table2"))
     elif name in STUDIES:
