@@ -10,6 +10,7 @@ import pytest
 from projects import run
 
 from audionas.cache import verify
+from audionas.cli import main
 from audionas.errors import UserError
 
 PIPELINE = """
@@ -135,6 +136,46 @@ def test_what_can_not_be_read_is_not_called_damaged_nor_deleted(project: Path, m
     verdict = verify(project / OBJECTS, project, progress=False)
     assert not verdict.objects
     assert verdict.unread[kept] == "Permission denied"
+    assert not verdict.sound
+
+
+def test_what_may_not_be_deleted_is_named_and_the_rest_is(project: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(project)
+    kept, deleted = object_of(project, "a\n"), object_of(project, "one\n")
+    for damaged in (kept, deleted):
+        overwrite(damaged, b"x\n")
+    unlink = Path.unlink
+
+    def refuse(path: Path, **options) -> None:  # root would be let
+        if path.name == kept.name:
+            raise PermissionError(13, "Permission denied", str(path))
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert main(["verify-cache", "--delete"]) == 1
+    said = capsys.readouterr().out
+    assert f"{kept.relative_to(project)}: Permission denied" in said
+    assert not deleted.exists()
+
+
+def test_a_folder_that_can_not_be_read_is_named(project: Path, monkeypatch) -> None:
+    folder = object_of(project, "one\n").parent
+    listed, asked = Path.iterdir, Path.stat
+
+    def refuse_list(path: Path):
+        if path == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    def refuse_stat(path: Path, **options):
+        if path.parent == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return asked(path, **options)
+
+    monkeypatch.setattr(Path, "iterdir", refuse_list)
+    monkeypatch.setattr(Path, "stat", refuse_stat)
+    verdict = verify(project / OBJECTS, project, progress=False)
+    assert verdict.unread == {folder: "Permission denied"}
     assert not verdict.sound
 
 

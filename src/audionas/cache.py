@@ -63,9 +63,11 @@ def verify(cache: Path, project: Path = Path(), progress: bool = True) -> Verdic
     """
     if not cache.is_dir() and not (project / LOCK).exists():
         raise UserError(f"{cache}: no such folder, and no {LOCK} here; run it in the project's folder")
-    there = [path for path in sorted(cache.glob("*/*")) if path.is_file()]
-    names = {path: path.parent.name + path.name for path in there}
-    verdict = Verdict(leftover=[path for path in there if not _OBJECT.fullmatch(names[path])])
+    unread: dict[Path, str] = {}
+    there = sorted(path for folder in _listed(cache, unread) for path in _listed(folder, unread))
+    names = {path: path.parent.name + path.name for path in there if _is_file(path)}
+    leftover = [path for path, name in names.items() if not _OBJECT.fullmatch(name)]
+    verdict = Verdict(leftover=leftover, unread=unread)
     users, in_place = defaultdict(set), []
     for output, (path, oid) in _outputs(project / LOCK).items():
         users[oid].add(output)
@@ -74,9 +76,9 @@ def verify(cache: Path, project: Path = Path(), progress: bool = True) -> Verdic
             verdict.unlisted.append(output)
         for part, md5 in (parts or {}).items():
             users[md5].add(output)
-            if (project / part).is_file():
+            if _is_file(project / part):
                 in_place.append(Kept(project / part, md5, frozenset({output})))
-        if parts is None or not all(_at(cache, md5).is_file() for md5 in (oid, *parts.values())):
+        if parts is None or not all(_is_file(_at(cache, md5)) for md5 in (oid, *parts.values())):
             verdict.absent.append(output)
     objects = [
         Kept(path, name, frozenset(users[name])) for path, name in names.items() if _OBJECT.fullmatch(name)
@@ -93,6 +95,22 @@ def verify(cache: Path, project: Path = Path(), progress: bool = True) -> Verdic
             elif md5 != kept.md5.removesuffix(".dir"):
                 (verdict.objects if place < len(objects) else verdict.outputs).append(kept)
     return verdict
+
+
+def _listed(folder: Path, unread: dict[Path, str]) -> list[Path]:
+    """What a folder holds; why it can't be read goes to `unread`."""
+    try:
+        return list(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        unread[folder] = error.strerror or str(error)
+        return []
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a folder that is closed to us
+        return False
 
 
 def _outputs(lock: Path) -> dict[str, tuple[str, str]]:

@@ -163,7 +163,10 @@ def _verify_cache(options: argparse.Namespace) -> int:
         needed = f"holds {', '.join(sorted(kept.of))}" if kept.of else "no stage of this dvc.lock needs it"
         print(f"damaged: {kept.path}: {needed}")
         if options.delete:
-            kept.path.unlink()
+            try:
+                kept.path.unlink()
+            except OSError as error:
+                print(f"not deleted: {kept.path}: {error.strerror}; ask whose it is")
     for kept in verdict.outputs:
         print(f"changed: {kept.path}: not what dvc.lock says of {', '.join(kept.of)}")
     for path, why in verdict.unread.items():
@@ -178,7 +181,8 @@ def _verify_cache(options: argparse.Namespace) -> int:
         print(*verdict.leftover, sep="\n")
         print(f"{len(verdict.leftover)} files are left over from writes cut short; delete them at will")
     if verdict.objects:
-        gone = "they are deleted" if options.delete else "delete them (audionas verify-cache --delete)"
+        left = any(kept.path.exists() for kept in verdict.objects)
+        gone = "delete them (audionas verify-cache --delete)" if left else "they are deleted"
         print(
             f"To mend the cache: {gone}, then `dvc pull`, or `dvc commit` where the output in place is whole,"
         )
