@@ -2,10 +2,11 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import yaml
@@ -67,12 +68,26 @@ def run(where: Path, *command: str, fails: bool | None = False, env: dict[str, s
     return said
 
 
-def until(met: Callable[[], object], what: str, seconds: float = 120) -> None:
-    """Wait for it."""
+def until(met: Callable[[], object], what: str, seconds: float = 120, logs: Iterable[Path] = ()) -> None:
+    """Wait for it; the logs are shown where it does not come."""
     deadline = time.monotonic() + seconds
     while not met():
-        assert time.monotonic() < deadline, f"{what} did not come in {seconds:.0f} s"
+        if time.monotonic() > deadline:
+            told = "".join(f"\n{log}:\n{log.read_text(errors='replace')}" for log in logs)
+            raise AssertionError(f"{what} did not come in {seconds:.0f} s{told}")
         time.sleep(0.05)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
 
 
 def edit(where: Path, **changes: object) -> None:

@@ -9,14 +9,15 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from projects import BIN, until
+from projects import BIN, free_ports, until
 
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
-NODES = ("n1", "n2")
+MARK = secrets.token_hex(4)  # so that no other Slurm on this machine has nodes of these names
+NODES = f"n{MARK}x1", f"n{MARK}x2"
 CONFIG = """
 ClusterName=audionas
 SlurmctldHost=localhost(127.0.0.1)
-SlurmctldPort={controller}
+SlurmctldPort={ports[0]}
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={home}/munge/socket,cred_expire=20
@@ -42,9 +43,9 @@ SlurmdTimeout={node_timeout}
 KillWait=5
 MinJobAge=600
 SlurmdParameters=config_overrides
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1} CPUs=8 RealMemory=60000 Gres=gpu:2
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={n2} CPUs=8 RealMemory=60000 Gres=gpu:2
-PartitionName=all Nodes=n1,n2 Default=YES MaxTime=UNLIMITED State=UP
+NodeName={nodes[0]} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8 RealMemory=60000 Gres=gpu:2
+NodeName={nodes[1]} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=60000 Gres=gpu:2
+PartitionName=all Nodes={nodes[0]},{nodes[1]} Default=YES MaxTime=UNLIMITED State=UP
 """
 
 
@@ -99,10 +100,8 @@ class Slurm:
         srun = self.home / "bin" / "srun"
         srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.config} exec {shutil.which("srun")} "$@"\n')
         srun.chmod(0o755)
-        ports = dict(zip(("controller", *NODES), free_ports(3), strict=True))
-        self.config.write_text(
-            CONFIG.format(home=self.home, host=socket.gethostname(), node_timeout=self._node_timeout, **ports)
-        )
+        names = {"host": socket.gethostname(), "nodes": NODES, "ports": free_ports(3)}
+        self.config.write_text(CONFIG.format(home=self.home, node_timeout=self._node_timeout, **names))
         for gpu in ("gpu0", "gpu1"):  # files stand for devices, which Slurm counts and does not open
             (self.home / gpu).touch()
         (self.home / "gres.conf").write_text(f"Name=gpu File={self.home}/gpu[0-1]\n")
@@ -177,15 +176,3 @@ def _environment(process: Path) -> str:
         return (process / "environ").read_text(errors="replace")
     except OSError:
         return ""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -4,10 +4,10 @@ import os
 import shutil
 import socket
 import subprocess
-import time
+from functools import partial
 from pathlib import Path
 
-from slurm import free_ports
+from projects import free_ports, until
 
 SERVERS = ("account", "container", "object")
 DAEMONS = {server: f"swift-{server}-server" for server in SERVERS}
@@ -129,7 +129,7 @@ class Swift:
         (self.home / "head.py").write_text(HEAD)
         self._start("proxy", "swift-proxy-server", str(config), "-v")
         for port in (*self._ports.values(), self._memcached, self.port):
-            self._wait(port)
+            until(partial(_listening, port), f"who listens on {port}", 30, self.home.glob("*.log"))
 
     def __exit__(self, *_) -> None:
         for process in reversed(self._processes):
@@ -145,14 +145,10 @@ class Swift:
             process = subprocess.Popen(command, cwd=self.home, stdout=log, stderr=log, env=env)
             self._processes.append(process)
 
-    def _wait(self, port: int) -> None:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                return
-            except OSError:
-                if time.monotonic() > deadline:
-                    logs = "\n".join(log.read_text() for log in self.home.glob("*.log"))
-                    raise TimeoutError(f"nobody listens on {port}:\n{logs}") from None
-                time.sleep(0.2)
+
+def _listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -17,7 +17,7 @@ def toy(tmp_path: Path) -> Path:
     if not shutil.which("unshare") or subprocess.run([*UNSHARED, "true"], capture_output=True).returncode:
         pytest.skip("PID namespaces need root and unshare (util-linux)")
     where = projects.toy(tmp_path / "toy")
-    projects.edit(where, seconds={"slow": 10, "quick": 10})
+    projects.edit(where, seconds={"slow": 30, "quick": 30})
     run(where, "snakemake", "-c1", "source")
     return where
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from projects import run, until
+from projects import free_ports, run, until
 from remotes import Shared
-from slurm import free_ports
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
 CONFIG = """
@@ -41,9 +40,11 @@ class Server:
     def start(self) -> None:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # it insists
-        log = (self.home / "log").open("ab")
-        self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(self.home / "config")], stderr=log)
-        until(lambda: b"listening" in (self.home / "log").read_bytes(), "sshd", seconds=10)
+        log = self.home / "log"
+        with log.open("ab") as written:
+            command = [SSHD, "-D", "-e", "-f", str(self.home / "config")]
+            self.process = subprocess.Popen(command, stderr=written)
+        until(lambda: b"listening" in log.read_bytes(), "sshd", seconds=10, logs=[log])
 
     def stop(self) -> None:
         self.process.terminate()
