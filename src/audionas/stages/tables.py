@@ -52,8 +52,8 @@ def run(config: Config) -> None:
         (
             "ship",
             tables.ship(models),
-            "What to ship: chosen by validation; test mAP × 100 [95 % interval over test clips]. Over KD: the "
-            "mean over seeds, certain where it is larger than what stands under ± by seeds and clips.",
+            "What to ship: chosen by validation; test mAP × 100 [95 % interval over test clips]. Over "
+            "KD: mean over seeds, certain where it is larger than what stands under ± by seeds and clips.",
         ),
         ("table1", tables.table1(models, title), f"Table 1: {means} by size. {NOTE}."),
         (
