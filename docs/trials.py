@@ -1,0 +1,160 @@
+"""What moves OFA's lead over KD on UrbanSound8K: the study again with one change at a time.
+
+Run it in a clone of its own: params.yaml there is overwritten. Writes docs/results/urbansound8k-trials.csv
+and the table in docs/results.md. A trial that is in the folder of trials already is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from update import ROOT, put
+
+from audionas.configfile import PARAMS, load_config
+from audionas.errors import UserError
+from audionas.files import atomic_write
+from audionas.reporting.results import Estimate, Model, collect, compare, gain
+from audionas.reporting.tables import Models
+
+EVALUATED = Path("results") / "eval"
+# A budget just below the KD network's size, so that what OFA wins is not won by size.
+STUDY = {"spaces": ["2-2-x"], "constraints": ["42k"], "sizes": ["0.6x1"], "finetune_iterations": [20]}
+#: what is changed in profiles/urbansound8k.yaml, section by section
+TRIALS = {
+    "none": {},
+    "labels beside the teacher": {"distillation": {"hard_label_weight": 0.5}},
+    "twice as long": {
+        "teacher": {"iterations": 1200},
+        "supernet": {"largest_iterations": 400, "sampled_iterations": 1000},
+        "individual": {"iterations": 460},
+    },
+    "twice the learning rate": {"training": {"learning_rate": 0.004}},
+    "constant learning rate": {"training": {"schedule": "constant"}},
+    "sandwich, in place": {"supernet": {"sampling": "sandwich"}, "distillation": {"in_place": True}},
+    "sorted channels": {"supernet": {"sort_channels": True}},
+    "calibration on all clips": {"calibration": {"batches": 256}},  # 86 hold them all
+}
+
+
+def run(name: str, project: Path, kept: Path) -> None:
+    """One trial by `snakemake -c2`; its parameters and what evaluation wrote are kept."""
+    params = yaml.safe_load((ROOT / "profiles" / "urbansound8k.yaml").read_text(encoding="utf-8"))
+    for section, values in copy.deepcopy({"study": STUDY} | TRIALS[name]).items():
+        params[section] |= values
+    with atomic_write(project / PARAMS) as path:
+        path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    subprocess.run(["snakemake", "-c2"], cwd=project, check=True)
+    half = kept.with_suffix(".half")
+    shutil.rmtree(half, ignore_errors=True)
+    shutil.copytree(project / EVALUATED, half / EVALUATED)
+    shutil.copy2(project / PARAMS, half / PARAMS)
+    half.rename(kept)
+
+
+def read(kept: Path) -> Models:
+    """A trial's models."""
+    with chdir(kept):
+        study = load_config().study
+        return Models(compare(collect(study), study.draws), study)
+
+
+def compared(first: Models, trial: Models) -> Iterator[tuple[str, Estimate]]:
+    """What a trial's table has: its models, OFA's lead, and how far the change moved each of these."""
+    names = {"teacher": "teacher", "baseline": "baseline", "kd": "KD", "found": "OFA", "init": "init"}
+    mine, theirs = named(trial), named(first)
+    for key, name in names.items():
+        yield name, mine[key].mAP
+    yield "OFA - KD", mine["found"].over(mine["kd"])
+    yield "in one architecture", mine["found"].over(mine["init"])
+    if trial is first:
+        return
+    for key in ("kd", "found"):
+        yield f"{names[key]} moved", mine[key].over(theirs[key])
+    for other, name in (("kd", "OFA - KD moved"), ("init", "in one architecture moved")):
+        yield name, gain((mine["found"], mine[other]), (theirs["found"], theirs[other]))
+
+
+def named(models: Models) -> dict[str, Model]:
+    """The five models of a trial."""
+    [budget], [size] = models.study.constraints, models.study.sizes
+    return {
+        "teacher": models.teacher,
+        "baseline": models.alone("baseline", size),
+        "kd": models.alone("kd", size),
+        "found": models.found(budget),
+        "init": models.init(budget),
+    }
+
+
+def keys(name: str) -> str:
+    """A trial's changes as they stand in params.yaml."""
+    changes = [f"{s}.{k}: {v}" for s, part in TRIALS[name].items() for k, v in part.items()]
+    return ", ".join(f"`{change}`" for change in changes).replace("True", "true")
+
+
+def tables(trials: dict[str, Models]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every number, a row each, x 100; and what the document shows, a row for each trial."""
+    first, rows, shown = trials["none"], [], []
+    for name, models in trials.items():
+        found = dict(compared(first, models))
+        for what, by in found.items():
+            values = {"mean": by.mean, "sd": by.sd, "± by seeds and clips": by.margin}
+            values |= {"low": by.interval.low, "high": by.interval.high}
+            values |= {
+                f"seed {seed}": value for seed, value in zip(models.study.seeds, by.seeds, strict=True)
+            }
+            percents = {key: 100 * value for key, value in values.items()}
+            rows.append({"Change": name, "What": what, **percents, "certain": "yes" if by.certain else "no"})
+        line = {"change": f"{name}: {keys(name)}" if keys(name) else name}
+        for what in ("teacher", "baseline", "KD", "OFA"):
+            line[what] = f"{100 * found[what].mean:.1f} ± {100 * found[what].sd:.1f}"
+        for what in ("OFA - KD", "in one architecture", "KD moved", "OFA moved", "OFA - KD moved"):
+            line[what] = difference(found[what]) if what in found else ""
+        shown.append(line)
+    return pd.DataFrame(rows), pd.DataFrame(shown)
+
+
+def difference(by: Estimate) -> str:
+    """A difference with half its 95 % interval for new seeds and clips, bold where it is certain."""
+    if not any(by.seeds):
+        return "the same"
+    text = f"{100 * by.mean:+.1f} ± {100 * by.margin:.1f}"
+    return f"**{text}**" if by.certain else text
+
+
+def main() -> None:
+    """See --help."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("project", type=Path, help="a clone, whose params.yaml is overwritten")
+    parser.add_argument("trials", type=Path, help="folder that keeps what each trial found")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=TRIALS, help="run only these")
+    arguments = parser.parse_args()
+    arguments.trials.mkdir(parents=True, exist_ok=True)
+    folders = {name: arguments.trials.resolve() / name.replace(" ", "-") for name in TRIALS}
+    try:
+        for name in arguments.only or TRIALS:
+            if not folders[name].exists():
+                print(f"trial: {name}", file=sys.stderr, flush=True)
+                run(name, arguments.project, folders[name])
+        done = {name: read(folder) for name, folder in folders.items() if folder.exists()}
+    except (UserError, subprocess.CalledProcessError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    if "none" not in done:
+        sys.exit("error: the trial `none` is missing, which the others are compared with; run it too")
+    every, shown = tables(done)
+    path = ROOT / "docs" / "results" / "urbansound8k-trials.csv"
+    every.to_csv(path, index=False, lineterminator="\n", float_format="%.3f")
+    put(ROOT / "docs" / "results.md", "trials", shown.to_markdown(index=False, disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()
