@@ -15,15 +15,19 @@ class Shared:
     Args:
         home: an empty folder.
         url: of the remote, as DVC takes it.
-        settings: more of the remote's, for `dvc remote modify --local`.
+        settings: more of the remote's, for all: `dvc remote modify`.
+        own: what each person gives in each clone: `dvc remote modify --local`.
     """
 
-    def __init__(self, home: Path, url: str, settings: dict[str, str] | None = None):
-        self.home, self.settings = home, settings or {}
+    def __init__(
+        self, home: Path, url: str, settings: dict[str, str] | None = None, own: dict[str, str] | None = None
+    ):
+        self.home, self.own = home, own or {}
         self.remote = home / "remote"
         origin = projects.toy(home / "origin")
         run(origin, "dvc", "remote", "add", "--default", "shared", url)
-        run(origin, "dvc", "remote", "modify", "shared", "verify", "true")
+        for key, value in {"verify": "true", **(settings or {})}.items():
+            run(origin, "dvc", "remote", "modify", "shared", key, value)
         (origin / ".gitignore").write_text("/began/\n/logs/\n/.state/\n/.snakemake/\n__pycache__/\n")
         run(origin, "git", "add", "-A")
         run(origin, *COMMIT, "Add a pipeline")
@@ -34,7 +38,7 @@ class Shared:
         """The repository in a folder of its own, without data."""
         where = self.home / name
         run(self.home, "git", "clone", "-q", str(self.home / "origin"), str(where))
-        for key, value in self.settings.items():
+        for key, value in self.own.items():
             run(where, "dvc", "remote", "modify", "--local", "shared", key, value)
         return where
 

@@ -1,5 +1,7 @@
 """params.yaml: what is wrong is named, with the mend, before anything runs."""
 
+import subprocess
+
 import pytest
 import tiny
 import yaml
@@ -129,3 +131,10 @@ def test_errors_reach_the_user_without_a_traceback(tmp_path, monkeypatch, capsys
     assert main(["teacher", "--seed", "0"]) == 1
     assert "nearest have" in capsys.readouterr().err
     assert main(["check"]) == 1
+
+
+def test_completion_is_a_script_that_bash_reads(capsys):
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    assert "verify-cache" in script

@@ -1,5 +1,6 @@
 """DVC and Snakemake run the same DAG: the same stages, the same results, the same `dvc.lock` to the byte."""
 
+import base64
 import fcntl
 import json
 import os
@@ -175,6 +176,21 @@ def test_sigterm_before_a_stage_begins_has_it_not_begin(toy: Path) -> None:
     assert not (toy / "began" / "slow").exists()
 
 
+TOLD = """
+import os, pathlib
+pathlib.Path("limit").write_text(os.environ.get("AUDIONAS_TIME_LIMIT", "none"))
+"""
+
+
+def test_a_stage_knows_when_its_job_on_slurm_will_be_killed(toy: Path) -> None:
+    (toy / "step.py").write_text(TOLD + STEP)
+    run(toy, "snakemake", "-c1", "source")
+    assert (toy / "limit").read_text() == "none"
+    job = [sys.executable, "workflow/plan.py", "run", "apart", "log", "10"]
+    run(toy, *job, env={"SLURM_JOB_ID": "1"})
+    assert 480 < float((toy / "limit").read_text()) < 540  # a tenth of it is for saving
+
+
 DUMP = """
 import sys, time
 from pathlib import Path
@@ -318,6 +334,35 @@ def house(tmp_path: Path) -> Path:
 
 def test_the_linter_finds_nothing(house: Path) -> None:
     assert "good condition" in run(house, "snakemake", "--lint")
+
+
+TABLES = """
+  tables:
+    cmd: >-
+      mkdir -p results/tables results/figures && touch results/figures/figure3.png &&
+      echo 12.34 | tee results/tables/ship.csv results/tables/findings.csv results/tables/table1.csv
+      > results/tables/table2.csv
+    deps: [join]
+    outs: [results/tables, results/figures]
+  report:
+    cmd: echo page > results/report.html
+    deps: [results/tables]
+    outs: [results/report.html]
+artifacts:
+"""
+
+
+def test_snakemakes_report_holds_the_tables_and_their_captions_and_loads_nothing(toy: Path) -> None:
+    pipeline = toy / "dvc.yaml"
+    pipeline.write_text(pipeline.read_text().replace("\nartifacts:\n", TABLES))
+    edit(toy, seconds={"slow": 0, "quick": 0})
+    run(toy, "snakemake", "results", "-c2", "-R", "results")
+    run(toy, "snakemake", "results", "--report", "study.html")
+    page = (toy / "study.html").read_text()
+    assert page.count(base64.b64encode(b"12.34\n").decode()) == 4
+    for caption in (toy / "workflow/report").glob("*.rst"):
+        assert f"<p>{' '.join(caption.read_text().split()[:4])}" in page, caption
+    assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=.?(https?:)?//", page)
 
 
 def test_the_papers_experiment_shows_its_whole_dag_without_data(house: Path) -> None:

@@ -61,6 +61,15 @@ def test_a_damaged_object_of_the_remote_is_refused_and_the_rest_comes(shared: Sh
     assert not (b / "work-quick").exists()
     run(b, "audionas", "verify-cache")  # nothing damaged came in
 
+    # A push looks only at names; so the object is deleted first.
+    name = str(Path(*damaged.parts[-2:]))
+    assert "corrupted cache file" in (said := run(b, "dvc", "pull", "-v", fails=True)) and name in said
+    assert "up to date" in run(shared.a, "dvc", "push")
+    damaged.unlink()
+    run(shared.a, "dvc", "push")
+    run(b, "dvc", "pull")
+    assert (b / "work-quick").read_text() == "quick"
+
 
 def test_a_push_that_was_cut_short_is_completed_by_the_next(shared: Shared) -> None:
     shared.a_computes()

@@ -22,6 +22,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
@@ -34,6 +35,7 @@ LOCKS = HOME / "locks"
 LOCK_ORDER = HOME / "lock-order.json"
 CLUSTERS = "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"  # in the environment of their jobs
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
+_SPARE = 120.0  # seconds before a job's end for a checkpoint, and for what had to start before the stage
 DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "ranks": 1, "runtime": 60, "retries": 0}
 
 
@@ -102,14 +104,17 @@ def _changed() -> str:
     return ", ".join(path for path, digest in load()["files"].items() if _digest(path) != digest)
 
 
-def run(stage: str, log: str) -> None:
+def run(stage: str, log: str, minutes: str = "") -> None:
     """Have DVC judge and run one stage, by no more than one process at a time; ends with DVC's exit code.
 
     The lock holds on every machine that shares this folder, as far as its file system knows flock (Lustre:
     mounted with -o flock), until DVC and the stage have ended, however that comes: the stage holds it too.
     SIGTERM is for the stage, which may have something to save: DVC waits for it, and records what has ended
-    already. The log is appended to, for who waited adds a line.
+    already. A training is told to end by itself before the minutes that Slurm gives the job are over. The log
+    is appended to, for who waited adds a line.
     """
+    allowed = float(minutes) * 60 if minutes and "SLURM_JOB_ID" in os.environ else float("inf")
+    deadline = time.monotonic() + allowed - min(allowed / 10, _SPARE)
     try:
         rule = load()["stages"][stage]["rule"]
     except (FileNotFoundError, KeyError):
@@ -129,7 +134,7 @@ def run(stage: str, log: str) -> None:
     print(f"--- {stage} on {where}, {datetime.now():%Y-%m-%d %H:%M:%S}", flush=True)
     check()
     signal.signal(signal.SIGTERM, _hand_on)
-    _start_with(lock)
+    _start_with(lock, deadline)
     _replace_lock_file()
     # By this shell DVC runs the stage. Bash gives its place to the one command there is; another may stay
     # between, die of the SIGTERM, and have DVC believe that the stage has ended.
@@ -159,8 +164,8 @@ def _hand_on(number: int, _frame: object) -> None:
             child.send_signal(number)
 
 
-def _start_with(lock: int) -> None:
-    """Have DVC start a stage that holds the lock, and gets SIGTERM when this process is killed."""
+def _start_with(lock: int, deadline: float) -> None:
+    """Have DVC start a stage that holds the lock, knows its time, and gets SIGTERM when this process dies."""
     import dvc.stage.run as starting
 
     prepare, system = starting.prepare_kwargs, ctypes.CDLL(None)
@@ -171,6 +176,8 @@ def _start_with(lock: int) -> None:
         given = prepare(*arguments, **options)
         if sys.platform == "linux":
             given["preexec_fn"] = lambda: system.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if deadline < float("inf"):
+            given["env"].setdefault("AUDIONAS_TIME_LIMIT", f"{deadline - time.monotonic():.0f}")
         return {**given, "pass_fds": (lock,)}
 
     starting.prepare_kwargs = prepared
@@ -292,7 +299,7 @@ def _write(path: Path, content: object) -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["run", stage, log]:
-            run(stage, log)
+        case ["run", stage, log, *minutes] if len(minutes) < 2:
+            run(stage, log, *minutes)
         case _:
-            sys.exit("usage: python workflow/plan.py run STAGE LOG")
+            sys.exit("usage: python workflow/plan.py run STAGE LOG [MINUTES]")

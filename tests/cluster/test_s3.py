@@ -30,7 +30,7 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
 def shared(swift: Swift, tmp_path: Path) -> Shared:
     settings = {"endpointurl": swift.url, "region": "us-east-1"}
     keys = {"access_key_id": swift.ACCESS, "secret_access_key": swift.SECRET}
-    return Shared(tmp_path, f"s3://{BUCKET}/{tmp_path.name}", settings={**settings, **keys})
+    return Shared(tmp_path, f"s3://{BUCKET}/{tmp_path.name}", settings, keys)
 
 
 def test_what_one_clone_pushed_the_other_need_not_compute(shared: Shared) -> None:

@@ -65,8 +65,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def shared(server: Server, tmp_path: Path) -> Shared:
     home = tmp_path / "clones"
     home.mkdir()
-    url = f"ssh://{getpass.getuser()}@127.0.0.1:{server.port}{home}/remote"
-    return Shared(home, url, settings={"keyfile": str(server.key)})
+    url = f"ssh://127.0.0.1:{server.port}{home}/remote"
+    return Shared(home, url, own={"user": getpass.getuser(), "keyfile": str(server.key)})
 
 
 def test_what_one_clone_pushed_the_other_need_not_compute(shared: Shared) -> None:

@@ -25,4 +25,4 @@ for _name, _stage in PLAN["stages"].items():
         message:
             "DVC stage {params.stage}"
         shell:
-            "AUDIONAS_WORKERS={threads} python workflow/plan.py run {params.stage:q} {log:q}"
+            "AUDIONAS_WORKERS={threads} python workflow/plan.py run {params.stage:q} {log:q} {resources.runtime}"
