@@ -49,6 +49,12 @@ def options(config: Config) -> dict[str, Changes]:
     }
 
 
+def in_words(changes: Changes) -> str:
+    """Changes as they stand in params.yaml; nothing for none."""
+    keys = [f"`{s}.{k}: {v}`" for s, part in changes.items() for k, v in part.items()]
+    return ", ".join(keys).replace("True", "true")
+
+
 @contextmanager
 def experiment(project: Path, config: Config, changes: Changes) -> Iterator[Config]:
     """A temporary folder to be in, with the project's data and its parameters changed."""
@@ -92,8 +98,7 @@ def write(rows: list[dict], config: Config, teacher: int, folder: Path) -> None:
     table.to_csv(folder / "options.csv", index=False, lineterminator="\n", float_format="%.4f")
     shown = []
     for option, group in table.groupby("option", sort=False):
-        keys = [f"`{s}.{k}: {v}`" for s, part in options(config)[option].items() for k, v in part.items()]
-        line = {"option": option, "parameters": ", ".join(keys).replace("True", "true") or "params.yaml"}
+        line = {"option": option, "parameters": in_words(options(config)[option]) or "params.yaml"}
         line["seeds"] = " ".join(map(str, sorted(group["seed"])))
         for column in table.columns.drop(["option", "seed"]):
             digits, values = (3 if column == SECONDS else 1), group[column]

@@ -7,7 +7,6 @@ and the table in docs/results.md. A trial that is in the folder of trials alread
 from __future__ import annotations
 
 import argparse
-import copy
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from options import in_words
 from update import ROOT, put
 
 from audionas.configfile import PARAMS, load_config
@@ -48,7 +48,7 @@ TRIALS = {
 def run(name: str, project: Path, kept: Path) -> None:
     """One trial by `snakemake -c2`; its parameters and what evaluation wrote are kept."""
     params = yaml.safe_load((ROOT / "profiles" / "urbansound8k.yaml").read_text(encoding="utf-8"))
-    for section, values in copy.deepcopy({"study": STUDY} | TRIALS[name]).items():
+    for section, values in ({"study": STUDY} | TRIALS[name]).items():
         params[section] |= values
     with atomic_write(project / PARAMS) as path:
         path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
@@ -69,18 +69,17 @@ def read(kept: Path) -> Models:
 
 def compared(first: Models, trial: Models) -> Iterator[tuple[str, Estimate]]:
     """What a trial's table has: its models, OFA's lead, and how far the change moved each of these."""
-    names = {"teacher": "teacher", "baseline": "baseline", "kd": "KD", "found": "OFA", "init": "init"}
     mine, theirs = named(trial), named(first)
-    for key, name in names.items():
-        yield name, mine[key].mAP
-    yield "OFA - KD", mine["found"].over(mine["kd"])
-    yield "in one architecture", mine["found"].over(mine["init"])
+    for name, model in mine.items():
+        yield name, model.mAP
+    yield "OFA - KD", mine["OFA"].over(mine["KD"])
+    yield "in one architecture", mine["OFA"].over(mine["init"])
     if trial is first:
         return
-    for key in ("kd", "found"):
-        yield f"{names[key]} moved", mine[key].over(theirs[key])
-    for other, name in (("kd", "OFA - KD moved"), ("init", "in one architecture moved")):
-        yield name, gain((mine["found"], mine[other]), (theirs["found"], theirs[other]))
+    for name in ("KD", "OFA"):
+        yield f"{name} moved", mine[name].over(theirs[name])
+    for other, name in (("KD", "OFA - KD moved"), ("init", "in one architecture moved")):
+        yield name, gain((mine["OFA"], mine[other]), (theirs["OFA"], theirs[other]))
 
 
 def named(models: Models) -> dict[str, Model]:
@@ -89,16 +88,10 @@ def named(models: Models) -> dict[str, Model]:
     return {
         "teacher": models.teacher,
         "baseline": models.alone("baseline", size),
-        "kd": models.alone("kd", size),
-        "found": models.found(budget),
+        "KD": models.alone("kd", size),
+        "OFA": models.found(budget),
         "init": models.init(budget),
     }
-
-
-def keys(name: str) -> str:
-    """A trial's changes as they stand in params.yaml."""
-    changes = [f"{s}.{k}: {v}" for s, part in TRIALS[name].items() for k, v in part.items()]
-    return ", ".join(f"`{change}`" for change in changes).replace("True", "true")
 
 
 def tables(trials: dict[str, Models]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -114,7 +107,7 @@ def tables(trials: dict[str, Models]) -> tuple[pd.DataFrame, pd.DataFrame]:
             }
             percents = {key: 100 * value for key, value in values.items()}
             rows.append({"Change": name, "What": what, **percents, "certain": "yes" if by.certain else "no"})
-        line = {"change": f"{name}: {keys(name)}" if keys(name) else name}
+        line = {"change": ": ".join(filter(None, (name, in_words(TRIALS[name]))))}
         for what in ("teacher", "baseline", "KD", "OFA"):
             line[what] = f"{100 * found[what].mean:.1f} ± {100 * found[what].sd:.1f}"
         for what in ("OFA - KD", "in one architecture", "KD moved", "OFA moved", "OFA - KD moved"):

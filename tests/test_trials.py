@@ -15,7 +15,7 @@ STUDY = {"seeds": [0, 1, 2], "constraints": ["3.4k"], "sizes": ["0.6x1"], "ranke
 def trials(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     yield pytest.importorskip("trials")
-    for name in ("trials", "update"):
+    for name in ("trials", "options", "update"):
         sys.modules.pop(name, None)
 
 
