@@ -9,12 +9,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from benchmarks import where
 from benchmarks.ceilings import ceilings, machine
 from benchmarks.checkpoints import resume
 from benchmarks.engines import engines
 from benchmarks.features import features
 from benchmarks.lists import lists
 from benchmarks.paper import paper
+from benchmarks.precision import precision
 from benchmarks.ranks import ranks
 from benchmarks.reading import loader
 from benchmarks.resample import resample
@@ -26,9 +28,11 @@ BENCHMARKS = {
     f.__name__: f
     for f in (
         *(loader, train_step, supernet_step, score_space, loop, resume, scaling),
-        *(ranks, paper, lists, resample, features, engines),
+        *(ranks, paper, precision, lists, resample, features, engines),
     )
 }
+ON_GPU = ("train_step", "supernet_step", "score_space", "loop", "paper", "precision")
+ALL = {"cpu": [name for name in BENCHMARKS if name != "precision"], "cuda": ON_GPU}
 
 
 def show(result: dict) -> None:
@@ -63,14 +67,20 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=[*BENCHMARKS, "all"], metavar="NAME")
     parser.add_argument("--json", type=Path, help="put the results into this file as well")
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--device", choices=ALL, default="cpu", help=f"cuda: {', '.join(ON_GPU)}")
     options = parser.parse_args()
+    if outside := set(options.names) - {*ALL[options.device], "precision", "all"}:
+        parser.error(f"{', '.join(sorted(outside))}: not on a GPU; there are {', '.join(ON_GPU)}")
+    where.choose(options.device)
     torch.set_num_threads(options.threads)
     limits = ceilings()
+    here = machine()
     print(
-        f"{machine()['processor']}, {options.threads} threads: at most {limits['flops'] / 1e9:.0f} GFLOP/s "
-        f"in float32 and {limits['bandwidth'] / 1e9:.1f} GB/s to and from memory"
+        f"{here.get('gpu', here['processor'])}, {options.threads} threads: "
+        f"at most {limits['flops'] / 1e9:.0f} GFLOP/s in float32 and "
+        f"{limits['bandwidth'] / 1e9:.1f} GB/s to and from memory"
     )
-    for name in BENCHMARKS if "all" in options.names else dict.fromkeys(options.names):
+    for name in ALL[options.device] if "all" in options.names else dict.fromkeys(options.names):
         result = {"name": name, **BENCHMARKS[name](), "ceilings": limits}
         result["ratio"] = result["reference"] / result["ours"]
         show(result)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from benchmarks import where
 from benchmarks.timing import repeated
 
 _REPEATS = 8
@@ -19,19 +20,29 @@ def _best(action: Callable[[], object]) -> float:
     return min(repeated(action, repeats=_REPEATS)[0])
 
 
-@functools.cache
-def _measured(threads: int) -> dict[str, float]:
-    side = 1536
-    a, b, c = (torch.randn(side, side) for _ in range(3))
+def _operations(dtype: torch.dtype, side: int, clips: int, channels: int) -> float:
+    """Operations a second: of a matrix product or a channels-last 3x3 convolution, the better."""
+    a, b, c = (torch.randn(side, side, device=where.device(), dtype=dtype) for _ in range(3))
     product = 2 * side**3 / _best(lambda: torch.mm(a, b, out=c))
-    x = torch.randn(8, 64, 64, 64).contiguous(memory_format=torch.channels_last)
-    weight = torch.randn(64, 64, 3, 3)
+    x = torch.randn(clips, channels, 64, 64, device=where.device(), dtype=dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(channels, channels, 3, 3, device=where.device(), dtype=dtype)
+    weight = weight.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        convolution = 2 * 9 * 64 * x.numel() / _best(lambda: F.conv2d(x, weight, padding=1))
-    source = torch.ones(64 * 2**20)  # 256 MiB: beyond every cache
+        convolution = 2 * 9 * channels * x.numel() / _best(lambda: F.conv2d(x, weight, padding=1))
+    return max(product, convolution)
+
+
+@functools.cache
+def _measured(threads: int, device: str) -> dict[str, float]:
+    size = (8192, 128, 512) if device == "cuda" else (1536, 8, 64)
+    limits = {"flops": _operations(torch.float32, *size)}
+    if device == "cuda":
+        limits["bfloat16"] = _operations(torch.bfloat16, *size)
+    numbers = (1024 if device == "cuda" else 64) * 2**20  # beyond every cache
+    source = torch.ones(numbers, device=device)
     target = torch.zeros_like(source)
-    copied = 2 * 4 * source.numel() / _best(lambda: target.copy_(source))
-    return {"flops": max(product, convolution), "bandwidth": copied}
+    return limits | {"bandwidth": 2 * 4 * numbers / _best(lambda: target.copy_(source))}
 
 
 def ceilings() -> dict[str, float]:
@@ -39,14 +50,15 @@ def ceilings() -> dict[str, float]:
 
     With PyTorch's present number of threads, measured once a process: the better of a matrix product and a
     channels-last 3x3 convolution, and a copy of 256 MiB (read and written). A multiply-add is two operations.
+    On a GPU the convolution is in TF32, as PyTorch has it, the copy is of 4 GiB, and `bfloat16` is added.
     """
-    return _measured(torch.get_num_threads())
+    return _measured(torch.get_num_threads(), where.device().type)
 
 
-def least_seconds(operations: float, moved: float = 0.0) -> float:
-    """Seconds in which no way of doing it can be done: operations and bytes, each at its ceiling."""
+def least_seconds(operations: float, moved: float = 0.0, kind: str = "flops") -> float:
+    """Seconds in which no way of doing it can be done: operations of a kind and bytes, at their ceilings."""
     limits = ceilings()
-    return max(operations / limits["flops"], moved / limits["bandwidth"])
+    return max(operations / limits[kind], moved / limits["bandwidth"])
 
 
 def disk(data: bytes, path: Path) -> tuple[float, float]:
@@ -62,11 +74,15 @@ def disk(data: bytes, path: Path) -> tuple[float, float]:
 
 
 def machine() -> dict[str, object]:
-    """Processor as the kernel names it, cores, PyTorch's threads and version, memory in GB."""
+    """Processor as the kernel names it, cores, PyTorch's threads and version, memory in GB; the GPU."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return {
+    gpu = {}
+    if where.on_gpu():
+        about = torch.cuda.get_device_properties(0)
+        gpu = {"gpu": about.name, "gpu_memory_gb": round(about.total_memory / 1e9, 1)}
+    return gpu | {
         "processor": names[0] if names else "unknown",
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": len(os.sched_getaffinity(0)),

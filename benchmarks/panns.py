@@ -93,13 +93,13 @@ def mix(x: Tensor, shares: Tensor) -> Tensor:
 
 def step(num_classes: int, base_channels: int, x: Tensor, y: Tensor) -> Callable[[], None]:
     """One training step on log-mel [2 * batch, frames, mels] and labels [2 * batch, classes]."""
-    network = Network(num_classes, base_channels).train()
+    network = Network(num_classes, base_channels).train().to(x.device)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, amsgrad=True)
     rng = np.random.default_rng(0)
 
     def run() -> None:
         share = rng.beta(1.0, 1.0, len(x) // 2).astype(np.float32)
-        shares = torch.from_numpy(np.stack([share, 1 - share], axis=1).reshape(-1))
+        shares = torch.from_numpy(np.stack([share, 1 - share], axis=1).reshape(-1)).to(x.device)
         loss = F.binary_cross_entropy(network(x, shares), mix(y, shares))
         loss.backward()
         optimiser.step()

@@ -11,7 +11,7 @@ import torch
 from audionas.models.architecture import LARGEST, Architecture, Subnetwork
 from audionas.search import SearchSpace
 from audionas.search.space import SPACES
-from benchmarks import panns
+from benchmarks import panns, where
 from benchmarks.ceilings import ceilings
 from benchmarks.steps import made, supervised
 from benchmarks.timing import interleaved
@@ -70,8 +70,9 @@ def runs(clips: int = BATCH) -> Iterator[Run]:
         yield Run(f"fine-tuning, {iterations:,}", 4, iterations, tuned, tuned)
 
 
-def paper(width: int = 64, clips: int = 2, frames: int = FRAMES) -> dict:
+def paper(width: int = 64, clips: int = 0, frames: int = FRAMES) -> dict:
     """Hours of all trainings of the paper on this machine at the measured speed of CNN10's step."""
+    clips = clips or (BATCH if where.on_gpu() else 2)
     torch.manual_seed(0)
     x, y = made(2 * clips, frames, CLASSES)
     architecture = Architecture(CLASSES, width)

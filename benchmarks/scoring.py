@@ -10,6 +10,7 @@ from audionas.models.architecture import Architecture
 from audionas.models.supernet import calibrate_all
 from audionas.reporting.costs import multiply_adds
 from audionas.search import SearchSpace
+from benchmarks import where
 from benchmarks.ceilings import least_seconds
 from benchmarks.steps import made
 from benchmarks.timing import interleaved
@@ -17,25 +18,26 @@ from benchmarks.training import CLASSES, FRAMES, by_size
 
 DRAWN = 25  # the paper's population
 SPACES = ("2-2-x", "2-x-x", "ew", "x-x-x")
-SIZES = ((16, 16), (64, 1))
+SIZES = {"cpu": ((16, 16), (64, 1)), "cuda": ((64, 64),)}  # channels of block 1, clips
 
 
 @torch.no_grad()
 def score_space(
-    cases: tuple[tuple[str, int, int], ...] = tuple((s, *size) for s in SPACES for size in SIZES),
+    cases: tuple[tuple[str, int, int], ...] = (),
     frames: int = FRAMES,
     repeats: int = 3,
 ) -> dict:
     """All sub-networks in one descent of their tree, for (space, channels of block 1, clips)."""
     results, names = [], []
+    cases = cases or tuple((s, *size) for s in SPACES for size in SIZES[where.device().type])
     for name, width, clips in cases:
         torch.manual_seed(0)
         space = SearchSpace(name, Architecture(CLASSES, width))
-        supernet = Supernet(space.architecture).eval()
+        supernet = Supernet(space.architecture).eval().to(where.device())
         x, _ = made(clips, frames, CLASSES)
         statistics = calibrate_all(supernet, space.subnetworks, [x[:1]])
         drawn = [space.subnetworks[i] for i in np.random.default_rng(0).permutation(len(space))[:DRAWN]]
-        networks = [extract(supernet, subnetwork, statistics) for subnetwork in drawn]
+        networks = [extract(supernet, one, statistics).to(x.device) for one in drawn]
 
         def ours(supernet=supernet, x=x, space=space, statistics=statistics) -> None:
             for _ in supernet.outputs(x, space, statistics=statistics):

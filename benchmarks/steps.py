@@ -23,6 +23,7 @@ from audionas.training.feed import Batch, Feed
 from audionas.training.loop import train
 from audionas.training.objectives import Supervised
 from audionas.training.once_for_all import OnceForAll
+from benchmarks import where
 
 Step = Callable[[], None]
 
@@ -31,7 +32,8 @@ def made(clips: int, frames: int, classes: int) -> tuple[Tensor, Tensor]:
     """Log-mel [clips, frames, 64] in dB and labels [clips, classes] of made clips."""
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(clips, frames, 64, generator=rng) * 10 - 40
-    return x, (torch.rand(clips, classes, generator=rng) < 2 / classes).float()
+    y = (torch.rand(clips, classes, generator=rng) < 2 / classes).float()
+    return x.to(where.device()), y.to(where.device())
 
 
 @contextmanager
@@ -42,34 +44,51 @@ def made_store(clips: int, frames: int, classes: int):
     with TemporaryDirectory() as folder:
         path = Path(folder, "logmel.h5")
         names = [*map(str, range(max(clips, classes)))]
-        data = x.numpy().astype(np.float16)
-        write_store(path, names[:clips], y.byte().numpy(), data, classes=names[:classes], settings={})
+        data = x.cpu().numpy().astype(np.float16)
+        write_store(path, names[:clips], y.byte().cpu().numpy(), data, classes=names[:classes], settings={})
         yield ClipStore(path)
 
 
 def feed(store: ClipStore, clips: int) -> Feed:
     """The package's batches."""
-    return Feed(store, Training(batch_size=clips), Augment(), 1.0)
+    return Feed(store, Training(batch_size=clips), Augment(), 1.0, where.device())
 
 
 def augmented(x: Tensor, y: Tensor, mixup_alpha: float = 1.0) -> Batch:
     """A batch as the feed gives it, without the reading."""
     if mixup_alpha:
-        share, partner = draw_mixup(len(x), mixup_alpha)
+        share, partner = draw_mixup(len(x), mixup_alpha, x.device)
         x, y = mix(x, x[partner], share), mix(y, y[partner], share)
-    return Batch(x, y, spec_augment(*x.shape, Augment()), torch.arange(len(x)))
+    keep = spec_augment(*x.shape, Augment(), x.device)
+    return Batch(x, y, keep, torch.arange(len(x), device=x.device))
 
 
-def supervised(architecture: Architecture, x: Tensor, y: Tensor) -> Step:
+def supervised(
+    architecture: Architecture, x: Tensor, y: Tensor, precision: str = "float32", compiled: bool = False
+) -> Step:
     """The teacher's step: mixup, SpecAugment, binary cross-entropy, Adam."""
-    network = Cnn10(architecture.num_classes, architecture.base_channels).train()
+    network = Cnn10(architecture.num_classes, architecture.base_channels).train().to(x.device)
     objective = Supervised(network)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    if compiled:
+        objective.compile()
+    optimiser = adam(network)
 
     def run() -> None:
-        _apply(objective(augmented(x, y), 0), optimiser)
+        with in_precision(precision):
+            loss = objective(augmented(x, y), 0)
+        _apply(loss, optimiser)
 
     return run
+
+
+def adam(network: torch.nn.Module) -> torch.optim.Adam:
+    """The loop's optimiser."""
+    return torch.optim.Adam(network.parameters(), lr=1e-3, fused=where.on_gpu())
+
+
+def in_precision(precision: str) -> torch.autocast:
+    """The loop's autocast."""
+    return torch.autocast(where.device().type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 class OnceForAllSteps:
@@ -81,10 +100,17 @@ class OnceForAllSteps:
     """
 
     def __init__(
-        self, architecture: Architecture, draws: list[list[Subnetwork]], x: Tensor, y: Tensor, seed: int = 0
+        self,
+        architecture: Architecture,
+        draws: list[list[Subnetwork]],
+        x: Tensor,
+        y: Tensor,
+        precision: str = "float32",
     ):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         self.supernet, self.draws, self.x, self.y = Supernet(architecture).train(), draws, x, y
+        self.supernet.to(x.device)
+        self.precision = precision
         teacher = Cnn10(architecture.num_classes, architecture.base_channels)
         self.objective = OnceForAll(
             self.supernet,
@@ -94,22 +120,26 @@ class OnceForAllSteps:
             SupernetTraining(largest_iterations=0, sampled_iterations=1),
         )
         self.objective.sample = lambda iteration: self.draws[iteration]
-        self.optimiser = torch.optim.Adam(self.supernet.parameters(), lr=1e-3)
+        self.optimiser = adam(self.supernet)
 
     def shared(self) -> None:
         """One step for each draw."""
         for i in range(len(self.draws)):
-            _apply(self.objective(augmented(self.x, self.y, 0.0), i), self.optimiser)
+            with in_precision(self.precision):
+                loss = self.objective(augmented(self.x, self.y, 0.0), i)
+            _apply(loss, self.optimiser)
 
     def separate(self) -> None:
         """One step for each draw; gradients of the passes are summed, as once-for-all's own code does."""
         for draw in self.draws:
             batch = augmented(self.x, self.y, 0.0)
-            target = self.objective.target(batch)
+            with in_precision(self.precision):
+                target = self.objective.target(batch)
             self.optimiser.zero_grad(set_to_none=True)
             for subnetwork in draw:
-                logits = self.supernet(batch.x, batch.keep, subnetwork)
-                loss = F.binary_cross_entropy_with_logits(logits, target) / len(draw)
+                with in_precision(self.precision):
+                    logits = self.supernet(batch.x, batch.keep, subnetwork)
+                    loss = F.binary_cross_entropy_with_logits(logits, target) / len(draw)
                 loss.backward()
                 loss.item()
             self.optimiser.step()
@@ -123,11 +153,11 @@ def bare_and_loop(
     def start() -> tuple[Supervised, Feed]:
         torch.manual_seed(0)
         network = Cnn10(architecture.num_classes, architecture.base_channels).train()
-        return Supervised(network), feed(store, clips)
+        return Supervised(network.to(where.device())), feed(store, clips)
 
     def bare(iterations: int) -> None:
         objective, batches = start()
-        optimiser = torch.optim.Adam(objective.network.parameters(), lr=1e-3)
+        optimiser = adam(objective.network)
         for i in range(iterations):
             _apply(objective(batches.batch(i), i), optimiser)
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import torch
 
+from benchmarks import where
+
 REPEATS = 3
 
 
@@ -17,11 +19,13 @@ def repeated(*actions: Callable[[], object], repeats: int) -> list[list[float]]:
     """Wall-clock seconds of each action's repeats, taken in turns after one to warm up."""
     for action in actions:
         action()
+    where.wait()
     times: list[list[float]] = [[] for _ in actions]
     for _ in range(repeats):
         for action, taken in zip(actions, times, strict=True):
             started = time.perf_counter()
             action()
+            where.wait()
             taken.append(time.perf_counter() - started)
     return times
 

@@ -12,7 +12,7 @@ import torch
 
 from audionas.models.architecture import LARGEST, Architecture, Subnetwork
 from audionas.search import SearchSpace
-from benchmarks import panns
+from benchmarks import panns, where
 from benchmarks.ceilings import least_seconds
 from benchmarks.steps import OnceForAllSteps, bare_and_loop, made, made_store, supervised
 from benchmarks.timing import interleaved
@@ -25,6 +25,7 @@ COUNTED = (
     "where that takes longer, each layer's output and the weights once to memory and back"
 )
 LOOP_STEPS = 12
+PAPER = ((64, 64),)  # channels of block 1 and clips, on a GPU
 
 
 def floor(architecture: Architecture, draws: list[list[Subnetwork]], clips: int, frames: int) -> float:
@@ -71,9 +72,9 @@ def by_size(what: str, counted: str, names: list[str], results: list[tuple[float
     }
 
 
-def train_step(sizes: tuple[tuple[int, int], ...] = ((16, 16), (64, 4)), frames: int = FRAMES) -> dict:
+def train_step(sizes: tuple[tuple[int, int], ...] = (), frames: int = FRAMES) -> dict:
     """CNN10's step for (channels of block 1, clips); the first size is the result, the others its table."""
-    results = []
+    results, sizes = [], sizes or (PAPER if where.on_gpu() else ((16, 16), (64, 4)))
     for width, clips in sizes:
         torch.manual_seed(0)
         x, y = made(2 * clips, frames, CLASSES)
@@ -96,11 +97,9 @@ def drawn(space: SearchSpace, count: int, steps: int) -> list[list[Subnetwork]]:
     return [[space.subnetworks[i] for i in rng.integers(len(space), size=count)] for _ in range(steps)]
 
 
-def supernet_step(
-    sizes: tuple[tuple[int, int], ...] = ((16, 16), (64, 2)), frames: int = FRAMES, draws: int = 4
-) -> dict:
+def supernet_step(sizes: tuple[tuple[int, int], ...] = (), frames: int = FRAMES, draws: int = 4) -> dict:
     """A step of four sub-networks of `2-2-x` for (channels of block 1, clips), shared and separate."""
-    results = []
+    results, sizes = [], sizes or (PAPER if where.on_gpu() else ((16, 16), (64, 2)))
     for width, clips in sizes:
         architecture = Architecture(CLASSES, width)
         chosen = drawn(SearchSpace("2-2-x", architecture), 4, draws)
@@ -118,8 +117,12 @@ def supernet_step(
     )
 
 
-def loop(width: int = 16, clips: int = 16, frames: int = 251, steps: int = LOOP_STEPS) -> dict:
+def loop(width: int = 0, clips: int = 0, frames: int = 0, steps: int = LOOP_STEPS) -> dict:
     """A step within `training.loop.train`, which reads, checks, reports and saves, and the same step bare."""
+    size = (*PAPER[0], FRAMES) if where.on_gpu() else (16, 16, 251)
+    width, clips, frames = (
+        given or default for given, default in zip((width, clips, frames), size, strict=True)
+    )
     architecture = Architecture(10, width)
     with made_store(4 * clips, frames, 10) as store, tempfile.TemporaryDirectory() as folder:
         bare, looped = bare_and_loop(architecture, store, clips, Path(folder))

@@ -1,0 +1,67 @@
+"""Steps of training in float32, in bfloat16 and compiled: what each takes, in seconds and memory."""
+
+from __future__ import annotations
+
+import torch
+
+from audionas.models.architecture import LARGEST, Architecture
+from audionas.search import SearchSpace
+from benchmarks import where
+from benchmarks.steps import OnceForAllSteps, Step, made, supervised
+from benchmarks.timing import repeated
+from benchmarks.training import CLASSES, FRAMES, drawn
+from benchmarks.work import step_operations
+
+WAYS = (("float32", False), ("bfloat16", False), ("float32", True), ("bfloat16", True))
+REPEATS = 10
+
+
+def _measured(step: Step) -> tuple[float, float]:
+    """Least seconds of a step, and the most bytes that it holds on the GPU (0 on a CPU)."""
+    step()  # so that what is kept between steps is there
+    if where.on_gpu():
+        torch.cuda.reset_peak_memory_stats()
+    seconds = min(repeated(step, repeats=REPEATS)[0])
+    return seconds, float(torch.cuda.max_memory_allocated()) if where.on_gpu() else 0.0
+
+
+def precision(
+    width: int = 64, clips: int = 64, frames: int = FRAMES, ways: tuple[tuple[str, bool], ...] = WAYS
+) -> dict:
+    """CNN10's step and a supernet's of one draw; float32 is in TF32 where PyTorch has it so, on GPUs."""
+    architecture = Architecture(CLASSES, width)
+    x, y = made(clips, frames, CLASSES)
+    draws = drawn(SearchSpace("2-2-x", architecture), 4, 1)
+    work = step_operations(architecture, [LARGEST], frames, clips)
+    of_supernet = work / 3 + step_operations(architecture, draws[0], frames, clips)
+    rows, taken = [], {}
+    for kind, compiled in ways:
+        name = f"{kind}, compiled" if compiled else kind
+        torch.manual_seed(0)
+        steps = {f"CNN10, {name}": (supervised(architecture, x, y, kind, compiled), work)}
+        if not compiled:  # a supernet's steps never are
+            supernet = OnceForAllSteps(architecture, draws, x, y, kind)
+            steps[f"4 sub-networks, {name}"] = supernet.shared, of_supernet
+        for what, (step, operations) in steps.items():
+            seconds, held = _measured(step)
+            taken[what] = seconds
+            rows.append(
+                {
+                    "a step of": what,
+                    "s": f"{seconds:.4f}",
+                    "clips/s": f"{clips / seconds:,.0f}",
+                    "10^12 operations/s": f"{operations / seconds / 1e12:.2f}",
+                    "GB on the GPU": f"{held / 1e9:.1f}" if held else "",
+                }
+            )
+        del steps
+    return {
+        "what": f"a training step of a CNN10 of {width} channels, {clips} clips of {frames} frames, in "
+        "bfloat16; reference: in float32. The supernet's step has the teacher's forward pass in it",
+        "unit": "s",
+        "ours": taken["CNN10, bfloat16"],
+        "reference": taken["CNN10, float32"],
+        "floor": None,
+        "counted": "none: ceilings differ from one precision to another",
+        "table": sorted(rows, key=lambda row: row["a step of"]),
+    }

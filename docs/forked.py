@@ -1,0 +1,130 @@
+"""Run the DAG's stages where there is no DVC, such as a machine with a GPU that is lent for minutes.
+
+`python docs/forked.py list > stages.json` needs DVC; `python docs/forked.py run stages.json` only what the
+stages import. Each stage is a fork of one process that has imported PyTorch. Nothing is judged: what has
+ended is not run again, as its mark in .state/forked says. Outputs are those of `dvc repro`, without dvc.lock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+
+DONE, LOGS = Path(".state/forked"), Path("logs/forked")
+
+
+def list_stages() -> None:
+    """Print every stage of dvc.yaml in DVC's order: its command, and the stages that it needs."""
+    from dvc.repo import Repo
+    from dvc.repo.reproduce import plan_repro
+
+    with Repo() as repo:
+        graph = repo.index.graph
+        stages = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
+        ordered = plan_repro(graph, stages)
+        listed = {
+            one.addressing: {
+                "command": one.cmd,
+                "needs": [needed.addressing for needed in graph.successors(one)],
+            }
+            for one in ordered
+        }
+    print(json.dumps(listed, indent=1))
+
+
+def fork(name: str, command: str) -> int:
+    """Begin a stage; gives the number of its process, which ends with the stage's exit code."""
+    if number := os.fork():
+        return number
+    log = os.open(LOGS / f"{name}.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    from audionas.cli import main
+
+    code = 1
+    try:
+        sys.argv = shlex.split(command)  # `audionas STAGE …`
+        code = main(sys.argv[1:])
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def run(listed: dict[str, dict], jobs: int, seconds: float) -> int:
+    """Run what has not ended yet, at most so many at once; after so many seconds tell all to save and end."""
+    import torch  # noqa: F401  # once for all
+
+    import audionas.stages.runs  # noqa: F401
+
+    DONE.mkdir(parents=True, exist_ok=True)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    started, running, failed = time.monotonic(), {}, set()
+    done = {name for name in listed if (DONE / name).exists()}
+    while True:
+        over = time.monotonic() - started > seconds
+        ready = [
+            name
+            for name, stage in listed.items()
+            if name not in done | failed | set(running.values()) and done.issuperset(stage["needs"])
+        ]
+        for name in ready[: 0 if over else jobs - len(running)]:
+            running[fork(name, listed[name]["command"])] = name
+        if not running:
+            break
+        number, status = os.waitpid(-1, os.WNOHANG)
+        if not number:
+            if over:
+                for other in running:
+                    os.kill(other, signal.SIGTERM)
+                seconds = float("inf")
+                listed = {name: stage for name, stage in listed.items() if name in running.values()}
+            time.sleep(0.02)
+            continue
+        name, code = running.pop(number), os.waitstatus_to_exitcode(status)
+        took = f"{time.monotonic() - started:6.1f} s"
+        if code == 0:
+            done.add(name)
+            (DONE / name).touch()
+        else:
+            failed.add(name)
+            log = (LOGS / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+            print(f"{took} {name}: exit code {code}\n{log[-1500:]}", flush=True)
+    print(f"{time.monotonic() - started:.1f} s: {len(done)} stages done, {len(failed)} stopped or failed")
+    return int(bool(failed))
+
+
+def main() -> int:
+    """See --help."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="what", required=True)
+    commands.add_parser("list", help="print the stages of dvc.yaml as JSON")
+    one = commands.add_parser("run", help="run the stages of such a list in this folder")
+    one.add_argument("stages", type=Path)
+    one.add_argument("--jobs", type=int, default=4, help="at once (default: %(default)s)")
+    one.add_argument("--seconds", type=float, default=float("inf"), help="then save and end")
+    one.add_argument("--without", nargs="*", default=[], metavar="KIND", help="kinds of stages to leave out")
+    options = parser.parse_args()
+    if options.what == "list":
+        list_stages()
+        return 0
+    listed = json.loads(options.stages.read_text(encoding="utf-8"))
+    left_out = {name for name in listed if name.split("@")[0] in options.without}
+    listed = {
+        name: {**stage, "needs": [needed for needed in stage["needs"] if needed not in left_out]}
+        for name, stage in listed.items()
+        if name not in left_out
+    }
+    return run(listed, options.jobs, options.seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
