@@ -11,9 +11,9 @@ import networkx
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
-STUDIES = ("soundfont", "esc10", "urbansound8k")  # profiles that docs/results.md tells of
+STUDIES = ("soundfont", "esc10", "urbansound8k", "urbansound8k-gpu")  # profiles that docs/results.md tells of
 TABLES = ("ship", "findings", "table1", "table2", "pairs", "windows", "ranking", "classes", "costs")
-MEASURED = ROOT / "benchmarks" / "results" / "cpu-2-cores.json"
+MEASURED = {"cpu-2-cores": "", "nvidia-h200": "h200:"}  # files of benchmarks/results, their markers' prefix
 
 
 def put(document: Path, marker: str, content: str) -> None:
@@ -54,17 +54,23 @@ def hours(name: str, project: Path) -> None:
     put(ROOT / "docs" / "results.md", f"{name}:hours", pd.DataFrame(rows).to_markdown(index=False))
 
 
-def performance() -> None:
-    """The committed results of the benchmarks in docs/performance.md and, of the engines, docs/cluster.md."""
-    document, measured = ROOT / "docs" / "performance.md", json.loads(MEASURED.read_text(encoding="utf-8"))
-    results, machine = measured["results"], measured["machine"]
+def performance(measured: Path, prefix: str = "") -> None:
+    """A machine's committed results in docs/performance.md and, of the engines, docs/cluster.md.
+
+    Args:
+        prefix: of the markers' names.
+    """
+    document, content = ROOT / "docs" / "performance.md", json.loads(measured.read_text(encoding="utf-8"))
+    results, machine = content["results"], content["machine"]
     limits = results[0]["ceilings"]
+    gpu = f"{machine['gpu']} ({machine['gpu_memory_gb']:.0f} GB), " if "gpu" in machine else ""
+    coarse = f" and {limits['bfloat16'] / 1e12:.0f} TFLOP/s in bfloat16" if "bfloat16" in limits else ""
     put(
         document,
-        "machine",
-        f"{machine['processor']} ({machine['instructions']}), {machine['threads']} threads on "
-        f"{machine['cores']} cores, PyTorch {machine['torch']}; at most {limits['flops'] / 1e9:.0f} GFLOP/s "
-        f"in float32 and {limits['bandwidth'] / 1e9:.1f} GB/s to and from memory, as measured.",
+        f"{prefix}machine",
+        f"{gpu}{machine['processor']} ({machine['instructions']}), {machine['threads']} threads on "
+        f"{machine['cores']} cores, PyTorch {machine['torch']}; at most {limits['flops'] / 1e9:,.0f} GFLOP/s "
+        f"in float32{coarse}, and {limits['bandwidth'] / 1e9:,.1f} GB/s to and from memory, as measured.",
     )
     rows = [
         {
@@ -76,12 +82,13 @@ def performance() -> None:
         }
         for r in results
     ]
-    put(document, "summary", pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
+    put(document, f"{prefix}summary", pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
     for r in results:
+        marker = f"{prefix}{r['name']}"
         for detailed in (document, ROOT / "docs" / "cluster.md"):
-            if f"<!-- {r['name']} -->" in detailed.read_text(encoding="utf-8"):
+            if f"<!-- {marker} -->" in detailed.read_text(encoding="utf-8"):
                 table = pd.DataFrame(r["table"]).to_markdown(index=False, disable_numparse=True)
-                put(detailed, r["name"], f"{r['what'][0].upper()}{r['what'][1:]}.\n\n{table}")
+                put(detailed, marker, f"{r['what'][0].upper()}{r['what'][1:]}.\n\n{table}")
 
 
 def dag(project: Path) -> str:
@@ -99,7 +106,8 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "demo"
     project = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT
     if name == "performance":
-        performance()
+        for machine, prefix in MEASURED.items():
+            performance(ROOT / "benchmarks" / "results" / f"{machine}.json", prefix)
     elif name == "dag":
         put(ROOT / "README.md", "dag", dag(project))
     elif name == "demo":

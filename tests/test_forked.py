@@ -1,0 +1,46 @@
+"""The DAG's stages without DVC: in DVC's order, each once, and nothing after what failed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import projects
+from projects import ENV, ROOT
+
+FORKED = str(ROOT / "docs" / "forked.py")
+
+
+def forked(where: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, FORKED, *arguments]
+    return subprocess.run(command, cwd=where, env=ENV, text=True, capture_output=True)
+
+
+def test_every_stage_is_listed_after_those_that_it_needs(tmp_path: Path) -> None:
+    house = projects.house(tmp_path)
+    listed = json.loads(forked(house, "list").stdout)
+    names = list(listed)
+    assert set(names) == set(projects.run(house, "dvc", "stage", "list", "--name-only").split())
+    assert all(
+        names.index(needed) < names.index(name) for name, stage in listed.items() for needed in stage["needs"]
+    )
+    assert listed["teacher@0"]["command"] == "audionas teacher --seed 0"
+
+
+def test_stages_run_once_and_nothing_after_a_failure(tmp_path: Path) -> None:
+    space = "audionas space 2-2-x --csv"
+    stages = {
+        "broken": {"command": "audionas check no-such-file.yaml", "needs": []},
+        "after": {"command": space, "needs": ["broken"]},
+        "first": {"command": space, "needs": []},
+        "second": {"command": space, "needs": ["first", "left@out"]},
+        "left@out": {"command": space, "needs": []},
+    }
+    Path(tmp_path, "stages.json").write_text(json.dumps(stages), encoding="utf-8")
+    done = forked(tmp_path, "run", "stages.json", "--without", "left")
+    assert done.returncode == 1 and "no-such-file.yaml" in done.stdout
+    assert "2 stages done, 1 stopped or failed" in done.stdout
+    logs = {path.stem: path.read_text() for path in Path(tmp_path, "logs/forked").iterdir()}
+    assert set(logs) == {"broken", "first", "second"} and logs["first"].count("\n") == 129
+    assert forked(tmp_path, "run", "stages.json", "--without", "left").returncode == 1
+    assert Path(tmp_path, "logs/forked/first.log").read_text() == logs["first"]  # not run again
