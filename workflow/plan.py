@@ -41,12 +41,12 @@ DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "ranks": 1, "runtime": 60, 
 
 def make() -> dict:
     """Ask DVC what is stale, write the plan, and leave exactly the fresh stages with a stamp."""
+    gc.disable()  # looking for garbage in all that DVC and Snakemake keep takes a second
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo, lock_repo
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
     _disable_rwlock()  # a stage that an earlier run has left running is stale, and waited for
-    gc.disable()  # looking for garbage in all that DVC and Snakemake keep takes a second
     stages, stale, rules, watched = {}, set(), {"all"}, {"dvc.yaml", "params.yaml"}
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         graph = get_active_graph(repo.index.graph)
@@ -54,18 +54,17 @@ def make() -> dict:
         pipeline = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
         for stage in plan_repro(graph, pipeline):
             name, needs = stage.addressing, [needed.addressing for needed in graph.successors(stage)]
-            if stage.status() or stale.intersection(needs):
+            if stale.intersection(needs) or stage.status():
                 stale.add(name)
             watched.update(dep.def_path for dep in stage.deps if isinstance(dep, ParamsDependency))
             rule = _rule_name(name, rules)
             stamp = (STAMPS / rule).as_posix()
             stages[name] = {"rule": rule, "stamp": stamp, "needs": needs, **_reserved(name, stage.meta)}
-        entries = _lock_entries()  # now that nobody writes them
     gc.freeze()
     gc.enable()
     _set_stamps(stages, stale)
     files = {path: _digest(path) for path in sorted(watched)}
-    plan = {"files": files, "stages": stages, "entries": entries}
+    plan = {"files": files, "stages": stages}
     _write(PLAN, plan)
     return plan
 
@@ -217,7 +216,11 @@ def _disable_rwlock() -> None:
 
 def begin(plan: dict) -> None:
     """Note the order in which `dvc repro` would leave `dvc.lock`: old entries first, new ones as it runs."""
-    entries, stages = plan["entries"], plan["stages"]
+    from dvc.repo import Repo, lock_repo
+
+    with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+        entries = _lock_entries()  # while nobody writes them
+    stages = plan["stages"]
     order = [name for name in _noted_order() if name in entries or name in stages]
     if not set(order).difference(entries):  # no run was cut short, or DVC has ended it by itself
         order = []
