@@ -3,21 +3,17 @@
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
 
 import projects
-import psutil
 import pytest
 import yaml
-from projects import ENV, ROOT, run, until
+from projects import ROOT, run, until
 from slurm import NODES, Slurm
+from trainings import Driver, Training, left_alone
 
 SNAKEMAKE = ("snakemake", "--profile", "workflow/profiles/slurm")
 # shorter waits than a site would want, for these jobs take seconds
@@ -28,44 +24,9 @@ QUICK = ("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-st
 def nothing_left(slurm: Slurm) -> Iterator[None]:
     """After a test that failed as well: no driver goes on, and no job."""
     yield
-    for driver in Driver.started:
-        if driver.process.poll() is None:
-            driver.kill()
-    Driver.started.clear()
+    Driver.kill_all()
     slurm.ask("scancel", "--user=root")
     until(lambda: not slurm.jobs(), "an empty queue")
-
-
-class Driver:
-    """Snakemake in the background, which sends the jobs."""
-
-    started: ClassVar[list["Driver"]] = []
-
-    def __init__(self, where: Path, slurm: Slurm, *more: str):
-        self.where, self.log = where, where / "driver.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*SNAKEMAKE, *QUICK, *more],
-                cwd=where,
-                env={**ENV, **slurm.env},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.started.append(self)
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text()
-
-    def end(self, seconds: float = 600) -> str:
-        """Wait for its end, which must be a good one; what it printed."""
-        assert self.process.wait(timeout=seconds) == 0, self.said
-        return self.said
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +50,7 @@ def repro(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_embedded_dag_leaves_what_dvc_repro_leaves(slurm: Slurm, short: Path, repro: Path) -> None:
-    driver = Driver(short, slurm)
+    driver = Driver(short, *SNAKEMAKE, *QUICK, env=slurm.env)
     most, nodes = 0, set()
     while driver.process.poll() is None:
         running = [job for job in slurm.jobs() if job["state"] == "RUNNING"]
@@ -117,9 +78,7 @@ def test_a_failure_stops_only_what_depends_on_it_and_shows_its_log(slurm: Slurm,
     assert not (toy / "join").exists()
 
 
-ITERATIONS = 300
 OFTEN, SELDOM = 0.5, 600.0  # seconds between checkpoints
-TEACHER = "teacher@0"
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +89,7 @@ def features(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = yaml.safe_load((where / "params.yaml").read_text())
     projects.edit(
         where,
-        teacher={**params["teacher"], "iterations": ITERATIONS},
+        teacher={**params["teacher"], "iterations": 300},
         training={**params["training"], "checkpoint_seconds": SELDOM, "valid_every": 50},
     )
     run(where, "dvc", "repro", "logmel")
@@ -141,94 +100,52 @@ def features(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(features: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """What dvc.lock holds of the teacher when nothing happens to it."""
-    where = tmp_path_factory.mktemp("undisturbed") / "house"
-    shutil.copytree(features, where, symlinks=True)
-    run(where, "dvc", "repro", TEACHER)
-    return locked(where)
+    return left_alone(features, tmp_path_factory.mktemp("undisturbed") / "house")
 
 
 @pytest.fixture
-def training(slurm: Slurm, features: Path, tmp_path: Path) -> "Training":
+def training(slurm: Slurm, features: Path, tmp_path: Path) -> "Sent":
     """The teacher's job, under way, with no checkpoint but what SIGTERM makes it write."""
-    one = Training(shutil.copytree(features, tmp_path / "house", symlinks=True), slurm)
+    one = Sent(shutil.copytree(features, tmp_path / "house", symlinks=True), slurm)
     until(lambda: one.shown(r"loss") and one.job, "the first iterations of the teacher")
     return one
 
 
 @pytest.fixture
-def saved(slurm: Slurm, features: Path, tmp_path: Path) -> "Training":
+def saved(slurm: Slurm, features: Path, tmp_path: Path) -> "Sent":
     """The same, with two checkpoints to go on from."""
     where = shutil.copytree(features, tmp_path / "house", symlinks=True)
     params = yaml.safe_load((where / "params.yaml").read_text())
     projects.edit(
         where, training={**params["training"], "checkpoint_seconds": OFTEN}
     )  # no stage is stale by it
-    one = Training(where, slurm)
-    until(lambda: len(list((where / ".state").glob("teacher-*.pt"))) == 2 and one.job, "two checkpoints")
+    one = Sent(where, slurm)
+    until(lambda: len(one.checkpoints()) == 2 and one.job, "two checkpoints")
     return one
 
 
-class Training:
+class Sent(Training):
     """The teacher, trained as a job of Slurm."""
 
     def __init__(self, where: Path, slurm: Slurm):
-        self.where, self.slurm = where, slurm
-        self.driver = self.drive()
-
-    def drive(self) -> Driver:
-        return Driver(self.where, self.slurm, "teacher_0")
+        super().__init__(where, *SNAKEMAKE, *QUICK, "teacher_0", env=slurm.env)
+        self.slurm = slurm
 
     @property
     def job(self) -> dict[str, str]:
         """The one that runs, as squeue shows it."""
         return next((job for job in self.slurm.jobs() if job["state"] == "RUNNING"), {})
 
-    def shown(self, pattern: str) -> list[str]:
-        """What the stage's log has of a pattern."""
-        log = self.where / "logs/teacher_0.log"
-        return re.findall(pattern, log.read_text()) if log.exists() else []
-
-    def began_at(self) -> list[int]:
-        """The iteration that each attempt began at: the first that its progress bar shows."""
-        return [int(shown) for shown in self.shown(rf"(\d+)/{ITERATIONS} \[00:00<\?")]
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Have it stand still, for it may be quicker than Slurm. Signals reach it afterwards."""
-        (trainer,) = (
-            process
-            for process in psutil.process_iter(["cmdline", "cwd"])
-            if process.info["cwd"] == str(self.where) and process.info["cmdline"][2:3] == ["teacher"]
-        )
-        trainer.suspend()
-        try:
-            yield
-        finally:
-            trainer.resume()
-
-    def ends_well(self, undisturbed: dict) -> None:
-        self.driver.end()
-        assert locked(self.where) == undisturbed
-
-    def goes_on_where_sigterm_stopped_it(self, undisturbed: dict) -> None:
-        self.ends_well(undisturbed)
-        (stopped,) = re.findall(r"stopped by SIGTERM after iteration (\d+)", self.driver.said)
-        assert self.began_at() == [int(stopped)]  # Snakemake removes the log of the attempt before
-
-
-def locked(where: Path) -> dict:
-    return yaml.safe_load((where / "dvc.lock").read_text())["stages"][TEACHER]
-
 
 def test_a_job_cancelled_in_the_middle_of_training_is_taken_up(
-    slurm: Slurm, training: Training, undisturbed: dict
+    slurm: Slurm, training: Sent, undisturbed: dict
 ) -> None:
     slurm.ask("scancel", training.job["id"])
     training.goes_on_where_sigterm_stopped_it(undisturbed)
 
 
 def test_a_time_limit_ends_an_attempt_and_not_the_training(
-    slurm: Slurm, training: Training, undisturbed: dict
+    slurm: Slurm, training: Sent, undisturbed: dict
 ) -> None:
     slurm.ask("scontrol", "update", f"JobId={training.job['id']}", "TimeLimit=1")
     with training.held():  # Slurm counts in minutes
@@ -236,7 +153,7 @@ def test_a_time_limit_ends_an_attempt_and_not_the_training(
     training.goes_on_where_sigterm_stopped_it(undisturbed)
 
 
-def test_a_lost_node_is_left_for_the_other(slurm: Slurm, saved: Training, undisturbed: dict) -> None:
+def test_a_lost_node_is_left_for_the_other(slurm: Slurm, saved: Sent, undisturbed: dict) -> None:
     node = saved.job["node"]
     slurm.lose(node)
     try:
@@ -247,7 +164,7 @@ def test_a_lost_node_is_left_for_the_other(slurm: Slurm, saved: Training, undist
         until(lambda: slurm.states()[node] == "idle", f"{node} again")
 
 
-def test_a_killed_node_daemon_costs_no_work(slurm: Slurm, training: Training, undisturbed: dict) -> None:
+def test_a_killed_node_daemon_costs_no_work(slurm: Slurm, training: Sent, undisturbed: dict) -> None:
     """What it had started goes on; Slurm starts the job again elsewhere, which waits for it."""
     node = training.job["node"]
     try:
@@ -261,7 +178,7 @@ def test_a_killed_node_daemon_costs_no_work(slurm: Slurm, training: Training, un
         until(lambda: slurm.states()[node] == "idle", f"{node} again")
 
 
-def test_a_restarted_controller_is_not_noticed(slurm: Slurm, training: Training, undisturbed: dict) -> None:
+def test_a_restarted_controller_is_not_noticed(slurm: Slurm, training: Sent, undisturbed: dict) -> None:
     slurm.kill("slurmctld")
     time.sleep(5)
     slurm.start_controller()
@@ -269,7 +186,7 @@ def test_a_restarted_controller_is_not_noticed(slurm: Slurm, training: Training,
     assert training.began_at() == [0]
 
 
-def test_a_killed_driver_is_started_again(slurm: Slurm, training: Training, undisturbed: dict) -> None:
+def test_a_killed_driver_is_started_again(slurm: Slurm, training: Sent, undisturbed: dict) -> None:
     """The job goes on without it; the one that the next driver sends waits for it, and finds it done."""
     with training.held():
         training.driver.kill()
@@ -284,16 +201,12 @@ def test_ranks_train_together_inside_one_allocation(slurm: Slurm, features: Path
     """Two ranks by torchrun, cancelled once, in a job with as many GPUs, which are counted and not real."""
     params = yaml.safe_load((features / "params.yaml").read_text())
     training = {**params["training"], "gpus": 2, "threads": 1}
-    alone, sent = (shutil.copytree(features, tmp_path / name, symlinks=True) for name in ("alone", "sent"))
-    for where in (alone, sent):
-        projects.edit(where, training=training)
-    run(alone, "dvc", "repro", TEACHER)
-    one = Training(sent, slurm)
+    sent = shutil.copytree(features, tmp_path / "sent", symlinks=True)
+    projects.edit(sent, training=training)
+    undisturbed = left_alone(sent, tmp_path / "alone")
+    one = Sent(sent, slurm)
     until(lambda: one.shown(r"loss") and one.job, "the first iterations of the ranks")
     asked = slurm.ask("squeue", "--noheader", "--Format=tres-per-job:30,NumNodes:5,NumCPUs:5")
     assert re.search(r"gpu:2 +1 +2 ", asked), asked
     slurm.ask("scancel", one.job["id"])
-    one.driver.end()
-    (stopped,) = set(re.findall(r"stopped by SIGTERM after iteration (\d+)", one.driver.said))
-    assert one.began_at() == [int(stopped)]
-    assert locked(sent) == locked(alone)
+    one.goes_on_where_sigterm_stopped_it(undisturbed)
