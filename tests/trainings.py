@@ -15,7 +15,7 @@ import yaml
 from projects import ENV, run
 
 TEACHER = "teacher@0"
-STOPPED = r"stopped by SIGTERM after iteration (\d+)"
+STOPPED = r"stopped by SIG(?:TERM|INT) after iteration (\d+)"
 
 
 class Driver:
@@ -87,7 +87,7 @@ class Training:
         return [int(shown) for shown in self.shown(rf"(\d+)/{self.iterations} \[00:00<\?")]
 
     def stopped_at(self) -> list[int]:
-        """The iteration after which SIGTERM has stopped an attempt."""
+        """The iteration after which SIGTERM or Ctrl-C has stopped an attempt."""
         return [int(shown) for shown in self.shown(STOPPED)]
 
     def checkpoints(self) -> list[Path]:

@@ -59,8 +59,11 @@ def predict_all(
         scores = np.memmap(file, np.float32, "w+", shape=shape)
     start = 0
     for x in batches(store, batch_size):
-        for subnetwork, logits in supernet.outputs(x.to(device), subnetworks, statistics=statistics):
-            scores[index[subnetwork], start : start + len(x)] = logits.sigmoid().cpu().numpy()
+        outputs = dict(supernet.outputs(x.to(device), subnetworks, statistics=statistics))
+        rows = [index[subnetwork] for subnetwork in outputs]
+        # One copy for all of them: each has a GPU wait for what it was about.
+        probabilities = torch.stack([logits.sigmoid() for logits in outputs.values()]).cpu()
+        scores[rows, start : start + len(x)] = probabilities.numpy()
         start += len(x)
         if bar is not None:
             bar.update(len(x))

@@ -1,4 +1,4 @@
-"""Asked to stop: by SIGTERM, as schedulers do before they kill, or by a time limit."""
+"""Asked to stop: by SIGTERM, as schedulers do before they kill, by Ctrl-C, or by a time limit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class Interruption:
 
 @contextmanager
 def watch() -> Iterator[Interruption]:
-    """Note SIGTERM rather than die of it, and the time limit AUDIONAS_TIME_LIMIT (seconds of this process).
+    """Note SIGTERM and SIGINT rather than die of them, and AUDIONAS_TIME_LIMIT (seconds of this process).
+
+    SIGINT stays ignored where it is, as in the background of a script.
 
     Raises UserError: the limit is no number.
     """
@@ -48,8 +50,12 @@ def watch() -> Iterator[Interruption]:
     def note(number: int, _frame: object) -> None:
         interruption.signal = signal.Signals(number).name
 
-    before = signal.signal(signal.SIGTERM, note)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    noted = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    for number in noted:
+        signal.signal(number, note)
     try:
         yield interruption
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in noted:
+            signal.signal(number, before[number])

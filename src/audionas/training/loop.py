@@ -66,7 +66,7 @@ def train(
         ValueError: the objective looks clips up by their rows, and the feed mixes them.
         UserError: the loss is not finite (names the batch's clips), memory or disk are too small, or another
             rank has ended. The last good checkpoint stays.
-        Interrupted: SIGTERM or the time limit; a checkpoint was written.
+        Interrupted: SIGTERM, Ctrl-C or the time limit; a checkpoint was written.
     """
     if objective.by_rows and feed.mixup_alpha:
         raise ValueError("a stored target belongs to one clip; mixup_alpha must be 0 with it")
