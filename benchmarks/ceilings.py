@@ -55,10 +55,10 @@ def ceilings() -> dict[str, float]:
     return _measured(torch.get_num_threads(), where.device().type)
 
 
-def least_seconds(operations: float, moved: float = 0.0, kind: str = "flops") -> float:
-    """Seconds in which no way of doing it can be done: operations of a kind and bytes, at their ceilings."""
+def least_seconds(operations: float, moved: float = 0.0) -> float:
+    """Seconds in which no way of doing it can be done: operations and bytes, each at its ceiling."""
     limits = ceilings()
-    return max(operations / limits[kind], moved / limits["bandwidth"])
+    return max(operations / limits["flops"], moved / limits["bandwidth"])
 
 
 def disk(data: bytes, path: Path) -> tuple[float, float]:

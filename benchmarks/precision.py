@@ -54,7 +54,6 @@ def precision(
                     "GB on the GPU": f"{held / 1e9:.1f}" if held else "",
                 }
             )
-        del steps
     return {
         "what": f"a training step of a CNN10 of {width} channels, {clips} clips of {frames} frames, in "
         "bfloat16; reference: in float32. The supernet's step has the teacher's forward pass in it",

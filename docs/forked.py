@@ -1,4 +1,4 @@
-"""Run the DAG's stages where there is no DVC, such as a machine with a GPU that is lent for minutes.
+"""Run the DAG's stages on a machine without DVC, such as one with a GPU that reaches no registry.
 
 `python docs/forked.py list > stages.json` needs DVC; `python docs/forked.py run stages.json` only what the
 stages import. Each stage is a fork of one process that has imported PyTorch. Nothing is judged: what has
@@ -14,7 +14,11 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
+
+from audionas.cli import main as audionas
+from audionas.cli import spin_less
 
 DONE, LOGS = Path(".state/forked"), Path("logs/forked")
 
@@ -45,12 +49,12 @@ def fork(name: str, command: str) -> int:
     log = os.open(LOGS / f"{name}.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    from audionas.cli import main
-
     code = 1
     try:
         sys.argv = shlex.split(command)  # `audionas STAGE …`
-        code = main(sys.argv[1:])
+        code = audionas(sys.argv[1:])
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -58,17 +62,24 @@ def fork(name: str, command: str) -> int:
 
 
 def run(listed: dict[str, dict], jobs: int, seconds: float) -> int:
-    """Run what has not ended yet, at most so many at once; after so many seconds tell all to save and end."""
+    """Run what has not ended yet, at most so many at once; after so many seconds tell all to save and end.
+
+    Returns 0 where every stage is done.
+    """
+    spin_less()
     import torch  # noqa: F401  # once for all
 
     import audionas.stages.runs  # noqa: F401
 
     DONE.mkdir(parents=True, exist_ok=True)
     LOGS.mkdir(parents=True, exist_ok=True)
-    started, running, failed = time.monotonic(), {}, set()
+    started, running, failed, over = time.monotonic(), {}, set(), False
     done = {name for name in listed if (DONE / name).exists()}
     while True:
-        over = time.monotonic() - started > seconds
+        if not over and time.monotonic() - started > seconds:
+            over = True
+            for other in running:
+                os.kill(other, signal.SIGTERM)
         ready = [
             name
             for name, stage in listed.items()
@@ -80,11 +91,6 @@ def run(listed: dict[str, dict], jobs: int, seconds: float) -> int:
             break
         number, status = os.waitpid(-1, os.WNOHANG)
         if not number:
-            if over:
-                for other in running:
-                    os.kill(other, signal.SIGTERM)
-                seconds = float("inf")
-                listed = {name: stage for name, stage in listed.items() if name in running.values()}
             time.sleep(0.02)
             continue
         name, code = running.pop(number), os.waitstatus_to_exitcode(status)
@@ -96,8 +102,9 @@ def run(listed: dict[str, dict], jobs: int, seconds: float) -> int:
             failed.add(name)
             log = (LOGS / f"{name}.log").read_text(encoding="utf-8", errors="replace")
             print(f"{took} {name}: exit code {code}\n{log[-1500:]}", flush=True)
-    print(f"{time.monotonic() - started:.1f} s: {len(done)} stages done, {len(failed)} stopped or failed")
-    return int(bool(failed))
+    left = len(listed) - len(done)
+    print(f"{time.monotonic() - started:.1f} s: {len(done)} of {len(listed)} stages done, {left} left")
+    return int(bool(left))
 
 
 def main() -> int:

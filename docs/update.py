@@ -70,7 +70,8 @@ def performance(measured: Path, prefix: str = "") -> None:
         f"{prefix}machine",
         f"{gpu}{machine['processor']} ({machine['instructions']}), {machine['threads']} threads on "
         f"{machine['cores']} cores, PyTorch {machine['torch']}; at most {limits['flops'] / 1e9:,.0f} GFLOP/s "
-        f"in float32{coarse}, and {limits['bandwidth'] / 1e9:,.1f} GB/s to and from memory, as measured.",
+        f"in {'TF32' if gpu else 'float32'}{coarse}, and {limits['bandwidth'] / 1e9:,.1f} GB/s to and from "
+        "memory, as measured.",
     )
     rows = [
         {

@@ -188,7 +188,7 @@ def test_a_stage_knows_when_its_job_on_slurm_will_be_killed(toy: Path) -> None:
     assert (toy / "limit").read_text() == "none"
     job = [sys.executable, "workflow/plan.py", "run", "apart", "log", "10"]
     run(toy, *job, env={"SLURM_JOB_ID": "1"})
-    assert 480 < float((toy / "limit").read_text()) < 540  # a tenth of it is for saving
+    assert 480 < float((toy / "limit").read_text()) <= 540  # a tenth of it is for saving
 
 
 DUMP = """

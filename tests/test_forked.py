@@ -39,8 +39,22 @@ def test_stages_run_once_and_nothing_after_a_failure(tmp_path: Path) -> None:
     Path(tmp_path, "stages.json").write_text(json.dumps(stages), encoding="utf-8")
     done = forked(tmp_path, "run", "stages.json", "--without", "left")
     assert done.returncode == 1 and "no-such-file.yaml" in done.stdout
-    assert "2 stages done, 1 stopped or failed" in done.stdout
+    assert "2 of 4 stages done, 2 left" in done.stdout
     logs = {path.stem: path.read_text() for path in Path(tmp_path, "logs/forked").iterdir()}
     assert set(logs) == {"broken", "first", "second"} and logs["first"].count("\n") == 129
     assert forked(tmp_path, "run", "stages.json", "--without", "left").returncode == 1
     assert Path(tmp_path, "logs/forked/first.log").read_text() == logs["first"]  # not run again
+
+
+def test_an_error_nobody_expected_is_in_the_log(tmp_path: Path) -> None:
+    stages = {"odd": {"command": "audionas 'evaluate", "needs": []}}
+    Path(tmp_path, "stages.json").write_text(json.dumps(stages), encoding="utf-8")
+    done = forked(tmp_path, "run", "stages.json")
+    assert done.returncode == 1 and "ValueError: No closing quotation" in done.stdout
+
+
+def test_stages_that_the_time_did_not_suffice_for_are_left(tmp_path: Path) -> None:
+    stages = {"first": {"command": "audionas space 2-2-x --csv", "needs": []}}
+    Path(tmp_path, "stages.json").write_text(json.dumps(stages), encoding="utf-8")
+    late = forked(tmp_path, "run", "stages.json", "--seconds", "-1")
+    assert late.returncode == 1 and "0 of 1 stages done, 1 left" in late.stdout

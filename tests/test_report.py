@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 
 import made
+import numpy as np
 import pandas as pd
 import projects
 import pytest
@@ -125,7 +126,7 @@ def test_the_cards_name_what_the_slider_finds_where_it_is_another(page, report):
             assert (found.space, found.params) == expected
             continue
         page.get_by_label("multiply-adds a clip" if limits.macs else "parameters", exact=True).check()
-        page.get_by_label("budget, such as 1M").fill(str(limits.macs or limits.params))
+        page.get_by_label("budget, such as 1M", exact=True).fill(str(limits.macs or limits.params))
         assert named(page.locator("#best").inner_text()) == expected
     assert others > 0
 
@@ -162,12 +163,38 @@ def test_of_fewer_than_three_seeds_a_card_claims_nothing(seeds, tmp_path, monkey
     assert "nan" not in text[text.index("What to ship") : text.index("Every sub-network")]
 
 
+@pytest.mark.parametrize("field", ["your budget, such as 1M", "budget, such as 1M"])
 @pytest.mark.parametrize("typed", ["9k", "0.012M", "12,000"])
-def test_a_typed_budget_names_the_best_network_within_it(page, report, typed):
+def test_a_typed_budget_names_the_best_network_within_it(page, report, typed, field):
     budget = {"9k": 9_000}.get(typed, 12_000)
-    page.get_by_label("budget, such as 1M").fill(typed)
+    page.get_by_label(field, exact=True).fill(typed)
     expected = best(networks(report), "params", budget)
-    assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
+    answers = page.locator("output.best").all_inner_texts()
+    assert [named(text) for text in answers] == [(expected.space, expected.params)] * 2
+    ship = pd.read_csv(report.parent / "tables" / "ship.csv")
+    near = ship.loc[np.log(ship["#Params"] / expected.params).abs().idxmin()]
+    for text in page.locator(".nearest").all_inner_texts():
+        assert f"{near.File}, {near['#Params']:,} parameters, test mAP {near.mAP:.1f}" in text
+
+
+def test_one_types_into_the_first_screen_and_what_is_no_budget_is_said(page):
+    """A click and a few keys, on a small laptop as on a phone; the chart stays as it is."""
+    asked, said = page.get_by_label("your budget, such as 1M", exact=True), page.locator("output.best").first
+    drawn = "document.querySelector('#explorer').layout.xaxis.range.join()"
+    for width, height in ((1280, 720), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.evaluate("scrollTo(0, 0)")
+        before = page.evaluate(drawn)
+        asked.click()
+        page.keyboard.type("12k")
+        assert asked.input_value() == "12k" and said.inner_text().startswith("Best: ")
+        assert said.bounding_box()["y"] + said.bounding_box()["height"] < height
+        page.keyboard.type("x")
+        assert said.inner_text() == "Not a budget; write 900k, 1.2M or 900000."
+        asked.fill("1")
+        assert "No sub-network has so few" in said.inner_text() and page.evaluate(drawn) == before
+        asked.fill("")
+        page.evaluate("document.activeElement.blur()")
 
 
 def test_the_slider_moves_the_budget_and_its_end_takes_all(page, report):
@@ -177,7 +204,7 @@ def test_the_slider_moves_the_budget_and_its_end_takes_all(page, report):
     for value in ("200", "500", "800"):
         slider.fill(value)
         said.add(page.locator("#best").inner_text())
-        typed = page.get_by_label("budget, such as 1M").input_value()
+        typed = page.get_by_label("budget, such as 1M", exact=True).input_value()
         assert page.evaluate(f"parse('{typed}')") == pytest.approx(costs[int(value)], rel=0.006)
     assert len(said) == 3
     slider.fill("1000")
@@ -186,7 +213,7 @@ def test_the_slider_moves_the_budget_and_its_end_takes_all(page, report):
     assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
     slider.press("ArrowLeft")
     assert named(page.locator("#best").inner_text())[1] < everything.params.max()
-    page.get_by_label("budget, such as 1M").fill("10")
+    page.get_by_label("budget, such as 1M", exact=True).fill("10")
     assert "No sub-network has so few parameters" in page.locator("#best").inner_text()
 
 
@@ -208,7 +235,7 @@ def test_the_budget_can_be_of_multiply_adds(page, report):
     page.get_by_label("multiply-adds a clip").check()
     table = networks(report)
     budget = int(table.macs.median())
-    page.get_by_label("budget, such as 1M").fill(str(budget))
+    page.get_by_label("budget, such as 1M", exact=True).fill(str(budget))
     expected = best(table, "macs", budget)
     assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
 

@@ -17,7 +17,9 @@ from together import OFTEN_STOPPED, python
 from audionas.cli import main
 from audionas.errors import UserError
 from audionas.stages import supernet, teacher
+from audionas.training import interruption
 from audionas.training.checkpoint import Checkpoint
+from audionas.training.objectives import Supervised
 
 
 @pytest.fixture
@@ -82,6 +84,48 @@ def test_the_time_limit_stops_with_a_checkpoint_and_the_restart_code(project, mo
     monkeypatch.setenv("AUDIONAS_TIME_LIMIT", "soon")
     assert main(["teacher", "--seed", "0"]) == 1
     assert "'soon' is no number; give seconds" in capsys.readouterr().err
+
+
+def interrupting(monkeypatch, *iterations: int) -> None:
+    """Ctrl-C in the middle of these iterations of the teacher."""
+    whole = Supervised.__call__
+
+    def call(self, batch, iteration):
+        if iteration in iterations:
+            os.kill(os.getpid(), signal.SIGINT)
+        return whole(self, batch, iteration)
+
+    monkeypatch.setattr(Supervised, "__call__", call)
+
+
+def test_ctrl_c_saves_and_a_second_one_ends_at_once(project, monkeypatch, capsys):
+    teacher.run(project, seed=0)
+    folder, output = Path.cwd(), Path("models/teacher/0.pt")
+    whole, handler = output.read_bytes(), signal.getsignal(signal.SIGINT)
+    output.unlink()
+    interrupting(monkeypatch, 3)
+    assert main(["teacher", "--seed", "0"]) == 75
+    assert "stopped by SIGINT after iteration 4 of 12" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is handler
+    monkeypatch.setattr(interruption, "_AGAIN", 0.0)
+    monkeypatch.setattr(interruption.Interruption, "reason", "")  # what takes its time
+    interrupting(monkeypatch, 5, 6)
+    assert main(["teacher", "--seed", "0"]) == 130
+    assert "interrupted; run it again" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert main(["teacher", "--seed", "0"]) == 0
+    assert output.read_bytes() == whole
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored(project, monkeypatch):
+    """As in the background of a script, whose terminal is somebody else's."""
+    interrupting(monkeypatch, 3)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main(["teacher", "--seed", "0"]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 KILLED = """

@@ -306,16 +306,23 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def spin_less() -> None:
+    """Have GNU OpenMP's threads sleep sooner where they wait for one another; before PyTorch is imported.
+
+    With its own number of turns a training of two threads takes ten times as long beside other work, with
+    this one five (docs/performance.md). What the user has set stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
     Returns the exit code: 0 when it went well, 1 with a message for what the user can mend, RESTART where a
     training stopped on purpose.
     """
-    # Before PyTorch is imported: GNU OpenMP's threads spin while they wait for one another. With its own
-    # number of turns a training of two threads takes ten times as long beside other work; with this five.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    spin_less()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     if os.environ.get("AUDIONAS_DEBUG"):
         logging.getLogger("audionas").setLevel(logging.DEBUG)

@@ -47,6 +47,8 @@ def predict_all(
 ) -> np.ndarray:
     """Probabilities float32 [sub-networks, clips, classes], what sub-networks share computed once.
 
+    Those of one batch are held at once: 69 MB for the paper's largest space and batch.
+
     Args:
         supernet, subnetworks, statistics: as `Supernet.outputs` takes them; the supernet in eval mode.
         bar: a tqdm bar that counts the clips.
@@ -61,7 +63,7 @@ def predict_all(
     for x in batches(store, batch_size):
         outputs = dict(supernet.outputs(x.to(device), subnetworks, statistics=statistics))
         rows = [index[subnetwork] for subnetwork in outputs]
-        # One copy for all of them: each has a GPU wait for what it was about.
+        # A copy waits for the GPU: one a batch, not one a sub-network.
         probabilities = torch.stack([logits.sigmoid() for logits in outputs.values()]).cpu()
         scores[rows, start : start + len(x)] = probabilities.numpy()
         start += len(x)

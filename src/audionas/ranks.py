@@ -149,7 +149,7 @@ def launch(arguments: Sequence[str], processes: int, restart: int) -> int:
     except SignalException as error:  # handed on to the ranks, which save their state, or have
         signal.signal(error.sigval, signal.SIG_IGN)
         psutil.wait_procs(psutil.Process().children(), timeout=_SAVING)  # torch leaves at a third signal
-        return restart if error.sigval == signal.SIGTERM else 128 + error.sigval
+        return restart if error.sigval in (signal.SIGTERM, signal.SIGINT) else 128 + error.sigval
     return 0
 
 

@@ -73,6 +73,7 @@ def page(folder: Path, title: str, study: Study) -> str:
         cards=cards,
         opens=next((text for text in study.constraints if parse_constraint(text).macs is None), ""),
         networks=networks,
+        shipped=_shipped(data["ship"]),
         colours=COLOURS,
         figure3=figure3.to_plotly_json(),
         figure4=figure4.to_plotly_json(),
@@ -91,6 +92,12 @@ def _cards(ship: pd.DataFrame, networks: pd.DataFrame) -> list[dict]:
         said = {"budget": budget(text), "excess": excess(text, row["#Params"]), "over": over_kd(row)}
         cards.append(row | said | {"within": within})
     return cards
+
+
+def _shipped(ship: pd.DataFrame) -> list[dict]:
+    """The files of the cards, with what the page says of the one nearest to a budget."""
+    names = {"File": "file", "#Params": "params", "Multiply-adds": "macs", "mAP": "mAP"}
+    return ship[[*names]].rename(columns=names).to_dict("records")
 
 
 def _best_within(networks: pd.DataFrame, limits: Constraint) -> dict | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -10,9 +11,12 @@ from contextlib import contextmanager
 
 from audionas.errors import UserError
 
+log = logging.getLogger(__name__)
+
 #: Exit code of a stage that stopped on purpose and goes on when run again (EX_TEMPFAIL of sysexits.h).
 RESTART = 75
 _STARTED = time.monotonic()  # of this process, near enough
+_AGAIN = 1.0  # seconds after which another Ctrl-C is a person's who will not wait, not a launcher's echo
 
 
 class Interrupted(Exception):
@@ -37,7 +41,8 @@ class Interruption:
 def watch() -> Iterator[Interruption]:
     """Note SIGTERM and SIGINT rather than die of them, and AUDIONAS_TIME_LIMIT (seconds of this process).
 
-    SIGINT stays ignored where it is, as in the background of a script.
+    A second Ctrl-C ends the training at once, without a checkpoint. Where SIGINT is ignored, as in the
+    background of a script, it stays so.
 
     Raises UserError: the limit is no number.
     """
@@ -47,15 +52,24 @@ def watch() -> Iterator[Interruption]:
     except ValueError:
         raise UserError(f"AUDIONAS_TIME_LIMIT: {text!r} is no number; give seconds, or unset it") from None
 
+    asked = float("inf")
+
     def note(number: int, _frame: object) -> None:
+        nonlocal asked
+        now = time.monotonic()
+        if number == signal.SIGINT and now - asked > _AGAIN:
+            raise KeyboardInterrupt
+        asked = min(asked, now)
+        if not interruption.signal:
+            log.warning("%s: saving after this iteration, then ending", signal.Signals(number).name)
         interruption.signal = signal.Signals(number).name
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    noted = [number for number, handler in before.items() if handler != signal.SIG_IGN]
-    for number in noted:
-        signal.signal(number, note)
+    noted = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        noted.append(signal.SIGINT)
+    before = {number: signal.signal(number, note) for number in noted}
     try:
         yield interruption
     finally:
-        for number in noted:
-            signal.signal(number, before[number])
+        for number, handler in before.items():
+            signal.signal(number, handler)
