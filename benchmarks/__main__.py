@@ -78,7 +78,7 @@ def main() -> None:
     here = machine()
     print(
         f"{here.get('gpu', here['processor'])}, {options.threads} threads: "
-        f"at most {limits['flops'] / 1e9:.0f} GFLOP/s in float32 and "
+        f"at most {limits['flops'] / 1e9:.0f} GFLOP/s in {'TF32' if where.on_gpu() else 'float32'} and "
         f"{limits['bandwidth'] / 1e9:.1f} GB/s to and from memory"
     )
     for name in ALL[options.device] if "all" in options.names else dict.fromkeys(options.names):

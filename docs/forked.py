@@ -44,9 +44,12 @@ def list_stages() -> None:
 
 def fork(name: str, command: str) -> int:
     """Begin a stage; gives the number of its process, which ends with the stage's exit code."""
-    if number := os.fork():
-        return number
     log = os.open(LOGS / f"{name}.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    if number := os.fork():
+        os.close(log)
+        return number
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(log, 1)
     os.dup2(log, 2)
     code = 1
@@ -62,9 +65,10 @@ def fork(name: str, command: str) -> int:
 
 
 def run(listed: dict[str, dict], jobs: int, seconds: float) -> int:
-    """Run what has not ended yet, at most so many at once; after so many seconds tell all to save and end.
+    """Run what has not ended yet, at most so many at once.
 
-    Returns 0 where every stage is done.
+    After so many seconds, at SIGTERM and at Ctrl-C, all that run are told to save and end. Returns 0 where
+    every stage is done.
     """
     spin_less()
     import torch  # noqa: F401  # once for all
@@ -74,9 +78,12 @@ def run(listed: dict[str, dict], jobs: int, seconds: float) -> int:
     DONE.mkdir(parents=True, exist_ok=True)
     LOGS.mkdir(parents=True, exist_ok=True)
     started, running, failed, over = time.monotonic(), {}, set(), False
+    stopped: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: stopped.append(number))
     done = {name for name in listed if (DONE / name).exists()}
     while True:
-        if not over and time.monotonic() - started > seconds:
+        if not over and (stopped or time.monotonic() - started > seconds):
             over = True
             for other in running:
                 os.kill(other, signal.SIGTERM)

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import projects
-from projects import ENV, ROOT
+import tiny
+from projects import ENV, ROOT, until
 
 FORKED = str(ROOT / "docs" / "forked.py")
 
@@ -58,3 +59,17 @@ def test_stages_that_the_time_did_not_suffice_for_are_left(tmp_path: Path) -> No
     Path(tmp_path, "stages.json").write_text(json.dumps(stages), encoding="utf-8")
     late = forked(tmp_path, "run", "stages.json", "--seconds", "-1")
     assert late.returncode == 1 and "0 of 1 stages done, 1 left" in late.stdout
+
+
+def test_a_training_that_was_told_to_stop_is_gone_on_with(tmp_path: Path) -> None:
+    tiny.make(tmp_path, teacher={"iterations": 400}, training={"valid_every": 400})
+    stages = {"teacher@0": {"command": "audionas teacher --seed 0", "needs": []}}
+    Path(tmp_path, "stages.json").write_text(json.dumps(stages), encoding="utf-8")
+    first = subprocess.Popen([sys.executable, FORKED, "run", "stages.json"], cwd=tmp_path, env=ENV)
+    log = tmp_path / "logs/forked/teacher@0.log"
+    until(lambda: log.exists() and "clips/s" in log.read_text(), "the training", logs=[log])
+    first.terminate()
+    assert first.wait(timeout=120) == 1 and list(Path(tmp_path, ".state").glob("teacher-0-*.pt"))
+    assert "stopped by SIGTERM after iteration" in log.read_text()
+    assert forked(tmp_path, "run", "stages.json").returncode == 0
+    assert Path(tmp_path, "models/teacher/0.pt").exists()

@@ -193,13 +193,17 @@ def test_a_stopped_launcher_leaves_a_checkpoint_and_no_rank_behind(project, tmp_
     training = {**tiny.PARAMS["training"], "gpus": 2, "valid_every": 100, "checkpoint_seconds": 0.1}
     tiny.make(Path(), teacher={"iterations": 200}, training=training)
     command = [sys.executable, "-m", "audionas", "teacher", "--seed", "0"]
-    process = subprocess.Popen(command)
+    default = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    process = subprocess.Popen(command, start_new_session=True, **default)
     deadline = time.monotonic() + 120
     while not list(Path(".state").glob("*.pt")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     assert len(alive(tmp_path)) == 3
-    process.send_signal(number)
+    if number == signal.SIGINT:  # of a terminal: it reaches the ranks, and again from their launcher
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     assert process.wait(60) == code
     while alive(tmp_path):
         assert time.monotonic() < deadline

@@ -10,7 +10,6 @@ from io import StringIO
 from pathlib import Path
 
 import made
-import numpy as np
 import pandas as pd
 import projects
 import pytest
@@ -172,9 +171,20 @@ def test_a_typed_budget_names_the_best_network_within_it(page, report, typed, fi
     answers = page.locator("output.best").all_inner_texts()
     assert [named(text) for text in answers] == [(expected.space, expected.params)] * 2
     ship = pd.read_csv(report.parent / "tables" / "ship.csv")
-    near = ship.loc[np.log(ship["#Params"] / expected.params).abs().idxmin()]
-    for text in page.locator(".nearest").all_inner_texts():
-        assert f"{near.File}, {near['#Params']:,} parameters, test mAP {near.mAP:.1f}" in text
+    said = page.locator(".file").all_inner_texts()
+    assert said == [kept(ship, "#Params", budget, said[0])] * 2
+
+
+def kept(ship: pd.DataFrame, cost: str, budget: int, said: str) -> str:
+    """What the page has to say of the files: the sentence, if it names the right one."""
+    within = ship[ship[cost] <= budget]
+    row = ship.loc[within["valid mAP"].idxmax() if len(within) else ship[cost].idxmin()]
+    told = f"{row.File}, {row['#Params']:,} parameters, {row['Multiply-adds'] / 1e6:.1f} M multiply-adds, "
+    keeps = (
+        "Best of the files to ship that keep it" if len(within) else "No file to ship keeps it; the nearest"
+    )
+    assert f"{keeps}: {told}test mAP {row.mAP:.1f}." in said
+    return said
 
 
 def test_one_types_into_the_first_screen_and_what_is_no_budget_is_said(page):
@@ -191,9 +201,16 @@ def test_one_types_into_the_first_screen_and_what_is_no_budget_is_said(page):
         assert said.bounding_box()["y"] + said.bounding_box()["height"] < height
         page.keyboard.type("x")
         assert said.inner_text() == "Not a budget; write 900k, 1.2M or 900000."
-        asked.fill("1")
-        assert "No sub-network has so few" in said.inner_text() and page.evaluate(drawn) == before
         asked.fill("")
+        assert said.inner_text().startswith("Not a budget") and not page.locator(".file").first.inner_text()
+        asked.fill("1.")
+        assert "No sub-network has so few" in said.inner_text() and page.evaluate(drawn) == before
+        asked.fill("12,345")
+        page.emulate_media(color_scheme="dark" if width > 1000 else "light")
+        eventually(
+            page, f"matchMedia('(prefers-color-scheme: dark)').matches === {str(width > 1000).lower()}"
+        )
+        assert page.evaluate("[...inputs.map(input => input.value), budget].join()") == "12,345,12,345,12345"
         page.evaluate("document.activeElement.blur()")
 
 
@@ -238,6 +255,10 @@ def test_the_budget_can_be_of_multiply_adds(page, report):
     page.get_by_label("budget, such as 1M", exact=True).fill(str(budget))
     expected = best(table, "macs", budget)
     assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
+    ship = pd.read_csv(report.parent / "tables" / "ship.csv")
+    for limit in (budget, int(ship["Multiply-adds"].min()) - 1):
+        page.get_by_label("your budget, such as 1M", exact=True).fill(str(limit))
+        kept(ship, "Multiply-adds", limit, page.locator(".file").first.inner_text())
 
 
 def test_pointing_at_a_network_tells_what_it_is(page, report):

@@ -95,8 +95,8 @@ def _cards(ship: pd.DataFrame, networks: pd.DataFrame) -> list[dict]:
 
 
 def _shipped(ship: pd.DataFrame) -> list[dict]:
-    """The files of the cards, with what the page says of the one nearest to a budget."""
-    names = {"File": "file", "#Params": "params", "Multiply-adds": "macs", "mAP": "mAP"}
+    """The files of the cards, with what the page says of the best that keeps a budget."""
+    names = {"File": "file", "#Params": "params", "Multiply-adds": "macs", "mAP": "mAP", "valid mAP": "score"}
     return ship[[*names]].rename(columns=names).to_dict("records")
 
 

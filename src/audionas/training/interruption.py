@@ -16,7 +16,6 @@ log = logging.getLogger(__name__)
 #: Exit code of a stage that stopped on purpose and goes on when run again (EX_TEMPFAIL of sysexits.h).
 RESTART = 75
 _STARTED = time.monotonic()  # of this process, near enough
-_AGAIN = 1.0  # seconds after which another Ctrl-C is a person's who will not wait, not a launcher's echo
 
 
 class Interrupted(Exception):
@@ -41,8 +40,9 @@ class Interruption:
 def watch() -> Iterator[Interruption]:
     """Note SIGTERM and SIGINT rather than die of them, and AUDIONAS_TIME_LIMIT (seconds of this process).
 
-    A second Ctrl-C ends the training at once, without a checkpoint. Where SIGINT is ignored, as in the
-    background of a script, it stays so.
+    A second Ctrl-C ends the training at once, without a checkpoint; but no rank of several, which hear of one
+    from the terminal and from their launcher. Where SIGINT is ignored, as in the background of a script, it
+    stays so.
 
     Raises UserError: the limit is no number.
     """
@@ -52,17 +52,15 @@ def watch() -> Iterator[Interruption]:
     except ValueError:
         raise UserError(f"AUDIONAS_TIME_LIMIT: {text!r} is no number; give seconds, or unset it") from None
 
-    asked = float("inf")
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
 
     def note(number: int, _frame: object) -> None:
-        nonlocal asked
-        now = time.monotonic()
-        if number == signal.SIGINT and now - asked > _AGAIN:
+        name = signal.Signals(number).name
+        if alone and name == interruption.signal == "SIGINT":
             raise KeyboardInterrupt
-        asked = min(asked, now)
         if not interruption.signal:
-            log.warning("%s: saving after this iteration, then ending", signal.Signals(number).name)
-        interruption.signal = signal.Signals(number).name
+            log.warning("%s: saving, then ending", name)
+        interruption.signal = name
 
     noted = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
