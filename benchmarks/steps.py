@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,28 +146,57 @@ class OnceForAllSteps:
             self.optimiser.step()
 
 
-def bare_and_loop(
-    architecture: Architecture, store: ClipStore, clips: int, folder: Path
-) -> tuple[Callable[[int], None], Callable[[int], None]]:
-    """So many steps on a store's batches, without the loop and by `training.loop.train`."""
+class _Clocked(Supervised):
+    """With the time at which steps begin: of the third, and of the one that many later."""
 
-    def start() -> tuple[Supervised, Feed]:
+    WARM_UP = 2
+
+    def __init__(self, network: Cnn10, steps: int):
+        super().__init__(network)
+        self.steps, self.calls, self.began = steps, 0, []
+
+    def __call__(self, batch: Batch, iteration: int) -> Tensor:
+        if self.calls in (self.WARM_UP, self.WARM_UP + self.steps):
+            where.wait()
+            self.began.append(time.perf_counter())
+        self.calls += 1
+        return super().__call__(batch, iteration)
+
+    @property
+    def iterations(self) -> int:
+        """That have to be run."""
+        return self.WARM_UP + self.steps + 1
+
+    @property
+    def seconds(self) -> float:
+        """Of a step, from its beginning to that of the next."""
+        first, last = self.began
+        return (last - first) / self.steps
+
+
+def bare_and_loop(
+    architecture: Architecture, store: ClipStore, clips: int, steps: int, folder: Path
+) -> tuple[Callable[[], float], Callable[[], float]]:
+    """Seconds of a step on a store's batches, as so many take it, bare and in `training.loop.train`."""
+
+    def start() -> tuple[_Clocked, Feed]:
         torch.manual_seed(0)
         network = Cnn10(architecture.num_classes, architecture.base_channels).train()
-        return Supervised(network.to(where.device())), feed(store, clips)
+        return _Clocked(network.to(where.device()), steps), feed(store, clips)
 
-    def bare(iterations: int) -> None:
+    def bare() -> float:
         objective, batches = start()
         optimiser = adam(objective.network)
-        for i in range(iterations):
+        for i in range(objective.iterations):
             _apply(objective(batches.batch(i), i), optimiser)
+        return objective.seconds
 
-    def loop(iterations: int) -> None:
+    def loop() -> float:
         objective, batches = start()
         train(
             objective,
             batches,
-            iterations=iterations,
+            iterations=objective.iterations,
             settings=Training(batch_size=clips),
             learning_rate=1e-3,
             checkpoint=Checkpoint("loop", "0", folder),
@@ -174,6 +204,7 @@ def bare_and_loop(
             validate=lambda network: {},
             description="loop",
         )
+        return objective.seconds
 
     return bare, loop
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -125,19 +124,9 @@ def loop(width: int = 0, clips: int = 0, frames: int = 0, steps: int = LOOP_STEP
     )
     architecture = Architecture(10, width)
     with made_store(4 * clips, frames, 10) as store, tempfile.TemporaryDirectory() as folder:
-        bare, looped = bare_and_loop(architecture, store, clips, Path(folder))
-
-        def each(run) -> float:
-            """Seconds of a step; what a run needs in any case is in both numbers of steps."""
-            taken = []
-            for n in (2, 2 + steps):
-                started = time.perf_counter()
-                run(n)
-                taken.append(time.perf_counter() - started)
-            return (taken[1] - taken[0]) / steps
-
-        each(bare)
-        pairs = [(each(looped), each(bare)) for _ in range(5)]
+        bare, looped = bare_and_loop(architecture, store, clips, steps, Path(folder))
+        bare()
+        pairs = [(looped(), bare()) for _ in range(5)]
     ours, reference = (median(side) for side in zip(*pairs, strict=True))
     return {
         "what": f"a step of a CNN10 of {width} channels, {clips} clips of {frames} frames in the training "
