@@ -181,6 +181,16 @@ def scored(row: pd.Series) -> str:
 
 def kept(ship: pd.DataFrame, cost: str, budget: int, said: str) -> str:
     """What the page has to say of the files where none has the best network, if it names the right one."""
+    limits = [parse_constraint(text) for text in ship.Budget]
+    unit = {"#Params": "params", "Multiply-adds": "macs"}[cost]
+    study = [{**one._asdict(), unit: None} == {"params": None, "macs": None} for one in limits]
+    asked = ship[[one and getattr(limit, unit) == budget for one, limit in zip(study, limits, strict=True)]]
+    if len(asked):
+        row = asked.iloc[0]
+        over = ", within the ± tolerance" if row[cost] > budget else ""
+        assert said.startswith(f"The study's file for this budget{over}: {row.File}, {row['#Params']:,} ")
+        assert said.endswith(f"{scored(row)}.")
+        return said
     within = ship[ship[cost] <= budget]
     row = ship.loc[within["valid mAP"].idxmax() if len(within) else ship[cost].idxmin()]
     told = f"{row.File}, {row['#Params']:,} parameters, {row['Multiply-adds'] / 1e6:.1f} M multiply-adds, "

@@ -74,7 +74,6 @@ def page(folder: Path, title: str, study: Study) -> str:
         opens=next((text for text in study.constraints if parse_constraint(text).macs is None), ""),
         networks=networks,
         shipped=_shipped(data["ship"]),
-        budgets=[parse_constraint(text)._asdict() for text in study.constraints],
         colours=COLOURS,
         figure3=figure3.to_plotly_json(),
         figure4=figure4.to_plotly_json(),
@@ -96,16 +95,11 @@ def _cards(ship: pd.DataFrame, networks: pd.DataFrame) -> list[dict]:
 
 
 def _shipped(ship: pd.DataFrame) -> list[dict]:
-    """The files of the cards, with what the page says of the best that keeps a budget."""
-    names = {
-        "Space": "space",
-        "Network": "form",
-        "File": "file",
-        "#Params": "params",
-        "Multiply-adds": "macs",
-    }
-    names |= {"mAP": "mAP", "valid mAP": "score"}
-    return ship[[*names]].rename(columns=names).to_dict("records")
+    """The files of the cards, with what the page says of the one for a budget."""
+    names = {"Space": "space", "Network": "form", "File": "file", "valid mAP": "score", "mAP": "mAP"}
+    names |= {"#Params": "params", "Multiply-adds": "macs"}
+    budgets = [parse_constraint(str(text))._asdict() for text in ship.Budget]
+    return ship[[*names]].rename(columns=names).assign(budget=budgets).to_dict("records")
 
 
 def _best_within(networks: pd.DataFrame, limits: Constraint) -> dict | None:
