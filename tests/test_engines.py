@@ -171,8 +171,42 @@ def test_sigterm_before_a_stage_begins_has_it_not_begin(toy: Path) -> None:
         until(lambda: catches_sigterm(job.pid), "DVC")
         job.terminate()
         time.sleep(1)
-        assert job.poll() is None  # DVC is about something
+        assert job.poll() is None, (toy / "log").read_text()  # DVC is about something
     assert job.wait(timeout=60) == 128 + signal.SIGTERM
+    assert not (toy / "began" / "slow").exists()
+
+
+TERMINATED = """
+import importlib.machinery, os, runpy, signal, sys
+
+class Loader(importlib.machinery.SourceFileLoader):
+    def exec_module(self, module):
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            print("now", module.__name__)
+            os.kill(os.getpid(), signal.SIGTERM)
+        super().exec_module(module)
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name in ("threading", "dvc.stage.run"):
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            spec.loader = Loader(name, spec.origin)
+            return spec
+
+sys.modules.pop("threading", None)
+sys.meta_path.insert(0, Finder)
+sys.path.insert(0, "workflow")
+runpy.run_path("workflow/plan.py", run_name="__main__")
+"""
+
+
+def test_sigterm_in_the_middle_of_an_import_has_the_stage_not_begin(toy: Path) -> None:
+    """Of a module, it may be, that handling the signal needs."""
+    run(toy, "snakemake", "-c1", "source")
+    command = [sys.executable, "-c", TERMINATED, "run", "work@slow", "log"]
+    done = subprocess.run(command, cwd=toy, env=ENV, timeout=60)
+    said = (toy / "log").read_text()
+    assert "\nnow " in said and done.returncode == 128 + signal.SIGTERM, said
     assert not (toy / "began" / "slow").exists()
 
 

@@ -132,6 +132,8 @@ def run(stage: str, log: str, minutes: str = "") -> None:
     where = f"{socket.gethostname()}, job {os.environ.get('SLURM_JOB_ID', 'of this machine')}"
     print(f"--- {stage} on {where}, {datetime.now():%Y-%m-%d %H:%M:%S}", flush=True)
     check()
+    import psutil  # noqa: F401 - a signal may come in the middle of an import, where `_hand_on` could not
+
     signal.signal(signal.SIGTERM, _hand_on)
     _start_with(lock, deadline)
     _replace_lock_file()
