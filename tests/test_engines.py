@@ -16,6 +16,7 @@ import projects
 import pytest
 import yaml
 from projects import ENV, PARAMS, STEP, edit, run, until
+from trainings import Driver
 
 pytestmark = pytest.mark.slow
 
@@ -96,17 +97,33 @@ def test_sixteen_jobs_at_once_wait_for_each_others_locks(toy: Path, done: Path) 
     assert (toy / "dvc.lock").read_bytes() == (done / "dvc.lock").read_bytes()
 
 
-def test_a_stage_that_another_job_runs_already_is_planned_and_waited_for(toy: Path, done: Path) -> None:
-    edit(toy, seconds={"slow": 30, "quick": 0})
+HELD = """
+import sys, time
+from pathlib import Path
+
+while sys.argv[1] == "work-slow" and not Path("go").exists():
+    Path("began").mkdir(exist_ok=True)
+    Path("began", "slow").touch()
+    time.sleep(0.05)
+"""
+
+
+def test_a_stage_that_another_job_runs_already_is_planned_and_waited_for(toy: Path) -> None:
+    (toy / "step.py").write_text(HELD + STEP)
     run(toy, "snakemake", "-c2", "source")
     orphan = subprocess.Popen(
         [sys.executable, "workflow/plan.py", "run", "work@slow", "orphan.log"], cwd=toy, env=ENV
     )
     until(lambda: (toy / "began" / "slow").exists(), "slow")
     assert {"work@slow", "join"} <= planned(toy)
-    said = run(toy, "snakemake", "-c2")
+    driver = Driver(toy, "snakemake", "-c2")
+    try:
+        until(lambda: "another job runs work@slow already" in driver.said, "the second job")
+        (toy / "go").touch()
+        driver.end()
+    finally:
+        Driver.kill_all()
     assert orphan.wait(timeout=120) == 0
-    assert "another job runs work@slow already" in said
     log = (toy / "logs" / "work_slow.log").read_text()
     assert "didn't change, skipping" in log and "Running stage" not in log
     assert (toy / "join").read_text() == "slow+quick"

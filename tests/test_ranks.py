@@ -191,7 +191,7 @@ def alive(folder: Path) -> list[int]:
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 75), (signal.SIGKILL, -9)])
 def test_a_stopped_launcher_leaves_a_checkpoint_and_no_rank_behind(project, tmp_path, number, code):
     training = {**tiny.PARAMS["training"], "gpus": 2, "valid_every": 100, "checkpoint_seconds": 0.1}
-    tiny.make(Path(), teacher={"iterations": 200}, training=training)
+    tiny.make(Path(), teacher={"iterations": 80}, training=training)
     command = [sys.executable, "-m", "audionas", "teacher", "--seed", "0"]
     default = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
     process = subprocess.Popen(command, start_new_session=True, **default)
