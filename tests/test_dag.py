@@ -9,6 +9,7 @@ import yaml
 from dag import ROOT, SOURCE, closure, sections, sources, training_keys
 
 from audionas.cli import _TRAINED, STAGES
+from audionas.stages.runs import code
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 MODULES = {name: "audionas.stages." + STAGES[name.split("-")[0]][0] for name in PIPELINE}
@@ -20,6 +21,13 @@ def test_deps_are_the_imported_modules(name):
     assert len(set(deps)) == len(deps)
     declared = {dep for dep in deps if dep.startswith("src/")}
     assert declared == sources(MODULES[name])
+
+
+@pytest.mark.parametrize("name", [n for n in PIPELINE if n.split("-")[0] in _TRAINED])
+def test_a_trainings_state_is_bound_to_the_modules_it_rests_on(name):
+    """And not to those of the tables, or a better title would cost an unfinished training its hours."""
+    bound = {path.relative_to(ROOT).as_posix() for path in code()}
+    assert sources(MODULES[name]) <= bound and "src/audionas/reporting/tables.py" not in bound
 
 
 @pytest.mark.parametrize("name", PIPELINE)

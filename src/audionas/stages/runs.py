@@ -39,6 +39,12 @@ def fresh(config: Config, **form) -> Cnn10:
     )
 
 
+def code() -> list[Path]:
+    """The modules that a training's state is bound to: all but those that read results and bear on none."""
+    package = Path(audionas.__file__).parent
+    return sorted(path for path in package.rglob("*.py") if path.parent != package / "reporting")
+
+
 def training_run(
     config: Config,
     path: Path,
@@ -78,8 +84,7 @@ def training_run(
     parameters = {name: getattr(config, name).model_dump() for name in sections}
     parameters["training"] = settings.model_dump(exclude={"checkpoint_seconds", "gpus"})
     command = {**about, "output": str(path), "seed": seed, "iterations": iterations}
-    code = sorted(Path(audionas.__file__).parent.rglob("*.py"))
-    key = state_key([command, parameters], [train_store.path, valid_store.path, *inputs, *code])
+    key = state_key([command, parameters], [train_store.path, valid_store.path, *inputs, *code()])
     checkpoint = Checkpoint("-".join(path.with_suffix("").parts[1:]), key)
 
     def measure(measured: Cnn10) -> dict[str, float]:
