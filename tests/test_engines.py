@@ -114,16 +114,17 @@ def test_a_stage_that_another_job_runs_already_is_planned_and_waited_for(toy: Pa
     orphan = subprocess.Popen(
         [sys.executable, "workflow/plan.py", "run", "work@slow", "orphan.log"], cwd=toy, env=ENV
     )
-    until(lambda: (toy / "began" / "slow").exists(), "slow")
-    assert {"work@slow", "join"} <= planned(toy)
-    driver = Driver(toy, "snakemake", "-c2")
     try:
+        until(lambda: (toy / "began" / "slow").exists(), "slow")
+        assert {"work@slow", "join"} <= planned(toy)
+        driver = Driver(toy, "snakemake", "-c2")
         until(lambda: "another job runs work@slow already" in driver.said, "the second job")
         (toy / "go").touch()
         driver.end()
+        assert orphan.wait(timeout=120) == 0
     finally:
+        (toy / "go").touch()
         Driver.kill_all()
-    assert orphan.wait(timeout=120) == 0
     log = (toy / "logs" / "work_slow.log").read_text()
     assert "didn't change, skipping" in log and "Running stage" not in log
     assert (toy / "join").read_text() == "slow+quick"

@@ -190,15 +190,15 @@ def alive(folder: Path) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 75), (signal.SIGKILL, -9)])
 def test_a_stopped_launcher_leaves_a_checkpoint_and_no_rank_behind(project, tmp_path, number, code):
-    training = {**tiny.PARAMS["training"], "gpus": 2, "valid_every": 100, "checkpoint_seconds": 0.1}
-    tiny.make(Path(), teacher={"iterations": 80}, training=training)
+    training = {**tiny.PARAMS["training"], "gpus": 2, "valid_every": 100, "checkpoint_seconds": 0.05}
+    tiny.make(Path(), teacher={"iterations": 200}, training=training)
     command = [sys.executable, "-m", "audionas", "teacher", "--seed", "0"]
     default = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
     process = subprocess.Popen(command, start_new_session=True, **default)
     deadline = time.monotonic() + 120
     while not list(Path(".state").glob("*.pt")):
         assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.005)
     assert len(alive(tmp_path)) == 3
     if number == signal.SIGINT:  # of a terminal: it reaches the ranks, and again from their launcher
         os.killpg(process.pid, number)

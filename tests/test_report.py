@@ -15,7 +15,11 @@ import projects
 import pytest
 
 from audionas.cli import main
-from audionas.config import parse_constraint
+from audionas.config import Constraint, parse_constraint, parse_size
+from audionas.configfile import load_config
+from audionas.errors import UserError
+from audionas.models.architecture import Architecture
+from audionas.search import SearchSpace
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the development tools: make install")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -23,6 +27,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)"),
     pytest.mark.slow,
 ]
+ASKED, EXACT = "At most: your budget, such as 1M", "Budget: at most, such as 1M"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -125,7 +130,7 @@ def test_the_cards_name_what_the_slider_finds_where_it_is_another(page, report):
             assert (found.space, found.params) == expected
             continue
         page.get_by_label("multiply-adds" if limits.macs else "parameters", exact=True).check()
-        page.get_by_label("budget, such as 1M", exact=True).fill(str(limits.macs or limits.params))
+        page.get_by_label(EXACT, exact=True).fill(str(limits.macs or limits.params))
         assert named(page.locator("#best").inner_text()) == expected
     assert others > 0
 
@@ -162,7 +167,7 @@ def test_of_fewer_than_three_seeds_a_card_claims_nothing(seeds, tmp_path, monkey
     assert "nan" not in text[text.index("What to ship") : text.index("Every sub-network")]
 
 
-@pytest.mark.parametrize("field", ["your budget, such as 1M", "budget, such as 1M"])
+@pytest.mark.parametrize("field", [ASKED, EXACT])
 @pytest.mark.parametrize("typed", ["9k", "0.012M", "12,000"])
 def test_a_typed_budget_names_the_best_network_within_it(page, report, typed, field):
     budget = {"9k": 9_000}.get(typed, 12_000)
@@ -205,21 +210,59 @@ def test_the_best_networks_own_file_is_named_or_how_to_get_one(page, report):
     for _, row in ship.iterrows():
         said = page.evaluate("found => file(found)", {"space": row.Space, "form": row.Network})
         assert said == f"Its file: {row.File}, {scored(row)}."
-    asked, said = page.get_by_label("your budget, such as 1M", exact=True), page.locator(".file").first
-    told = 0
+    asked, said = page.get_by_label(ASKED, exact=True), page.locator(".file").first
+    told = {True: 0, False: 0}
     for label, cost, ours in (
         ("parameters", "params", [5_000, 12_000]),
         ("multiply-adds", "macs", [200_000]),
     ):
         page.get_by_label(label, exact=True).check()
-        for budget in [*ours, *table[cost][::20]]:
+        for budget in [*ours, *table[cost][::20], table[cost].min() - 1, 2 * table[cost].max()]:
             asked.fill(str(budget))
-            adding = re.search(r"add (\S+) to search\.constraints in params\.yaml", said.inner_text())
-            assert not (adding and budget in ours)  # the study has it
-            if adding:
-                told += 1
-                assert parse_constraint(adding[1])._asdict() == {"params": None, "macs": None, cost: budget}
-    assert told > 5
+            adding = re.search(r"add (\S+) to study\.constraints in params\.yaml", said.inner_text())
+            if budget in ours or not said.inner_text().startswith("No file of it yet"):
+                assert not adding
+                continue
+            told[bool(adding)] += 1
+            constraint = parse_constraint(adding[1] if adding else f"{budget}{'macs' * (cost == 'macs')}")
+            assert constraint._asdict() == {"params": None, "macs": None, cost: budget}
+            assert searched(report, constraint) == bool(adding)
+    assert told[True] > 5 and told[False] > 0
+
+
+def searched(report: Path, constraint: Constraint) -> bool:
+    """Whether the study takes that budget."""
+    config = load_config(report.parents[1] / "params.yaml")
+    tolerance = parse_size(config.search.tolerance)
+    try:
+        for space in config.study.spaces:
+            SearchSpace(space, Architecture.of(config)).near(constraint, tolerance, config.frames)
+    except UserError:
+        return False
+    return True
+
+
+def test_a_budget_that_was_typed_stays_when_it_is_of_another_unit(page):
+    asked, other = page.get_by_label(ASKED, exact=True), page.get_by_label("multiply-adds", exact=True)
+    other.check()
+    assert asked.input_value() != "5k"  # which was the study's, for parameters
+    asked.fill("200k")
+    page.get_by_label("parameters", exact=True).check()
+    assert asked.input_value() == "200k" and "Best: " in page.locator("output.best").first.inner_text()
+
+
+@pytest.mark.parametrize("budgets, opens", [(["200kmacs", "12k"], "12k"), (["200kmacs"], "200k")])
+def test_it_opens_with_a_budget_of_the_study(browser, budgets, opens, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made.make(tmp_path, seeds=[0], constraints=budgets)
+    assert main(["tables"]) == 0 and main(["report"]) == 0
+    with opened(browser, Path("results/report.html").resolve(), within=tmp_path) as page:
+        assert page.get_by_label(ASKED, exact=True).input_value() == opens
+        cost = "parameters" if "12k" in budgets else "multiply-adds"
+        assert page.get_by_label(cost, exact=True).is_checked()
+        assert "Best: " in page.locator("output.best").first.inner_text()
+        said = page.locator(".file").first.inner_text()
+        assert said.startswith(("Its file: ", "The study's file for this budget"))
 
 
 def test_a_newcomer_would_have_the_best_network_in_ten_seconds(page):
@@ -228,7 +271,7 @@ def test_a_newcomer_would_have_the_best_network_in_ten_seconds(page):
     A model's seconds, not a clock's: all words up to the answer are read, the field clicked and typed into.
     """
     decide, point, click, home, key = 1.35, 1.1, 0.2, 0.4, 0.28
-    asked = page.get_by_label("your budget, such as 1M", exact=True)
+    asked = page.get_by_label(ASKED, exact=True)
     asked.click()
     page.keyboard.type("1M")
     shown = page.evaluate("""() => {
@@ -245,7 +288,7 @@ def test_a_newcomer_would_have_the_best_network_in_ten_seconds(page):
 
 def test_one_types_into_the_first_screen_and_what_is_no_budget_is_said(page):
     """A click and a few keys, on a small laptop as on a phone; the chart stays as it is."""
-    asked, said = page.get_by_label("your budget, such as 1M", exact=True), page.locator("output.best").first
+    asked, said = page.get_by_label(ASKED, exact=True), page.locator("output.best").first
     drawn = "document.querySelector('#explorer').layout.xaxis.range.join()"
     for width, height in ((1280, 720), (390, 844)):
         page.set_viewport_size({"width": width, "height": height})
@@ -277,7 +320,7 @@ def test_the_slider_moves_the_budget_and_its_end_takes_all(page, report):
     for value in ("200", "500", "800"):
         slider.fill(value)
         said.add(page.locator("#best").inner_text())
-        typed = page.get_by_label("budget, such as 1M", exact=True).input_value()
+        typed = page.get_by_label(EXACT, exact=True).input_value()
         assert page.evaluate(f"parse('{typed}')") == pytest.approx(costs[int(value)], rel=0.006)
     assert len(said) == 3
     slider.fill("1000")
@@ -286,7 +329,7 @@ def test_the_slider_moves_the_budget_and_its_end_takes_all(page, report):
     assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
     slider.press("ArrowLeft")
     assert named(page.locator("#best").inner_text())[1] < everything.params.max()
-    page.get_by_label("budget, such as 1M", exact=True).fill("10")
+    page.get_by_label(EXACT, exact=True).fill("10")
     assert "No sub-network has so few parameters" in page.locator("#best").inner_text()
 
 
@@ -299,7 +342,8 @@ def test_sizes_are_written_as_they_are_read(page):
     }""")
     assert wrong == []
     assert page.evaluate("[999999, 120000, 1e9, 950].map(short)") == ["1M", "120k", "1G", "950"]
-    assert page.evaluate("['1,234', '1.5 m', '1e6'].map(parse)") == [1234, 1.5e6, 1e6]
+    read = ["1,234", "1.5 m", "1e6", "4.1M", "1.005M"]
+    assert page.evaluate("texts => texts.map(parse)", read) == [1234, 1.5e6, 1e6, 4.1e6, 1.005e6]
     assert page.evaluate("['1,5M', '1.5.2M', '', 'x', '1e'].map(parse).every(isNaN)")
 
 
@@ -307,12 +351,12 @@ def test_the_budget_can_be_of_multiply_adds(page, report):
     page.get_by_label("multiply-adds", exact=True).check()
     table = networks(report)
     budget = int(table.macs.median())
-    page.get_by_label("budget, such as 1M", exact=True).fill(str(budget))
+    page.get_by_label(EXACT, exact=True).fill(str(budget))
     expected = best(table, "macs", budget)
     assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
     ship = pd.read_csv(report.parent / "tables" / "ship.csv")
     for limit in (budget, int(ship["Multiply-adds"].min()) - 1):
-        page.get_by_label("your budget, such as 1M", exact=True).fill(str(limit))
+        page.get_by_label(ASKED, exact=True).fill(str(limit))
         kept(ship, "Multiply-adds", limit, page.locator(".file").first.inner_text())
 
 

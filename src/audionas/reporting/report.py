@@ -44,10 +44,13 @@ class Table:
     rows: list[list[str]]
 
 
-def page(folder: Path, title: str, study: Study) -> str:
+def page(folder: Path, title: str, study: Study, tolerance: int) -> str:
     """The report as HTML, from the tables that the study left in `folder`.
 
     It asks for nothing over the network: library and data stand in it, and its policy forbids the rest.
+
+    Args:
+        tolerance: parameters, to both sides of a budget on them.
 
     Raises:
         UserError: a table is missing or damaged; names the file.
@@ -65,13 +68,17 @@ def page(folder: Path, title: str, study: Study) -> str:
         )
     except KeyError as error:
         raise _damaged(folder, f"made for another study: no {error}") from None
+    single = [str(text) for text in study.constraints if None in parse_constraint(text)]
+    opens = min(single, key=lambda text: text.endswith("macs"), default="")
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.get_template("report.html").render(
         title=title,
         study=study,
         cards=cards,
-        opens=next((text for text in study.constraints if parse_constraint(text).macs is None), ""),
+        opens=opens.removesuffix("macs"),
+        opens_macs=opens.endswith("macs"),
+        tolerance=tolerance,
         networks=networks,
         shipped=_shipped(data["ship"]),
         colours=COLOURS,
