@@ -190,8 +190,9 @@ def alive(folder: Path) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 75), (signal.SIGKILL, -9)])
 def test_a_stopped_launcher_leaves_a_checkpoint_and_no_rank_behind(project, tmp_path, number, code):
-    training = {**tiny.PARAMS["training"], "gpus": 2, "valid_every": 100, "checkpoint_seconds": 0.05}
-    tiny.make(Path(), teacher={"iterations": 200}, training=training)
+    # Each iteration is saved, so that no machine is quicker than this test.
+    training = {**tiny.PARAMS["training"], "gpus": 2, "valid_every": 100, "checkpoint_seconds": 0.0}
+    tiny.make(Path(), teacher={"iterations": 80}, training=training)
     command = [sys.executable, "-m", "audionas", "teacher", "--seed", "0"]
     default = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
     process = subprocess.Popen(command, start_new_session=True, **default)
@@ -253,7 +254,7 @@ def test_a_launcher_told_often_to_stop_lets_its_ranks_save(tmp_path):
 @pytest.mark.slow
 def test_thirty_kills_and_ten_terminations_of_two_ranks_leave_no_trace(project):
     settings = {**tiny.PARAMS["training"], "valid_every": 100, "checkpoint_seconds": 0.05}
-    tiny.make(Path(), teacher={"iterations": 300}, training=settings)
+    tiny.make(Path(), teacher={"iterations": 200}, training=settings)
     outputs = ["models/teacher/0.pt", "results/curves/teacher/0/plots/metrics/loss.tsv"]
 
     def whole() -> list[bytes]:
