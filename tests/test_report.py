@@ -188,8 +188,7 @@ def kept(ship: pd.DataFrame, cost: str, budget: int, said: str) -> str:
     """What the page has to say of the files where none has the best network, if it names the right one."""
     limits = [parse_constraint(text) for text in ship.Budget]
     unit = {"#Params": "params", "Multiply-adds": "macs"}[cost]
-    study = [{**one._asdict(), unit: None} == {"params": None, "macs": None} for one in limits]
-    asked = ship[[one and getattr(limit, unit) == budget for one, limit in zip(study, limits, strict=True)]]
+    asked = ship[[limit == Constraint(**{unit: budget}) for limit in limits]]
     if len(asked):
         row = asked.iloc[0]
         over = ", within the ± tolerance" if row[cost] > budget else ""
@@ -225,7 +224,7 @@ def test_the_best_networks_own_file_is_named_or_how_to_get_one(page, report):
                 continue
             told[bool(adding)] += 1
             constraint = parse_constraint(adding[1] if adding else f"{budget}{'macs' * (cost == 'macs')}")
-            assert constraint._asdict() == {"params": None, "macs": None, cost: budget}
+            assert constraint == Constraint(**{cost: budget})
             assert searched(report, constraint) == bool(adding)
     assert told[True] > 5 and told[False] > 0
 
@@ -265,15 +264,33 @@ def test_it_opens_with_a_budget_of_the_study(browser, budgets, opens, tmp_path, 
         assert said.startswith(("Its file: ", "The study's file for this budget"))
 
 
+def test_a_round_budget_is_one_click(page, report):
+    for label, cost in (("parameters", "params"), ("multiply-adds", "macs")):
+        page.get_by_label(label, exact=True).check()
+        sizes = page.locator("#rounds button").all_inner_texts()
+        within = networks(report)[cost].agg(["min", "max"])
+        assert sizes and all(within["min"] <= parse_size(size) <= within["max"] for size in sizes)
+        for size in sizes:
+            page.get_by_role("button", name=size, exact=True).click()
+            expected = best(networks(report), cost, parse_size(size))
+            assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
+            assert page.get_by_label(ASKED, exact=True).input_value() == size
+
+
 def test_a_newcomer_would_have_the_best_network_in_ten_seconds(page):
     """By the keystroke-level model (Card, Moran and Newell, 1980) and 238 words a minute (Brysbaert, 2019).
 
     A model's seconds, not a clock's: all words up to the answer are read, the field clicked and typed into.
     """
     decide, point, click, home, key = 1.35, 1.1, 0.2, 0.4, 0.28
-    asked = page.get_by_label(ASKED, exact=True)
+    asked, button = page.get_by_label(ASKED, exact=True), page.locator("#rounds button").first
+    said = page.locator("output.best strong").first
+    button.click()
+    pressed, size = said.inner_text(), button.inner_text()
+    asked.fill("")
     asked.click()
-    page.keyboard.type("1M")
+    page.keyboard.type(size)
+    assert pressed == said.inner_text()
     shown = page.evaluate("""() => {
         const range = document.createRange();
         range.setStart(document.body, 0);
@@ -281,9 +298,10 @@ def test_a_newcomer_would_have_the_best_network_in_ten_seconds(page):
         return range.toString();
     }""")
     assert "Best: " in shown and page.locator("output.best strong").first.inner_text() in shown
-    words = len(shown.split())
-    acts = decide + home + point + click + home + 3 * key  # 1, and M with its shift
-    assert words > 5 and acts + words * 60 / 238 < 10, words
+    reading = (len(shown.split()) + page.locator("#rounds button").count()) * 60 / 238
+    typing = home + point + click + home + 3 * key  # 1, and M with its shift
+    pressing = point + click  # a phone's as well
+    assert reading > 2 and decide + max(typing, pressing) + reading < 10, reading
 
 
 def test_one_types_into_the_first_screen_and_what_is_no_budget_is_said(page):
