@@ -275,6 +275,7 @@ def test_a_round_budget_is_one_click(page, report):
             expected = best(networks(report), cost, parse_size(size))
             assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
             assert page.get_by_label(ASKED, exact=True).input_value() == size
+            assert page.locator("#rounds [aria-pressed=true]").all_inner_texts() == [size]
 
 
 def test_a_newcomer_would_have_the_best_network_in_ten_seconds(page):
