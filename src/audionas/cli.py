@@ -16,6 +16,7 @@ from audionas.config import SPACES, SPLITS, parse_constraint, parse_shape
 from audionas.configfile import PARAMS, load_config
 from audionas.errors import UserError
 from audionas.ledger import CLASSES, read_rows
+from audionas.redaction import RedactingFormatter
 from audionas.stages.study import check
 from audionas.training.interruption import RESTART, Interrupted
 
@@ -323,7 +324,9 @@ def main(arguments: list[str] | None = None) -> int:
     training stopped on purpose.
     """
     spin_less()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     if os.environ.get("AUDIONAS_DEBUG"):
         logging.getLogger("audionas").setLevel(logging.DEBUG)
     options = parser().parse_args(arguments)

@@ -3,6 +3,7 @@
 import time
 from email.utils import formatdate
 
+import httpx2
 import pytest
 from hub_server import Fault, HubServer
 from huggingface_hub import constants
@@ -46,6 +47,81 @@ def test_a_gated_repository_wants_a_token_that_storage_never_sees(tmp_path):
         server.expire()
         with pytest.raises(UserError, match="HF_TOKEN"):
             hub.get(clip(ytid(30)))
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """Headers of all requests that the source makes to an endpoint; nothing is sent."""
+    requests = []
+
+    def answer(request):
+        requests.append(request)
+        body = {
+            "id": "lab/AudioSet",
+            "sha": "a" * 40,
+            "siblings": [{"rfilename": "a.tar", "size": 5, "blobId": "b"}],
+        }
+        return httpx2.Response(
+            200, json=body, headers={"X-Repo-Commit": "a" * 40, "ETag": "b", "Content-Length": "5"}
+        )
+
+    client = httpx2.Client(transport=httpx2.MockTransport(answer), follow_redirects=True)
+    monkeypatch.setattr("huggingface_hub.utils._http._GLOBAL_CLIENT", client)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://huggingface.co")
+    return requests
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environment", "sent"),
+    [
+        (None, None, True),
+        ("https://huggingface.co/", None, True),
+        ("https://HuggingFace.co:443", None, True),
+        ("http://huggingface.co", None, False),
+        ("https://huggingface.co.evil.example", None, False),
+        ("https://evil.example/https://huggingface.co", None, False),
+        ("https://hub.lab.example", None, False),
+        ("https://hub.lab.example", "https://hub.lab.example/", True),
+        ("https://hub.lab.example:8443", "https://hub.lab.example/", False),
+        ("http://hub.lab.example", "http://hub.lab.example", False),
+        (None, "http://hub.lab.example", False),
+        ("http://127.0.0.1:9", None, False),
+        ("http://localhost:9", "http://localhost:9", True),
+    ],
+)
+def test_a_token_goes_to_the_public_hub_and_to_what_the_environment_names(
+    asked, tmp_path, monkeypatch, caplog, endpoint, environment, sent
+):
+    if environment:
+        monkeypatch.setenv("HF_ENDPOINT", environment)
+        monkeypatch.setattr(constants, "ENDPOINT", environment.rstrip("/"))
+    Hub("lab/AudioSet", tmp_path, endpoint=endpoint)
+    assert len(asked) == 2 and {"authorization" in request.headers for request in asked} == {sent}
+    assert sent != ("HF_ENDPOINT" in caplog.text), "a token that is not sent is not silent"
+    assert "hf_secret" not in caplog.text
+
+
+def test_a_repository_that_wants_the_token_which_is_withheld_says_how_to_allow_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with HubServer(PARQUET, token="hf_secret") as server:  # noqa: S106
+        with pytest.raises(
+            UserError, match=r"401 .* is not sent to http://127.*set HF_ENDPOINT in the environment"
+        ):
+            opened(server, tmp_path)
+        assert not any(request.authorized for request in server.asked)
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        assert opened(server, tmp_path).get(clip(ytid(0))) == SOUNDS[ytid(0)]
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["https://me:topsecret@hub.example", "ftp://hub.example", "https://", "https://a:b"]
+)
+def test_an_endpoint_that_is_none_or_holds_a_password_is_refused(tmp_path, endpoint):
+    with pytest.raises(UserError, match=r"corpus\.hub\.endpoint") as caught:
+        Hub("lab/AudioSet", tmp_path, endpoint=endpoint)
+    assert "topsecret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

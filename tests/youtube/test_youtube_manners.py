@@ -13,6 +13,7 @@ from yt_dlp.extractor.youtube import YoutubeIE
 
 from audionas.errors import UserError
 from audionas.sources import youtube
+from audionas.sources.base import SourceError
 
 COOKIE = "127.0.0.1\tFALSE\t/\tFALSE\t0\tSID\tsecret\n"
 
@@ -27,6 +28,51 @@ def test_cookies_go_with_every_request_and_the_file_stays(server, source, media,
     assert len(server.seen) > 2
     assert all("SID=secret" in request.headers["Cookie"] for request in server.seen)
     assert cookies.read_bytes() == before
+
+
+@pytest.mark.parametrize("playlist", [False, True])
+def test_no_secret_is_an_argument_of_ffmpeg(server, source, media, tmp_path, monkeypatch, playlist):
+    """Anyone may read a process's arguments; a playlist may name any host, and gets no cookie either."""
+    cookies = tmp_path / "cookies.txt"
+    cookies.write_text(f"# Netscape HTTP Cookie File\n\n{COOKIE.replace('secret', 'sesame')}")
+    wrapper, told = tmp_path / "ffmpeg", tmp_path / "told"
+    wrapper.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >> "{told}"\nexec "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    put(server, "direct", good(media, headers={"Set-Cookie": "visitor=open-sesame"}))
+    find = youtube._Client.extract_info
+
+    def extract(self, *args, **options):
+        info = find(self, *args, **options)
+        protocol = {"protocol": "m3u8_native"} if playlist else {}
+        return info | protocol | {"http_headers": {"User-Agent": "x", "Authorization": "Basic open-sesame"}}
+
+    monkeypatch.setattr(youtube._Client, "extract_info", extract)
+    with source(cookies=cookies) as one:
+        one._ffmpeg = str(wrapper)
+        assert tones(one.get(clip()))[0] == TONES[2:4]
+    assert "-map_metadata" in told.read_text() and "sesame" not in told.read_text()
+    media_seen = [request.headers for request in server.seen if request.path == "/watch/a"]
+    assert "SID=sesame" in media_seen[-1].get("Cookie", "") or playlist
+
+
+@pytest.mark.parametrize("key", ["proxy", "address"])
+def test_a_password_in_the_parameters_is_refused_and_not_told(source, key):
+    with pytest.raises(UserError, match=rf"corpus\.youtube\.{key}: .*environment|remove it") as caught:
+        source(**{key: "http://me:topsecret@proxy.invalid/{ytid}"})
+    assert "topsecret" not in str(caught.value)
+
+
+def test_what_ffmpeg_says_of_a_signed_address_is_kept_without_the_signature(server, source, media):
+    put(server, "page", good(media))
+    server.serve(
+        "/watch/a", Reply(b'<title>t</title><audio src="/media?sig=topsecret"></audio>', "text/html")
+    )
+    server.serve("/media?sig=topsecret", good(media, cut=100, reset=True))
+    with pytest.raises(SourceError) as caught:
+        source().get(clip())
+    assert "topsecret" not in str(caught.value) + caught.value.detail
 
 
 @pytest.mark.parametrize(

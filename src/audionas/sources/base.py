@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from audionas.corpora.base import Clip
+from audionas.redaction import redact
 
 #: Reasons that another day will not change.
 PERMANENT = frozenset(
@@ -26,14 +27,14 @@ class SourceError(Exception):
 
     Attributes:
         reason: one of PERMANENT or TRANSIENT.
-        detail: what the source said, for the log; cut to DETAIL characters.
+        detail: what the source said, for the log; no secrets of addresses; cut to DETAIL characters.
         retry_after: seconds that a rate-limiting server asked to wait, where it said so.
     """
 
     def __init__(self, reason: str, detail: str = "", retry_after: float | None = None):
         if reason not in PERMANENT | TRANSIENT:
             raise ValueError(f"{reason!r} is no reason of a source")
-        detail = detail[:DETAIL]
+        detail = redact(detail)[:DETAIL]
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason, self.detail, self.retry_after = reason, detail, retry_after
 

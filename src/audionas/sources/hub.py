@@ -45,7 +45,8 @@ class Hub(Source):
         cache: folder for the index, shared by runs; what is there is read again only if the mirror changed.
         revision: branch, tag or commit. The attribute `revision` is the commit that it stood for.
         endpoint: address of the hub; None is that of HF_ENDPOINT, else https://huggingface.co.
-        token: to read private or gated repositories; None is the environment's (HF_TOKEN, `hf auth login`).
+        token: to read private or gated repositories; None is the environment's (HF_TOKEN, `hf auth login`),
+            which goes only to https://huggingface.co and to the address in HF_ENDPOINT.
         timeout: seconds without a byte after which a request has failed.
         files: patterns such as `data/bal_train*`: for clips of one part the other parts need no index.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import ipaddress
 import logging
-import re
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import httpx2
@@ -23,10 +24,12 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import build_hf_headers, parse_ratelimit_headers
 
 from audionas.errors import UserError
+from audionas.redaction import redact
 from audionas.sources.base import SourceError, read_retry_after
 
 log = logging.getLogger(__name__)
 
+_PUBLIC = "https://huggingface.co"
 _RESUMED = 2  # times that a cut connection is taken up again where it broke, if it gave anything
 _SLOWEST = 4096  # bytes/s; a connection that drips more slowly is as good as hung
 _EXPIRED = (401, 403, 404, 410)  # how storage answers an address whose signature has run out
@@ -39,17 +42,33 @@ class Repository:
         name: `owner/name`.
         revision: branch, tag or commit.
         endpoint: address of the hub; None is huggingface_hub's (HF_ENDPOINT, else https://huggingface.co).
-        token: None is huggingface_hub's own search (HF_TOKEN, `hf auth login`).
+        token: None is huggingface_hub's own search (HF_TOKEN, `hf auth login`); what it finds goes only to
+            the public hub and to the address in HF_ENDPOINT, over https or within this machine: a params.yaml
+            from somebody else may name any endpoint.
         timeout: seconds without a byte after which a request has failed.
     """
 
     def __init__(self, name: str, revision: str, endpoint: str | None, token: str | None, timeout: float):
-        self.name, self.revision, self.token, self.timeout = name, revision, token, timeout
+        self.name, self.revision, self.timeout = name, revision, timeout
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
-        if not re.match(r"https?://[^/]", self.endpoint):
+        host = _origin(self.endpoint)
+        if host is None:
             raise UserError(
-                f"corpus.hub.endpoint: {self.endpoint!r} is no address; write one as https://huggingface.co"
+                f"corpus.hub.endpoint: {redact(self.endpoint)!r} is no address, or holds a user or a "
+                "password; write one as https://huggingface.co"
             )
+        encrypted = host[0] == "https" or _is_loopback(host[1])
+        named = host in {_origin(_PUBLIC), _origin(os.environ.get("HF_ENDPOINT", _PUBLIC))}
+        self.withheld = ""  # why a token of the environment is not sent, and what to do
+        if token is None and not (encrypted and named):
+            self.withheld = (
+                f"a token (HF_TOKEN, `hf auth login`) is not sent to {self.endpoint}: "
+                + ("params.yaml alone names it; " if encrypted else "it is not encrypted; use https, and ")
+                + "set HF_ENDPOINT in the environment to this address to allow it"
+            )
+            if os.environ.get("HF_TOKEN") or Path(constants.HF_TOKEN_PATH).exists():
+                log.warning("hub: %s", self.withheld)
+        self.token: str | bool | None = False if self.withheld else token
 
     def files(self, endings: tuple[str, ...], patterns: Sequence[str]) -> tuple[str, list[RemoteFile]]:
         """The commit of the revision, and its files with such an ending that a pattern matches, by name.
@@ -87,7 +106,7 @@ class Repository:
 
     def headers(self, url: str) -> dict[str, str]:
         """For a request to `url`; the token is for the hub and does not go to other hosts."""
-        same = urlsplit(url)[:2] == urlsplit(self.endpoint)[:2]
+        same = _origin(url) == _origin(self.endpoint)
         headers = build_hf_headers(token=self.token if same else False, library_name="audionas")
         return {**headers, "Accept-Encoding": "identity"}
 
@@ -119,9 +138,28 @@ class Repository:
             )
         else:
             mend = f"check the name and corpus.hub.revision ({self.revision}); set HF_TOKEN if it is private"
+        if self.withheld:
+            mend += f"; {self.withheld}"
         said = response.headers.get("X-Error-Message")
         answer = f"HTTP {code} ({said})" if said else f"HTTP {code}"
         return UserError(f"corpus.hub.repository: {self.name}: {answer} for {what}; {mend}")
+
+
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an http(s) address; None for any other text, and where a user is named."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.hostname and "@" not in parts.netloc else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class RemoteFile:

@@ -31,6 +31,7 @@ from yt_dlp.networking.exceptions import TransportError
 
 from audionas.corpora.base import Clip
 from audionas.errors import UserError
+from audionas.redaction import redact
 from audionas.sources.answers import read_error, read_ffmpeg
 from audionas.sources.base import Source, SourceError
 
@@ -40,7 +41,10 @@ _BLOCK = 1 << 16  # bytes
 _PROTOCOLS = "http,https,httpproxy,tls,tcp,crypto,data"  # no file of this machine, whatever a playlist says
 _FORMAT = "bestaudio[protocol~='^https?$']/bestaudio/best"  # a file, of which a part can be asked for
 _FORMATS = "matroska,webm,mov,mp4,m4a,ogg,flac,wav,aiff,mp3,aac,mpegts,flv"  # none that names other files
-_LARGEST = 1 << 28  # bytes that are copied to see what is wrong with them
+_PLAIN = frozenset(
+    {"User-Agent", "Accept", "Accept-Language", "Sec-Fetch-Mode", "Referer", "Origin"}
+)  # headers
+_LARGEST = 1 << 28  # bytes that are copied to disk whole
 _COOKIE = re.compile(r"[^\t]*(?:\t[^\t]*){3}\t(?:\d+(?:\.\d+)?)?\t[^\t]*\t[^\t]*", re.ASCII)
 _log = logging.getLogger(__name__)
 
@@ -61,8 +65,9 @@ class Youtube(Source):
 
     Args:
         address: of a video, with `{ytid}`; http or https.
-        cookies: a file in Netscape's format. It is read once and never written.
-        proxy: address of an HTTP proxy; None for the environment's (`http_proxy`).
+        cookies: a file in Netscape's format. It is read once and never written. ffmpeg never gets cookies: a
+            file that is asked for with them is copied whole first, a playlist is read without.
+        proxy: address of an HTTP proxy without a password; None for the environment's (`http_proxy`).
         pause_seconds: least time between two requests of all threads together.
         socket_seconds: a server that is silent for so long is given up.
         total_seconds: a clip that takes longer is given up; pauses do not count.
@@ -92,7 +97,14 @@ class Youtube(Source):
         if "{ytid}" not in address or not address.startswith(("http://", "https://")):
             raise UserError(f"youtube.address: {address!r} is no http(s) address with {{ytid}} in it; add it")
         if proxy and not proxy.startswith(("http://", "https://")):
-            raise UserError(f"youtube.proxy: {proxy!r} is no HTTP proxy; write http://host:port")
+            raise UserError(f"youtube.proxy: {redact(proxy)!r} is no HTTP proxy; write http://host:port")
+        for key, text in ("proxy", proxy), ("address", address):
+            if "@" in urlsplit(text or "").netloc:
+                raise UserError(
+                    f"corpus.youtube.{key}: holds a user or a password, which params.yaml and dvc.lock "
+                    "would show to all; remove it"
+                    + (", and set http_proxy and https_proxy in the environment" * (key == "proxy"))
+                )
         self._address, self._proxy = address, proxy
         self._cookies = None if cookies is None else _read_cookies(Path(cookies))
         self._pause, self._socket, self._total = pause_seconds, socket_seconds, total_seconds
@@ -194,13 +206,16 @@ class Youtube(Source):
         url = media["url"]
         options = ["-protocol_whitelist", _PROTOCOLS, "-rw_timeout", str(round(self._socket * 1e6))]
         headers = dict(media.get("http_headers", {}))
-        if cookies := client.cookiejar.get_cookie_header(url):
-            headers["Cookie"] = cookies
-        options += ["-headers", "".join(f"{name}: {value}\r\n" for name, value in headers.items())]
+        plain = {name: value for name, value in headers.items() if name.title() in _PLAIN}
+        # Anyone may read a process's arguments, where alone ffmpeg takes headers; yt-dlp asks with secrets.
+        secret = plain != headers or client.cookiejar.get_cookie_header(url) is not None
+        copied = secret and media["file"]
+        options += ["-headers", "".join(f"{name}: {value}\r\n" for name, value in plain.items())]
         # In a stream of segments ffmpeg finds a time only to the segment, and begins there; a server without
         # ranges sends everything.
-        error = self._run(client, options, url, start, span, cut, media["file"] and media["ranges"])
-        if error is not None and error.reason == "decode" and media["file"]:
+        seekable = media["file"] and media["ranges"]
+        error = None if copied else self._run(client, options, url, start, span, cut, seekable)
+        if copied or (error is not None and error.reason == "decode" and media["file"]):
             # To ffmpeg a reset connection is the end of the file. Of a copy it is known whose fault it is.
             whole = cut.with_name("whole")
             self._fetch(client, media, whole)
@@ -215,7 +230,8 @@ class Youtube(Source):
                 size = int(answer.headers.get("Content-Length") or 0)
                 if size > _LARGEST:
                     raise SourceError(
-                        "network", f"unreadable for ffmpeg, and too long to look into: {size} bytes"
+                        "network",
+                        f"to be copied whole, and too long for it: {size} of at most {_LARGEST} bytes",
                     )
                 shutil.copyfileobj(answer, file, _BLOCK)
         except SourceError:
