@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import itertools
 import os
@@ -87,7 +88,13 @@ def package(data: list[bytes], clips: int) -> float:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         write_rows(paths.segments("train"), SEGMENTS, rows)
         write_rows(paths.CLASSES, CLASSES, [{"index": 0, "mid": "a", "display_name": "a"}])
-        write_rows(paths.raw("train") / "ledger.csv", DOWNLOAD, [{"clip_id": i, "status": "ok"} for i in ids])
+        digests = [hashlib.sha256(encoded).hexdigest() for encoded in data]
+        got = [
+            {"clip_id": clip_id, "status": "ok", "sha256": digest}
+            for start in range(0, clips, CLIPS)
+            for clip_id, digest in zip(ids[start : start + CLIPS], itertools.cycle(digests))
+        ]
+        write_rows(paths.raw("train") / "ledger.csv", DOWNLOAD, got)
         for number, start in enumerate(range(0, clips, CLIPS)):
             some = zip(ids[start : start + CLIPS], itertools.cycle(data))
             write_shard(paths.raw("train") / f"shard-{number:06d}.tar", some)

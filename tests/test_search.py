@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import limits
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,10 +15,11 @@ from sklearn.metrics import average_precision_score
 from audionas.config import Evolution as EvolutionSettings
 from audionas.config import Search, parse_constraint, parse_shape, parse_size
 from audionas.errors import UserError
-from audionas.evaluation import calibration_batches, mean_average_precision, predict
+from audionas.evaluation import calibration_batches, mean_average_precision, predict, predict_all
 from audionas.models import Supernet, extract
 from audionas.models.architecture import Architecture
 from audionas.models.calibration import calibrate
+from audionas.models.supernet import calibrate_all
 from audionas.search import SearchSpace
 from audionas.search.scoring import read_scores, score_space
 from audionas.search.strategies import Evolution, Exhaustive, Random, search, strategy_of
@@ -78,6 +80,20 @@ def stores(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny.make(tmp_path)
     return ClipStore("data/logmel/train.h5"), ClipStore("data/logmel/valid.h5")
+
+
+def test_scores_that_the_disk_has_no_room_for_are_an_error_before_the_first(stores):
+    train, valid = stores
+    space = SearchSpace("x-x-x", Architecture(4, 4, 16))
+    supernet = Supernet(space.architecture)
+    seen = []
+    supernet.block1.register_forward_hook(lambda *_: seen.append(1))
+    batches = calibration_batches(train, 8, 2)
+    statistics = calibrate_all(supernet, space.subnetworks, batches)
+    seen.clear()
+    with limits.largest_file(10_000), pytest.raises(UserError, match="File too large; raise the limit"):
+        predict_all(supernet, space.subnetworks, statistics, valid)
+    assert not seen and not list(Path().glob(".*"))
 
 
 @pytest.mark.parametrize("name", ["x-x-x", "ew"])

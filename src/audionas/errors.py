@@ -1,4 +1,10 @@
-"""The one exception that is meant for people."""
+"""The one exception that is meant for people, and what the operating system says in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -6,3 +12,45 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with 1.
     """
+
+
+_RIGHTS = "have its owner give you the right to it (ls -l shows who that is)"
+_PATH = "fix the path, or make it with `dvc repro`"
+_REMEDIES = {
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "make room, or ask for a larger quota",
+    errno.EFBIG: "raise the limit on the size of a file (`ulimit -f`)",
+    errno.EROFS: "its disk is mounted read-only: mount it for writing, or work in a folder on another disk",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EIO: "its disk fails, or the network to it: look into the system's log",
+    errno.ESTALE: "its file server has lost it: mount the folder again",
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
+    errno.ENOMEM: "free memory",
+    errno.ENOENT: _PATH,
+    errno.ENOTDIR: _PATH,
+    errno.EISDIR: _PATH,
+}
+_NETWORK = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ETIMEDOUT}
+
+
+def os_error(error: OSError, path: str | Path | None = None) -> UserError:
+    """What the operating system refused, in words: the file, what is wrong, and what to do.
+
+    Args:
+        path: the file, for an error that does not name it.
+    """
+    number = error.errno if isinstance(error.errno, int) else 0
+    what = (
+        os.strerror(number) if number > 0 else (str(error).strip().splitlines() or [type(error).__name__])[0]
+    )
+    where = path or error.filename
+    if isinstance(where, bytes):
+        where = os.fsdecode(where)
+    if number in _NETWORK or isinstance(error, ConnectionError | TimeoutError):
+        remedy = "check the network"
+    else:
+        remedy = _REMEDIES.get(number, "remove the cause")
+    return UserError(
+        f"{f'{where}: ' if where else ''}{what}; {remedy}, then run again: what was finished is kept"
+    )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from audionas.device import device_of
+from audionas.errors import os_error
+from audionas.filearray import Descriptor, FileArray
 from audionas.ranks import current
 from audionas.store import ClipStore
 
@@ -41,10 +43,34 @@ def predict(network: torch.nn.Module, store: ClipStore, batch_size: int = 64) ->
     return np.concatenate([batch for part in ranks.gather(outputs) for batch in part])
 
 
+class _Scores(FileArray):
+    """In an unnamed file of this folder: 31 GB for the paper's largest space, too much for memory.
+
+    Args:
+        shape: [sub-networks, clips, classes].
+    """
+
+    def __init__(self, shape: tuple[int, int, int]):
+        try:
+            super().__init__(Descriptor.unnamed(Path()), 0, shape, np.float32)
+            self.allocate()
+        except OSError as error:
+            raise os_error(error, Path.cwd()) from error
+
+    def put(self, rows, start: int, values: np.ndarray) -> None:
+        """Scores [rows, clips, classes] of the clips from `start` on."""
+        at = start * self.shape[2] * self.dtype.itemsize
+        try:
+            for row, scores in zip(rows, values, strict=True):
+                self.write(row * self.row_bytes + at, scores)
+        except OSError as error:
+            raise os_error(error, self.file.path.absolute()) from error
+
+
 @torch.no_grad()
 def predict_all(
     supernet, subnetworks, statistics, store: ClipStore, batch_size: int = 64, bar=None
-) -> np.ndarray:
+) -> FileArray:
     """Probabilities float32 [sub-networks, clips, classes], what sub-networks share computed once.
 
     Those of one batch are held at once: 69 MB for the paper's largest space and batch.
@@ -52,20 +78,20 @@ def predict_all(
     Args:
         supernet, subnetworks, statistics: as `Supernet.outputs` takes them; the supernet in eval mode.
         bar: a tqdm bar that counts the clips.
+
+    Raises:
+        UserError: the disk of this folder has no room for all of them, which is known before the first.
     """
     device = device_of(supernet)
     index = {subnetwork: i for i, subnetwork in enumerate(subnetworks)}
-    shape = (len(index), *store.labels.shape)
-    # 31 GB for the paper's largest space: too much for memory, so they lie in an unnamed file of this folder.
-    with tempfile.TemporaryFile(dir=".") as file:
-        scores = np.memmap(file, np.float32, "w+", shape=shape)
+    scores = _Scores((len(index), *store.labels.shape))
     start = 0
     for x in batches(store, batch_size):
         outputs = dict(supernet.outputs(x.to(device), subnetworks, statistics=statistics))
         rows = [index[subnetwork] for subnetwork in outputs]
         # A copy waits for the GPU: one a batch, not one a sub-network.
         probabilities = torch.stack([logits.sigmoid() for logits in outputs.values()]).cpu()
-        scores[rows, start : start + len(x)] = probabilities.numpy()
+        scores.put(rows, start, probabilities.numpy())
         start += len(x)
         if bar is not None:
             bar.update(len(x))

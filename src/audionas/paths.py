@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from audionas.state import STATE
@@ -108,3 +109,21 @@ def ranking(index: int, seed: int) -> Path:
 
 METRICS, REPORT = RESULTS / "metrics.json", RESULTS / "report.html"
 TABLES, FIGURES, COVERAGE = RESULTS / "tables", RESULTS / "figures", RESULTS / "coverage"
+
+#: Folders that only stages write to.
+_OWN = (
+    *(DATA / name for name in ("segments", "raw", "audio", "logmel")),
+    *(
+        MODELS / name
+        for name in ("teacher", "supernet", "found", "finetuned", "individual", "init", "ranked")
+    ),
+    *(MODELS / "release", RESULTS, STATE),
+)
+
+
+def remedy(path: str | Path) -> str:
+    """What to do about a damaged file: what stages make may be deleted, what is the user's own may not."""
+    place = os.path.relpath(path)  # as it is written: DVC may have put a link to its cache there
+    if any(Path(place).is_relative_to(folder) for folder in _OWN):
+        return "delete it and run `dvc repro`"
+    return "give a file that `dvc repro` made"

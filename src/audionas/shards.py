@@ -8,8 +8,9 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from audionas.errors import UserError
+from audionas.errors import UserError, os_error
 from audionas.files import atomic_write
+from audionas.paths import remedy
 
 CLIPS = 1_000  # of one shard, got or not
 _NAME = re.compile(r"(?P<clip>[A-Za-z0-9_-]+)\.(?P<kind>[a-z0-9]+)")
@@ -46,10 +47,17 @@ def read_shard(path: Path) -> Iterator[tuple[str, bytes]]:
     """
     try:
         with tarfile.open(path, "r:") as tar:  # not as a stream, which reads in blocks of 10 kB
+            size = path.stat().st_size
             for member in tar:
                 match = _NAME.fullmatch(member.name)
-                if not match or not member.isfile():
-                    raise UserError(f"{path}: holds {member.name!r}, which is no clip; make it again")
+                if not match or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.sparse:
+                    raise UserError(f"{path}: holds {member.name!r:.60}, which is no clip; {remedy(path)}")
+                if member.offset_data + member.size > size:
+                    raise tarfile.ReadError(f"{member.name} ends after the file")
                 yield match["clip"], tar.extractfile(member).read()
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and run `dvc repro`") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
+    except (tarfile.TarError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); {remedy(path)}") from None
+    except OSError as error:
+        raise os_error(error, path) from None

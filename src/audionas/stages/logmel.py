@@ -18,7 +18,7 @@ from audionas.files import atomic_write
 from audionas.parallel import background, threaded_map
 from audionas.ranks import current
 from audionas.state import UNFINISHED, state_key, store_folder
-from audionas.store import ClipStore, ClipStoreWriter
+from audionas.store import VERSION, ClipStore, ClipStoreWriter
 
 _BLOCK = 1_000  # clips between two marks
 
@@ -37,7 +37,7 @@ def run(config: Config, split: str) -> None:
     frontend = LogMel(config.audio.sample_rate, **config.features.model_dump())
     made = paths.audio(split).stat()
     code = [Path(__file__), *sorted(Path(audio.__file__).parent.glob("*.py"))]
-    key = state_key([settings, made.st_size, made.st_mtime_ns, torch.__version__], code)
+    key = state_key([settings, made.st_size, made.st_mtime_ns, torch.__version__, VERSION], code)
     ranks = current()
     with ranks.in_turn():  # the first rank makes what the others open
         state = store_folder("logmel", split, key)

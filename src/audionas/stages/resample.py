@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -23,10 +25,21 @@ from audionas.parallel import background, threaded_map
 from audionas.reporting.coverage import count, require
 from audionas.shards import CLIPS, read_shard
 from audionas.state import UNFINISHED, state_key, store_folder
-from audionas.store import ClipStoreWriter
+from audionas.store import VERSION, ClipStoreWriter
 
 _FULL_SCALE = 32_767
 _NOT_GOT = "download: "
+_GET_AGAIN = "delete the file and run `dvc repro`, which gets what it held again"
+
+
+class _Original(NamedTuple):
+    """A clip as it was downloaded: its row of the store, and its audio or the reason why there is none."""
+
+    clip_id: str
+    row: int
+    data: bytes | str
+    shard: Path
+    sha256: str
 
 
 def run(config: Config, split: str) -> None:
@@ -53,10 +66,12 @@ def run(config: Config, split: str) -> None:
         settings={"audio": config.audio.model_dump()},
     )
 
-    def make(original: tuple[str, int, bytes | str]) -> dict:
-        clip_id, row, data = original
+    def make(original: _Original) -> dict:
+        clip_id, row, data, tar, digest = original
         if isinstance(data, str):
             return {"clip_id": clip_id, "status": "failed", "reason": data}
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise UserError(f"{tar}: the audio of {clip_id} is not what its ledger says; {_GET_AGAIN}")
         try:
             clip = decode(data, config.audio.sample_rate, config.audio.clip_samples, config.audio.min_seconds)
         except DecodeError as error:
@@ -100,11 +115,11 @@ def _key(config: Config, split: str) -> str:
     code = [Path(__file__), *sorted(Path(decoding.__file__).parent.glob("*.py"))]
     given = [paths.segments(split), paths.CLASSES, paths.raw(split) / "ledger.csv"]
     libraries = [version(name) for name in ("miniaudio", "soundfile", "soxr")]
-    return state_key([config.audio.model_dump(), libraries, CLIPS, RESAMPLE], [*given, *code])
+    return state_key([config.audio.model_dump(), libraries, CLIPS, RESAMPLE, VERSION], [*given, *code])
 
 
-def _listed(split: str) -> Iterator[tuple[dict[str, str], str]]:
-    """Every clip of the list, and why the download failed, or ""."""
+def _listed(split: str) -> Iterator[tuple[dict[str, str], str, str]]:
+    """Every clip of the list, why the download failed, or "", and the SHA-256 of what was got."""
     ledger = paths.raw(split) / "ledger.csv"
     raw = iter_rows(ledger, DOWNLOAD)
     for row in iter_rows(paths.segments(split), SEGMENTS):
@@ -114,7 +129,8 @@ def _listed(split: str) -> Iterator[tuple[dict[str, str], str]]:
                 f"{ledger}: {row['clip_id']} of the list should come next; it is of another list, so run "
                 f"`dvc repro download@{split}`"
             )
-        yield row, "" if download["status"] == "ok" else _NOT_GOT + download["reason"]
+        failed = "" if download["status"] == "ok" else _NOT_GOT + download["reason"]
+        yield row, failed, download["sha256"]
     if extra := next(raw, None):
         raise UserError(f"{ledger}: {extra['clip_id']} is not on the list; run `dvc repro download@{split}`")
 
@@ -122,7 +138,7 @@ def _listed(split: str) -> Iterator[tuple[dict[str, str], str]]:
 def _count(split: str) -> tuple[int, int]:
     """Clips on the list, and those that were got."""
     listed = got = 0
-    for _, failed in _listed(split):
+    for _, failed, _ in _listed(split):
         listed += 1
         got += not failed
     return listed, got
@@ -131,7 +147,7 @@ def _count(split: str) -> tuple[int, int]:
 def _labels(split: str, classes: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Clip id and labels uint8 [classes] of every clip that was got."""
     column = {mid: i for i, mid in enumerate(classes)}
-    for row, failed in _listed(split):
+    for row, failed, _ in _listed(split):
         if not failed:
             labels = np.zeros(len(classes), np.uint8)
             try:
@@ -144,31 +160,28 @@ def _labels(split: str, classes: list[str]) -> Iterator[tuple[str, np.ndarray]]:
             yield row["clip_id"], labels
 
 
-def _originals(split: str, wanted: dict[Path, int]) -> Iterator[tuple[str, int, bytes | str]]:
-    """Clip id, row of the store, and encoded audio or the reason why there is none, of the wanted shards."""
+def _originals(split: str, wanted: dict[Path, int]) -> Iterator[_Original]:
+    """The clips of the wanted shards, in order."""
     listed, row = _listed(split), 0
     numbers = {int(ledger.stem) for ledger in wanted}
     for number in range(max(numbers, default=-1) + 1):
         clips = list(islice(listed, CLIPS))
         tar = paths.raw(split) / f"shard-{number:06d}.tar"
         members = read_shard(tar) if number in numbers else None
-        for clip, failed in clips:
+        for clip, failed, digest in clips:
             clip_id = clip["clip_id"]
             if members and failed:
-                yield clip_id, -1, failed
+                yield _Original(clip_id, -1, failed, tar, digest)
             elif members:
                 found, data = next(members, (None, b""))
                 if found != clip_id:
                     raise UserError(
-                        f"{tar}: {clip_id} should come next and {found} does; delete {tar.parent} and run "
-                        "`dvc repro`"
+                        f"{tar}: {clip_id} should come next and {found or 'the end'} does; {_GET_AGAIN}"
                     )
-                yield clip_id, row, data
+                yield _Original(clip_id, row, data, tar, digest)
             row += not failed
         if members and (extra := next(members, None)):
-            raise UserError(
-                f"{tar}: {extra[0]} is not in the ledger; delete {tar.parent} and run `dvc repro`"
-            )
+            raise UserError(f"{tar}: {extra[0]} is not in the ledger; {_GET_AGAIN}")
 
 
 def _require(config: Config, split: str, names: list[tuple[str, str]]) -> None:
