@@ -54,7 +54,8 @@ def fork(name: str, command: str) -> int:
     os.dup2(log, 2)
     code = 1
     try:
-        sys.argv = shlex.split(command)  # `audionas STAGE …`
+        os.environ["DVC_STAGE"] = name  # as DVC does
+        sys.argv = [os.path.expandvars(word) for word in shlex.split(command)]  # `audionas STAGE …`
         code = audionas(sys.argv[1:])
     except BaseException:
         traceback.print_exc()

@@ -18,6 +18,7 @@ SOURCE = ROOT / "src"
 INERT = {
     "audionas.config",
     "audionas.configfile",
+    "audionas.environment",
     "audionas.errors",
     "audionas.files",
     "audionas.parallel",

@@ -45,7 +45,7 @@ def broken(tmp_path, section, **values):
         ("training", {"lerning_rate": 1}, r"training\.lerning_rate: no such key"),
         ("training", {"batch_size": "many"}, r"training\.batch_size: .*integer.*'many'"),
         ("training", {"batch_size": 0}, r"training\.batch_size: .*greater than 0"),
-        ("training", {"learning_rate": "1e-3"}, r"training\.learning_rate: .*number"),
+        ("training", {"learning_rate": "fast"}, r"training\.learning_rate: .*number"),
         ("teacher", {"iterations": 1.5}, r"teacher\.iterations"),
         (
             "augment",
@@ -86,7 +86,7 @@ def test_a_constraint_that_no_subnetwork_meets_is_named_with_the_nearest(tmp_pat
 @pytest.mark.parametrize("text", ["", "- a\n", "a: [1\n", "a: 1\na: 2\n", "!!python/object:os.system {}\n"])
 def test_what_is_no_mapping_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"params\.yaml: "):
+    with pytest.raises(UserError, match=r"params\.yaml(, line \d+)?: "):
         load_config(tmp_path / "params.yaml")
 
 
@@ -104,7 +104,7 @@ def test_a_key_left_out_is_named_with_the_papers_value(tmp_path):
     del short["network"]["block_dropout"], short["training"]["gpus"]
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(short))
-    with pytest.raises(UserError, match=r"(?s)block_dropout: missing; .*0\.2.*training\.gpus: missing"):
+    with pytest.raises(UserError, match=r"(?s)block_dropout: missing; .*: 0\.2.*training\.gpus: missing"):
         load_config(path)
 
 

@@ -25,7 +25,7 @@ def test_every_stage_is_listed_after_those_that_it_needs(tmp_path: Path) -> None
     assert all(
         names.index(needed) < names.index(name) for name, stage in listed.items() for needed in stage["needs"]
     )
-    assert listed["teacher@0"]["command"] == "audionas teacher --seed 0"
+    assert listed["teacher@0"]["command"] == 'audionas stage "$DVC_STAGE"'
 
 
 def test_stages_run_once_and_nothing_after_a_failure(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_stages_that_the_time_did_not_suffice_for_are_left(tmp_path: Path) -> No
 
 def test_a_training_that_was_told_to_stop_is_gone_on_with(tmp_path: Path) -> None:
     tiny.make(tmp_path, teacher={"iterations": 400}, training={"valid_every": 400})
-    stages = {"teacher@0": {"command": "audionas teacher --seed 0", "needs": []}}
+    stages = {"teacher@0": {"command": 'audionas stage "$DVC_STAGE"', "needs": []}}
     Path(tmp_path, "stages.json").write_text(json.dumps(stages), encoding="utf-8")
     first = subprocess.Popen([sys.executable, FORKED, "run", "stages.json"], cwd=tmp_path, env=ENV)
     log = tmp_path / "logs/forked/teacher@0.log"

@@ -166,8 +166,9 @@ def test_ranks_pack_the_store_that_one_packs(project):
 def test_other_stages_refuse_ranks(project, monkeypatch, capsys):
     from audionas.cli import main
 
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
+    launched = {"WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": 29500}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, str(value))
     assert main(["tables"]) == 1
     assert (
         "tables (rank 1): this stage is for one process; run it without `torchrun`" in capsys.readouterr().err

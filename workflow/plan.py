@@ -41,6 +41,7 @@ DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "ranks": 1, "runtime": 60, 
 
 def make() -> dict:
     """Ask DVC what is stale, write the plan, and leave exactly the fresh stages with a stamp."""
+    _check_parameters()
     gc.disable()  # looking for garbage in all that DVC and Snakemake keep takes a second
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo, lock_repo
@@ -67,6 +68,19 @@ def make() -> dict:
     plan = {"files": files, "stages": stages}
     _write(PLAN, plan)
     return plan
+
+
+def _check_parameters() -> None:
+    """Refuse parameters that the stages would refuse, before DVC reads them, with the same words."""
+    if "cmd: audionas" in Path("dvc.yaml").read_text(encoding="utf-8"):
+        from audionas.configfile import load_config
+        from audionas.errors import UserError
+        from audionas.stages.study import check
+
+        try:
+            check(load_config())
+        except UserError as error:
+            sys.exit(f"{error}")
 
 
 def load() -> dict:

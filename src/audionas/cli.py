@@ -9,15 +9,17 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from importlib import import_module
+from itertools import product
 from pathlib import Path, PurePath
 
 from audionas import paths
-from audionas.config import SPACES, SPLITS, parse_constraint, parse_shape
+from audionas.config import SPACES, SPLITS, Config, Study, parse_constraint, parse_shape
 from audionas.configfile import PARAMS, load_config
+from audionas.environment import world_size
 from audionas.errors import UserError
 from audionas.ledger import CLASSES, read_rows
 from audionas.redaction import RedactingFormatter
-from audionas.stages.study import check
+from audionas.stages.study import check, check_corpus, notes
 from audionas.training.interruption import RESTART, Interrupted
 
 # stage: (module, function, arguments, help); modules are imported on use, for torch takes seconds
@@ -50,6 +52,24 @@ STAGES = {
     "report": ("report", "run", "", "put the study on one page, results/report.html"),
     "release": ("release", "run", "", "put what there is to ship into models/release, with model cards"),
 }
+#: What stands after the @ in the names that dvc.yaml makes from the study's lists, in order. Such a stage is
+#: told its name alone, so no text of params.yaml reaches a shell, and only names of checked values are known.
+NAMED = {
+    "teacher": "seed",
+    "supernet": "space seed",
+    "score": "space seed",
+    "search": "space constraint seed",
+    "finetune": "constraint iterations seed",
+    "individual": "recipe size seed",
+    "init": "constraint seed",
+    "ranked": "index seed",
+    "evaluate-teacher": "seed",
+    "evaluate-individual": "recipe size seed",
+    "evaluate-found": "space constraint seed",
+    "evaluate-finetuned": "constraint iterations seed",
+    "evaluate-init": "constraint seed",
+}
+RECIPES = "baseline", "kd"
 # on training.gpus GPUs
 _TRAINED = {"teacher", "supernet", "score", "finetune", "individual", "init", "ranked"}
 _SHARED = {"logmel", *_TRAINED}  # what the ranks of `torchrun` can do together
@@ -95,7 +115,7 @@ ARGUMENTS = {
     ),
     "iterations": _flag("optimiser steps", type=int),
     "index": _flag("which sub-network, by its place in a drawn order", type=int),
-    "recipe": _flag("BCE with the labels, or distillation", choices=("baseline", "kd")),
+    "recipe": _flag("BCE with the labels, or distillation", choices=RECIPES),
     "size": _flag("uniform network as RATIOxDEPTH, such as 0.6x1", type=_checked(parse_shape)),
     "model": {"help": "a file below models/", "type": _model},
 }
@@ -139,6 +159,8 @@ def _check(options: argparse.Namespace) -> None:
         f"{options.params}: well formed: corpus {config.corpus.name}, {len(study.seeds)} seed(s), spaces "
         f"{', '.join(study.spaces)}, constraints {', '.join(study.constraints)}"
     )
+    for note in notes(config):
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _classify(options: argparse.Namespace) -> None:
@@ -207,25 +229,62 @@ def _completion(options: argparse.Namespace) -> None:
     print(shtab.complete(parser(), options.shell))
 
 
-def _stage(options: argparse.Namespace) -> int | None:
+def named(name: str, study: Study) -> tuple[str, dict]:
+    """Command and arguments of a stage by its name in dvc.yaml, such as `search@2-2-x-26k-0`.
+
+    Raises UserError: the study has no such stage.
+    """
+    stage, _, key = name.rpartition(":")[2].partition("@")
+    lists = {
+        "seed": study.seeds,
+        "space": study.spaces,
+        "constraint": study.constraints,
+        "iterations": study.finetune_iterations,
+        "recipe": RECIPES,
+        "size": study.sizes,
+        "index": study.ranked,
+    }
+    axes = NAMED.get(stage, "").split()
+    for values in product(*(lists[axis] for axis in axes)) if axes else ():
+        if "-".join(map(str, values)) != key:
+            continue
+        if stage.startswith("evaluate-"):
+            model = paths.MODELS / stage.removeprefix("evaluate-") / f"{key}.pt"
+            return "evaluate", {"model": model.as_posix()}
+        arguments = dict(zip(axes, values, strict=True))
+        if "space" in STAGES[stage][2].split():
+            arguments.setdefault("space", study.chosen_space)
+        return stage, arguments
+    raise UserError(f"{name[:200]!r}: {PARAMS} asks for no such stage; `dvc stage list` names them all")
+
+
+def _named_stage(options: argparse.Namespace) -> int:
     config = load_config()
     check(config)
-    module, function, names, _ = STAGES[options.command]
-    arguments = {name: getattr(options, name) for name in names.split()}
-    if _ranks() > 1 and options.command not in _SHARED:
+    return _run(config, *named(options.name, config.study), options.arguments)
+
+
+def _stage(options: argparse.Namespace) -> int:
+    config = load_config()
+    check(config)
+    if options.command in ("segments", "download"):
+        check_corpus(config)
+    arguments = {name: getattr(options, name) for name in STAGES[options.command][2].split()}
+    return _run(config, options.command, arguments, options.arguments)
+
+
+def _run(config: Config, command: str, arguments: dict, line: list[str]) -> int:
+    module, function, *_ = STAGES[command]
+    ranks = world_size()
+    if ranks > 1 and command not in _SHARED:
         raise UserError("this stage is for one process; run it without `torchrun`")
-    if _ranks() == 1 and options.command in _TRAINED and config.training.gpus > 1:
+    if ranks == 1 and command in _TRAINED and config.training.gpus > 1:
         from audionas.ranks import launch
 
-        return launch(options.arguments, config.training.gpus, RESTART)
-    with nullcontext() if _ranks() == 1 else import_module("audionas.ranks").join(config.training.device):
+        return launch(line, config.training.gpus, RESTART)
+    with nullcontext() if ranks == 1 else import_module("audionas.ranks").join(config.training.device):
         getattr(import_module(f"audionas.stages.{module}"), function)(config, **arguments)
     return 0
-
-
-def _ranks() -> int:
-    """How many processes `torchrun` started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -297,6 +356,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     one.set_defaults(run=_completion)
 
+    one = commands.add_parser(
+        "stage",
+        help="stage: by its name in the DAG, as `dvc stage list` shows it",
+        description="What dvc.yaml runs for each entry of the study's lists.",
+    )
+    one.add_argument("name", metavar="NAME", help="such as teacher@0 or search@2-2-x-26k-0")
+    one.set_defaults(run=_named_stage)
+
     for name, (*_, names, text) in STAGES.items():
         one = commands.add_parser(name, help=f"stage: {text}", description=f"Stage of the DAG: {text}.")
         for argument in names.split():
@@ -331,8 +398,9 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger("audionas").setLevel(logging.DEBUG)
     options = parser().parse_args(arguments)
     options.arguments = sys.argv[1:] if arguments is None else arguments
-    name = f"audionas {options.command}" + (f" (rank {os.environ['RANK']})" if _ranks() > 1 else "")
+    name = f"audionas {options.command}"
     try:
+        name += f" (rank {os.environ['RANK']})" if world_size() > 1 else ""
         return options.run(options) or 0
     except UserError as error:
         if os.environ.get("AUDIONAS_DEBUG"):

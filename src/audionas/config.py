@@ -5,24 +5,33 @@ Every key of `params.yaml` stands here once, with its unit and the paper's value
 
 from __future__ import annotations
 
+import math
 import re
+import unicodedata
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     model_validator,
 )
 
 SPLITS = ("train", "valid", "test")
+CorpusName = Literal["soundfont", "folder", "esc50", "esc10", "audioset"]
 Space = Literal["x-x-x", "2-x-x", "2-2-x", "ew"]
 SPACES: tuple[str, ...] = get_args(Space)
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kMG]?)")
-_SHAPE = re.compile(r"(0?\.\d+|1(?:\.0+)?)x([12])")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([kMG]?)")
+_SHAPE = re.compile(r"(0?\.[0-9]{1,15}|1(?:\.0{1,15})?)x([12])")
+_ADDRESS = re.compile(r"https?://[^\s{}]+")
+_MOST_MODELS = 20_000  # of a study
+_LARGEST_CLIP = 100_000_000  # samples, or values of its spectrogram
 
 
 def parse_size(text: str | int) -> int:
@@ -72,6 +81,13 @@ def parse_shape(text: str) -> tuple[float, int]:
     return float(match[1]), int(match[2])
 
 
+_STEP = math.log(6.4) / 27  # of Slaney's mel scale above 1 kHz, which is linear below
+
+
+def _mel(hertz: float) -> float:
+    return hertz * 3 / 200 if hertz < 1_000 else 15 + math.log(hertz / 1_000) / _STEP
+
+
 def _checked(parse):
     def check(value):
         parse(value)
@@ -80,17 +96,57 @@ def _checked(parse):
     return check
 
 
+def _text(value: Any) -> Any:
+    """A number as text; what is neither is left to the next validator."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _plain(text: str) -> str:
+    if not text or not {"Cc", "Cs", "Zl", "Zp"}.isdisjoint(map(unicodedata.category, text)):
+        raise ValueError("empty, or with control characters; write plain text on one line")
+    return text
+
+
+def _local(path: str) -> str:
+    if "://" in path:
+        raise ValueError("an address; write a path on this machine, and copy the files there")
+    return path
+
+
+def _address(text: str) -> str:
+    if not _ADDRESS.fullmatch(text):
+        raise ValueError("not an address; write it as https://host/path")
+    return text
+
+
+def _video_address(text: str) -> str:
+    if text.count("{ytid}") != 1 or not _ADDRESS.fullmatch(text.replace("{ytid}", "")):
+        raise ValueError("not an http(s) address with {ytid} in it once; write it as the profiles do")
+    return text
+
+
 def _unique(values: list, meaning=lambda value: value) -> list:
     if len({meaning(value) for value in values}) != len(values):
         raise ValueError("an entry stands twice; each names a stage of its own, so keep one")
     return values
 
 
-Size = Annotated[str, BeforeValidator(str), AfterValidator(_checked(parse_size))]
-Budget = Annotated[str, BeforeValidator(str), AfterValidator(_checked(parse_constraint))]
-Shape = Annotated[str, AfterValidator(_checked(parse_shape))]
-Positive = Annotated[int, Field(gt=0)]
-Folds = Annotated[list[int], Field(min_length=1), AfterValidator(_unique)]
+# Whatever gives a size has a limit, so that a slip of the keyboard fails here and not on a full disk.
+Text = Annotated[str, Field(max_length=4_096), AfterValidator(_plain)]
+LocalPath = Annotated[Text, AfterValidator(_local)]
+Address = Annotated[Text, AfterValidator(_address)]
+Size = Annotated[str, BeforeValidator(_text), Field(max_length=40), AfterValidator(_checked(parse_size))]
+Budget = Annotated[
+    str, BeforeValidator(_text), Field(max_length=40), AfterValidator(_checked(parse_constraint))
+]
+Shape = Annotated[str, Field(max_length=40), AfterValidator(_checked(parse_shape))]
+Positive = Annotated[int, Field(gt=0, le=1_000_000_000)]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Seconds = Annotated[float, Field(ge=0, le=10_000_000)]
+Rate = Annotated[float, Field(gt=0, le=100)]  # of learning
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and PyTorch both take
+Fold = Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000)]
+Folds = Annotated[list[Fold], Field(min_length=1, max_length=1_000), AfterValidator(_unique)]
 
 
 class Section(BaseModel):
@@ -148,20 +204,33 @@ class SplitFractions(Section):
         return self
 
 
+SPLIT_FORMS = "folds", "folds and a share", "fractions"
+
+
+def _split_form(split: Any) -> str:
+    """By which form a split is judged, so that errors are of that one alone."""
+    values = split if isinstance(split, dict) else dict(split) if isinstance(split, Section) else {}
+    if isinstance(values.get("valid"), list):
+        return SPLIT_FORMS[0]
+    return SPLIT_FORMS[1] if isinstance(values.get("train"), list) else SPLIT_FORMS[2]
+
+
 class _Corpus(Section):
     # Share of each split's clips that must be got and decoded; with less the DAG stops.
-    least_coverage: Annotated[float, Field(ge=0, le=1)] = 0.0
+    least_coverage: Annotated[float, Field(ge=0, le=1, examples=[1.0])] = 0.0
 
 
 class SoundfontCorpus(_Corpus):
     """Clips rendered from a General MIDI soundfont: the embedded default."""
 
     name: Literal["soundfont"]
-    lists: str  # CSV of instruments: programs, range, AudioSet labels
-    audio: str  # what the audio is made from: the same file
+    lists: LocalPath  # CSV of instruments: programs, range, AudioSet labels
+    audio: LocalPath  # what the audio is made from: the same file
     clips: SplitCounts
-    instruments_per_clip: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [1, 3]
-    seed: Annotated[int, Field(ge=0)] = 0
+    instruments_per_clip: Annotated[
+        list[Annotated[int, Field(gt=0, le=128)]], Field(min_length=2, max_length=2)
+    ] = [1, 3]
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _ordered(self):
@@ -179,30 +248,35 @@ class FolderCorpus(_Corpus):
     """
 
     name: Literal["folder"]
-    lists: str  # the CSV
-    audio: str  # the folder that holds the files
-    labels_column: str = "positive_labels"
-    title: str | None = None  # what tables call the corpus
-    split: SplitFolds | SplitShare | SplitFractions
-    seed: Annotated[int, Field(ge=0)] = 0
+    lists: LocalPath  # the CSV
+    audio: LocalPath  # the folder that holds the files
+    labels_column: Text = "positive_labels"
+    title: Text | None = None  # what tables call the corpus
+    split: Annotated[
+        Annotated[SplitFolds, Tag(SPLIT_FORMS[0])]
+        | Annotated[SplitShare, Tag(SPLIT_FORMS[1])]
+        | Annotated[SplitFractions, Tag(SPLIT_FORMS[2])],
+        Discriminator(_split_form),
+    ]
+    seed: Seed = 0
 
 
 class Esc50Corpus(_Corpus):
     """ESC-50 or ESC-10 (Piczak, 2015): the archive, unpacked or zipped, or a copy with `clips.csv`."""
 
     name: Literal["esc50", "esc10"]
-    lists: str  # the archive or the folder
-    audio: str  # the same
+    lists: LocalPath  # the archive or the folder
+    audio: LocalPath  # the same
     split: SplitFolds
 
 
 class Download(Section):
     """How to ask the sources of AudioSet's audio, and how long to bear with them."""
 
-    workers: Positive = 4  # requests at a time
-    attempts: Positive = 3  # of one clip at one source when the network fails
-    pause_seconds: Annotated[float, Field(ge=0)] = 30.0  # of all, after a rate limit; it doubles
-    longest_pause_seconds: Annotated[float, Field(ge=0)] = 1800.0
+    workers: Annotated[int, Field(gt=0, le=256)] = 4  # requests at a time
+    attempts: Annotated[int, Field(gt=0, le=1_000)] = 3  # of one clip at one source when the network fails
+    pause_seconds: Seconds = 30.0  # of all, after a rate limit; it doubles
+    longest_pause_seconds: Seconds = 1800.0
     pauses: Positive = 6  # rate limits in a row, no clip between, that are borne before the run stops
     failures: Positive = 50  # network failures in a row that are borne before the run stops
     round: Positive = 1  # raise it, and clips that failed for a passing reason are asked for again
@@ -211,42 +285,45 @@ class Download(Section):
 class HubSource(Section):
     """A mirror of AudioSet on the Hugging Face hub, in parquet or tar files."""
 
-    repository: str = "agkphysics/AudioSet"
-    revision: str = "main"  # a branch, a tag, or a commit, which alone is always the same
-    files: Annotated[list[str], Field(min_length=1)] = ["*"]  # patterns of the files to look into
-    endpoint: str | None = None  # another hub's address; else HF_ENDPOINT, else the public one
-    timeout: Annotated[float, Field(gt=0)] = 30.0  # seconds
+    repository: Text = "agkphysics/AudioSet"
+    revision: Text = "main"  # a branch, a tag, or a commit, which alone is always the same
+    # patterns of the files to look into
+    files: Annotated[list[Text], Field(min_length=1, max_length=1_000)] = ["*"]
+    endpoint: Address | None = None  # another hub's address; else HF_ENDPOINT, else the public one
+    timeout: Annotated[Seconds, Field(gt=0)] = 30.0  # seconds
 
 
 class YoutubeSource(Section):
     """YouTube, by yt-dlp."""
 
-    address: str = "https://www.youtube.com/watch?v={ytid}"
-    cookies: str | None = None  # a cookies file in Netscape's format
-    proxy: str | None = None
-    pause_seconds: Annotated[float, Field(ge=0)] = 1.0  # between two requests
-    socket_seconds: Annotated[float, Field(gt=0)] = 20.0  # without an answer
-    total_seconds: Annotated[float, Field(gt=0)] = 300.0  # for one clip
+    address: Annotated[Text, AfterValidator(_video_address)] = "https://www.youtube.com/watch?v={ytid}"
+    cookies: LocalPath | None = None  # a cookies file in Netscape's format
+    proxy: Text | None = None
+    pause_seconds: Seconds = 1.0  # between two requests
+    socket_seconds: Annotated[Seconds, Field(gt=0)] = 20.0  # without an answer
+    total_seconds: Annotated[Seconds, Field(gt=0)] = 300.0  # for one clip
     least_share: Annotated[float, Field(gt=0, le=1)] = 0.9  # of the span, below which a clip is too short
-    client: dict[str, dict[str, list[str]]] = {}  # yt-dlp's extractor arguments, by extractor
+    client: dict[Text, dict[Text, list[Text]]] = {}  # yt-dlp's extractor arguments, by extractor
 
 
 class AudiosetCorpus(_Corpus):
     """AudioSet's official lists (Gemmeke et al., 2017), and where its audio is asked for."""
 
     name: Literal["audioset"]
-    lists: str  # folder with the segment CSVs, and the class list
-    audio: str  # folder with a copy of the audio, for the source `local`; may be empty
-    address: str = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"  # of the official lists
-    ontology: str = "https://raw.githubusercontent.com/audioset/ontology/master/ontology.json"
-    train_list: str = "balanced_train_segments.csv"
-    valid_list: str | None = None  # None draws from the unbalanced list
-    test_list: str = "eval_segments.csv"
+    lists: LocalPath  # folder with the segment CSVs, and the class list
+    audio: LocalPath  # folder with a copy of the audio, for the source `local`; may be empty
+    # of the official lists
+    address: Address = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
+    ontology: Address = "https://raw.githubusercontent.com/audioset/ontology/master/ontology.json"
+    train_list: Text = "balanced_train_segments.csv"
+    valid_list: Text | None = None  # None draws from the unbalanced list
+    test_list: Text = "eval_segments.csv"
     valid_clips: Positive = 28_339  # section 3.1 of the paper
     stratified: bool = False  # whether every class first gets its share of the validation clips
-    only_classes: list[str] | None = None  # ids or display names; None for all
+    # ids or display names; None for all
+    only_classes: Annotated[list[Text], Field(max_length=10_000)] | None = None
     clips: dict[Literal["train", "valid", "test"], Positive | None] | None = None  # cut down to so many
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     sources: Annotated[
         list[Literal["local", "hub", "youtube"]], Field(min_length=1), AfterValidator(_unique)
     ] = ["local", "hub", "youtube"]
@@ -258,9 +335,9 @@ class AudiosetCorpus(_Corpus):
 class Audio(Section):
     """Waveforms: mono, one rate, one length."""
 
-    sample_rate: Positive = 32_000  # Hz
-    clip_seconds: Annotated[float, Field(gt=0)] = 10.0
-    min_seconds: Annotated[float, Field(ge=0)] = 0.1  # shorter recordings are left out
+    sample_rate: Annotated[int, Field(gt=0, le=768_000)] = 32_000  # Hz
+    clip_seconds: Annotated[Seconds, Field(gt=0)] = 10.0
+    min_seconds: Seconds = 0.1  # shorter recordings are left out
 
     @property
     def clip_samples(self) -> int:
@@ -271,18 +348,28 @@ class Audio(Section):
 class Features(Section):
     """The log-mel front end; defaults are PANNs' (Kong et al., 2020)."""
 
-    n_fft: Positive = 1024  # samples; the window is as long
+    n_fft: Annotated[int, Field(gt=0, le=1 << 20)] = 1024  # samples; the window is as long
     hop: Positive = 320  # samples
-    mels: Positive = 64
+    mels: Annotated[int, Field(gt=0, le=4_096)] = 64
     fmin: Annotated[float, Field(ge=0)] = 50.0  # Hz
     fmax: Annotated[float, Field(gt=0)] = 14_000.0  # Hz
+
+    def empty_filters(self, sample_rate: int) -> int:
+        """How many mel filters hold no frequency bin, as `LogMel` would find; it takes seconds to import."""
+        bins = np.linspace(0, sample_rate // 2, self.n_fft // 2 + 1, dtype=np.float32)
+        ends = np.linspace(_mel(self.fmin), _mel(self.fmax), self.mels + 2, dtype=np.float32)
+        rising = 1_000 * np.exp((ends - 15) * np.float32(_STEP))
+        ends = np.where(ends < 15, ends * np.float32(200 / 3), rising)
+        first = np.searchsorted(bins, ends[:-2], side="right")
+        after = np.searchsorted(bins, ends[2:], side="left")
+        return int((after <= first).sum())
 
 
 class Network(Section):
     """CNN10's size; the paper's is 527 classes and 64 channels in the first block."""
 
-    num_classes: Positive
-    base_channels: Positive = 64
+    num_classes: Annotated[int, Field(gt=0, le=100_000)]
+    base_channels: Annotated[int, Field(gt=0, le=1_024)] = 64
     block_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     width_rounding: Literal["floor", "nearest"] = "floor"
@@ -291,36 +378,36 @@ class Network(Section):
 class Augment(Section):
     """SpecAugment: masks for each clip, filled with 0 after bn0; 2 and 2 stated, widths by convention."""
 
-    time_masks: Annotated[int, Field(ge=0)] = 2
-    time_mask_frames: Annotated[int, Field(ge=0)] = 64
-    mel_masks: Annotated[int, Field(ge=0)] = 2
-    mel_mask_bins: Annotated[int, Field(ge=0)] = 8
+    time_masks: Annotated[int, Field(ge=0, le=1_000)] = 2
+    time_mask_frames: Count = 64
+    mel_masks: Annotated[int, Field(ge=0, le=1_000)] = 2
+    mel_mask_bins: Count = 8
 
 
 class Training(Section):
     """What every training run shares (section 3.3)."""
 
-    batch_size: Positive = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    batch_size: Annotated[int, Field(gt=0, le=65_536)] = 64
+    learning_rate: Rate = 1e-3
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup_iterations: Annotated[int, Field(ge=0)] = 0  # of a linear rise, before the schedule
+    warmup_iterations: Count = 0  # of a linear rise, before the schedule
     averaging: Literal["none", "ema", "swa"] = "none"  # of the weights that are measured and written
     averaging_decay: Annotated[float, Field(gt=0, lt=1)] = 0.999  # of ema, an iteration
-    threads: Positive = 2  # changes the bits of float sums, so it is a parameter
+    threads: Annotated[int, Field(gt=0, le=1_024)] = 2  # changes the bits of float sums, so it is a parameter
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"  # of the network's passes; weights stay float32
     compile: bool = False  # networks trained alone, and the teacher; costs a minute or more at every start
     sampler: Literal["uniform", "balanced"] = "uniform"  # balanced: one clip of every class in turn (PANNs)
-    gpus: Annotated[int, Field(ge=0)] = 0  # that a scheduler reserves for a training
+    gpus: Annotated[int, Field(ge=0, le=1_024)] = 0  # that a scheduler reserves for a training
     valid_every: Positive = 1_000  # iterations between validations for the curve
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+    checkpoint_seconds: Seconds = 60.0
 
 
 class Teacher(Section):
     """CNN10, BCE, mixup and SpecAugment (section 3.2)."""
 
     iterations: Positive = 400_000
-    mixup_alpha: Annotated[float, Field(ge=0)] = 1.0
+    mixup_alpha: Annotated[float, Field(ge=0, le=1_000)] = 1.0
 
 
 class Distillation(Section):
@@ -334,9 +421,9 @@ class Distillation(Section):
 class SupernetTraining(Section):
     """Once-for-all training: the largest network first, then sampled ones (sections 2.3 and 3.3)."""
 
-    largest_iterations: Annotated[int, Field(ge=0)] = 100_000
+    largest_iterations: Count = 100_000
     sampled_iterations: Positive = 200_000
-    networks_per_step: Positive = 4
+    networks_per_step: Annotated[int, Field(gt=0, le=1_000)] = 4
     sampling: Literal["uniform", "sandwich"] = "uniform"  # sandwich: both ends in each step
     sort_channels: bool = False  # by importance, when the sampled phase begins
 
@@ -353,14 +440,14 @@ class SupernetTraining(Section):
 class Calibration(Section):
     """Batches over which BatchNorm statistics are estimated anew before every score."""
 
-    batches: Positive = 64
+    batches: Annotated[int, Field(gt=0, le=1_000_000)] = 64
 
 
 class Evolution(Section):
     """Evolutionary search; the defaults are Once-for-all's (Cai et al., 2020)."""
 
-    population: Positive = 100
-    generations: Positive = 500
+    population: Annotated[int, Field(gt=0, le=100_000)] = 100
+    generations: Annotated[int, Field(gt=0, le=100_000)] = 500
     parent_share: Annotated[float, Field(gt=0, le=1)] = 0.25  # of a generation, the best, that have children
     mutated_share: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the children; the others have two parents
     mutation_probability: Annotated[float, Field(gt=0, le=1)] = 0.1  # of each width and depth
@@ -370,7 +457,7 @@ class Search(Section):
     """How the best sub-network for a constraint is looked for (sections 2.4 and 3.3)."""
 
     strategy: Literal["exhaustive", "random", "evolution"] = "exhaustive"  # the paper's is random
-    population: Positive = 25  # of random search
+    population: Annotated[int, Field(gt=0, le=100_000)] = 25  # of random search
     tolerance: Size = "0.1M"  # parameters, to both sides of a constraint on them
     evolution: Evolution = Evolution()
 
@@ -384,27 +471,35 @@ class Individual(Section):
 class Finetune(Section):
     """Continual fine-tuning by distillation (section 4.3)."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Rate = 1e-3
 
 
 class Study(Section):
     """The lists whose every entry is a stage: add one, and only what is new runs."""
 
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_unique)] = [0]
-    spaces: Annotated[list[Space], Field(min_length=1), AfterValidator(_unique)]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1_000), AfterValidator(_unique)] = [0]
+    spaces: Annotated[list[Space], Field(min_length=1, max_length=1_000), AfterValidator(_unique)]
     chosen_space: Space = "2-2-x"
     constraints: Annotated[
-        list[Budget], Field(min_length=1), AfterValidator(lambda values: _unique(values, parse_constraint))
+        list[Budget],
+        Field(min_length=1, max_length=1_000),
+        AfterValidator(lambda values: _unique(values, parse_constraint)),
     ]
     sizes: Annotated[
-        list[Shape], Field(min_length=1), AfterValidator(lambda values: _unique(values, parse_shape))
+        list[Shape],
+        Field(min_length=1, max_length=1_000),
+        AfterValidator(lambda values: _unique(values, parse_shape)),
     ]
-    finetune_iterations: Annotated[list[Positive], Field(min_length=1), AfterValidator(_unique)]
-    draws: Positive = 1_000  # resamples of the test clips, and random searches, behind each interval
-    gflops: Annotated[float, Field(gt=0)] = 50.0  # 10^9 operations a second, to state hours: `make bench`
+    finetune_iterations: Annotated[
+        list[Positive], Field(min_length=1, max_length=1_000), AfterValidator(_unique)
+    ]
+    # resamples of the test clips, and random searches, behind each interval
+    draws: Annotated[int, Field(gt=0, le=100_000)] = 1_000
+    # 10^9 operations a second, to state hours: `make bench`
+    gflops: Annotated[float, Field(gt=0, le=1e12)] = 50.0
     # Which sub-networks of the chosen space, by their place in a drawn order, are also trained on their own,
     # to see how well the supernet's scores rank them.
-    ranked: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_unique)] = []
+    ranked: Annotated[list[Count], Field(max_length=1_000), AfterValidator(_unique)] = []
 
     @model_validator(mode="after")
     def _chosen(self):
@@ -412,6 +507,18 @@ class Study(Section):
             raise ValueError(
                 f"chosen_space {self.chosen_space!r} is not in spaces {self.spaces}; "
                 "add it there or choose one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bounded(self):
+        found = len(self.spaces) * len(self.constraints)
+        rest = len(self.constraints) * (len(self.finetune_iterations) + 1) + 2 * len(self.sizes)
+        models = len(self.seeds) * (1 + len(self.spaces) + found + rest + len(self.ranked))
+        if models > _MOST_MODELS:
+            raise ValueError(
+                f"the lists ask for {models:,} models, and {_MOST_MODELS:,} is the limit; shorten them, or "
+                "run several studies"
             )
         return self
 
@@ -449,10 +556,20 @@ class Config(Section):
                 f"features.fmin {self.features.fmin:g} and features.fmax {self.features.fmax:g} must rise "
                 f"and end at or below {nyquist:g} Hz, half of audio.sample_rate"
             )
+        if max(self.audio.clip_samples, self.frames * self.features.mels) > _LARGEST_CLIP:
+            raise ValueError(
+                f"a clip of {self.audio.clip_samples:,} samples and {self.frames:,} frames x "
+                f"{self.features.mels:,} mels is too large; lower audio.clip_seconds, or raise features.hop"
+            )
         if self.features.n_fft // 2 >= self.audio.clip_samples:
             raise ValueError(
                 f"features.n_fft {self.features.n_fft} does not fit into a clip of {self.audio.clip_samples} "
                 "samples; lower it, or raise audio.clip_seconds"
+            )
+        if empty := self.features.empty_filters(self.audio.sample_rate):
+            raise ValueError(
+                f"features.mels: {empty} of {self.features.mels} mel filters hold no frequency bin of a "
+                f"transform of {self.features.n_fft} samples; lower features.mels or raise features.n_fft"
             )
         if self.augment.time_mask_frames >= self.frames:
             raise ValueError(

@@ -45,3 +45,23 @@ def copy(source: Path, path: Path) -> None:
     """Copy a file's content, whole or not at all, and onto the disk."""
     with atomic_write(path) as temporary:
         shutil.copyfile(source, temporary)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`, which takes its place at the end; on an error `path` stays.
+
+    So a folder never keeps files of an earlier run, nor loses any to a run that fails.
+    """
+    temporary, old = (path.with_name(f".{path.name}.{suffix}") for suffix in ("tmp", "old"))
+    for left in (temporary, old):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            path.replace(old)
+        temporary.replace(path)
+    finally:
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from audionas.environment import whole_number
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -21,11 +23,12 @@ _KEPT = 31 << 20  # bytes; glibc's threshold rises no further than to 32 MiB
 
 
 def workers() -> int:
-    """Workers to use: the environment's AUDIONAS_WORKERS, or as many as the cores given to this process."""
-    wanted = os.environ.get("AUDIONAS_WORKERS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Workers to use: the environment's AUDIONAS_WORKERS, or as many as the cores given to this process.
+
+    Raises UserError: AUDIONAS_WORKERS is not a whole number from 1 on.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return whole_number("AUDIONAS_WORKERS", cores, 1, 4_096)
 
 
 def ordered_map(

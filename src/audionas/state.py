@@ -1,4 +1,4 @@
-"""State that outlives a killed process: in `.state/`, since DVC deletes a stage's outs before it runs."""
+"""State that outlives a killed process: in `.state/`, and no stage's output."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from audionas import paths
 from audionas.config import SPLITS, Config
+from audionas.files import new_folder
 from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_rows, read_rows
 from audionas.reporting.coverage import count
 from audionas.reporting.coverage_report import markdown, write
@@ -27,7 +28,8 @@ def run(config: Config, to_results: bool = False) -> None:
         splits.append(count(split, clips, classes, _downloaded(split), decoded))
     print(markdown(splits, config.corpus.name))
     if to_results:
-        write(splits, config.corpus.name, paths.COVERAGE)
+        with new_folder(paths.COVERAGE) as folder:
+            write(splits, config.corpus.name, folder)
 
 
 def _downloaded(split: str) -> Iterator[dict[str, str]]:

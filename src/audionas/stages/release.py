@@ -10,7 +10,7 @@ import pandas as pd
 from audionas import paths
 from audionas.config import Config
 from audionas.errors import UserError
-from audionas.files import atomic_write, copy
+from audionas.files import atomic_write, copy, new_folder
 from audionas.ledger import CLASSES, read_rows
 from audionas.models.modelfile import read_model
 from audionas.reporting.card import network_card, supernet_card
@@ -22,23 +22,28 @@ _SHIP = paths.TABLES / "ship.csv"
 
 def run(config: Config) -> None:
     """What the table `ship` names, and the best supernet of the chosen space, to models/release."""
+    with new_folder(paths.released("").parent) as folder:
+        _write_all(config, folder)
+
+
+def _write_all(config: Config, folder: Path) -> None:
     study, title = config.study, corpus_title(config.corpus)
     names = {row["mid"]: row["display_name"] for row in read_rows(paths.CLASSES, CLASSES)}
-    copy(paths.CLASSES, paths.released("classes").with_suffix(".csv"))
+    copy(paths.CLASSES, folder / paths.CLASSES.name)
     for constraint in study.constraints:
         row = _shipped(constraint)
         spaces, seeds = study.spaces, study.seeds
         model = _named(row.File, [paths.found(space, constraint, seed) for space in spaces for seed in seeds])
         ap = pd.Series(read_result(paths.evaluation(model), "mAP").get("AP"), dtype=float)
         per_class = pd.DataFrame({"Class": ap.index, "Name": ap.index.map(names), "AP": 100 * ap.to_numpy()})
-        digest, about = _copied(model, target := paths.released(constraint))
+        digest, about = _copied(model, target := folder / paths.released(constraint).name)
         _write(target, network_card(target.name, digest, row, about, per_class, title))
 
     networks = pd.read_csv(paths.TABLES / "networks.csv")
     networks = networks[networks.space == study.chosen_space]
     seed = max(study.seeds, key=lambda seed: networks[f"valid mAP {seed}"].mean())
     networks = networks.assign(**{"valid mAP": networks[f"valid mAP {seed}"]})
-    target = paths.released("supernet")
+    target = folder / paths.released("supernet").name
     digest, about = _copied(paths.supernet(study.chosen_space, seed), target)
     _write(target, supernet_card(digest, networks, about, title))
 

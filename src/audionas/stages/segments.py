@@ -8,6 +8,7 @@ from audionas import paths
 from audionas.config import SPLITS, Config
 from audionas.corpora.opening import open_corpus
 from audionas.errors import UserError
+from audionas.files import new_folder
 from audionas.ledger import CLASSES, SEGMENTS, write_rows
 
 
@@ -44,8 +45,8 @@ def run(config: Config) -> None:
                 "train, or take these classes out"
             )
 
-    for split in SPLITS:
-        write_rows(paths.segments(split), SEGMENTS, rows(split))
-    write_rows(
-        paths.CLASSES, CLASSES, [dict(zip(CLASSES, (i, *c), strict=True)) for i, c in enumerate(classes)]
-    )
+    numbered = [dict(zip(CLASSES, (i, *c), strict=True)) for i, c in enumerate(classes)]
+    with new_folder(paths.CLASSES.parent) as folder:
+        for split in SPLITS:
+            write_rows(folder / paths.segments(split).name, SEGMENTS, rows(split))
+        write_rows(folder / paths.CLASSES.name, CLASSES, numbered)

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from audionas import paths
 from audionas.config import Config, parse_constraint, parse_size
 from audionas.configfile import PARAMS
 from audionas.errors import UserError
 from audionas.models.architecture import Architecture
 from audionas.search.space import SearchSpace
 
+#: Folders in which stages, DVC, Snakemake and git write, and delete.
+OWN = (
+    paths.DATA,
+    paths.MODELS,
+    paths.RESULTS,
+    paths.STATE,
+    *map(Path, ("logs", ".dvc", ".snakemake", ".git")),
+)
+_EXPERIMENTS = Path(".dvc/tmp/exps")  # where `dvc exp run --temp` and `--queue` run a copy of the project
+
 
 def check(config: Config, path: str | Path = PARAMS) -> None:
-    """Every constraint of the study against every space; `path` is the file to name.
+    """What the parameters promise, as far as it can be known from them; `path` is the file to name.
 
     Raises:
-        UserError: no sub-network of a space meets a constraint; names the nearest sizes.
+        UserError: the corpus overlaps a folder that stages write, no sub-network of a space meets a
+            constraint (names the nearest sizes), or study.ranked names none.
     """
+    for key in ("lists", "audio"):
+        if own := _overlapping(given := getattr(config.corpus, key)):
+            raise UserError(
+                f"{path}: corpus.{key}: {given} overlaps {own}/, where files are written and deleted; "
+                "move it to a folder of its own, such as recordings/, and name that"
+            )
     tolerance = parse_size(config.search.tolerance)
     architecture = Architecture.of(config)
     for space in config.study.spaces:
@@ -31,3 +50,58 @@ def check(config: Config, path: str | Path = PARAMS) -> None:
             f"{path}: study.ranked: {beyond[0]}: space {chosen.name} has {len(chosen)} sub-networks; write "
             f"numbers from 0 to {len(chosen) - 1}"
         )
+
+
+def check_corpus(config: Config) -> None:
+    """That an experiment in a copy of the project finds the corpus; for the stages that read it.
+
+    Raises:
+        UserError: a relative path leads nowhere in the copy; names the absolute one.
+    """
+    here = Path.cwd()
+    for project in here.parents:
+        if here.is_relative_to(project / _EXPERIMENTS):
+            break
+    else:
+        return
+    for key in ("lists", "audio"):
+        given = Path(getattr(config.corpus, key))
+        if not given.is_absolute() and not given.exists():
+            raise UserError(
+                f"{PARAMS}: corpus.{key}: {given} is not in this copy of the project, which "
+                "`dvc exp run` made for --temp or --queue; write the absolute path: "
+                f"{(project / given).resolve()}"
+            )
+
+
+def notes(config: Config) -> Iterator[str]:
+    """What may be missing on this machine and yet be no mistake, since the stages may run elsewhere."""
+    for key in ("lists", "audio"):
+        given = Path(getattr(config.corpus, key))
+        if not given.exists():
+            yield f"corpus.{key}: {given}: no such file or folder here; the stages that read it need it"
+        elif not given.is_absolute() and not given.resolve().is_relative_to(Path.cwd()):
+            yield (
+                f"corpus.{key}: {given} leaves the project: `dvc exp run` with --temp or --queue needs the "
+                f"absolute path, {given.resolve()}"
+            )
+    cookies = config.corpus.youtube.cookies if config.corpus.name == "audioset" else None
+    if cookies and not Path(cookies).is_file():
+        yield f"corpus.youtube.cookies: {cookies}: no such file here"
+    if config.training.device == "cuda" and not any(map(Path.exists, map(Path, _DRIVERS))):
+        yield "training.device: cuda: no driver of a GPU is found on this machine"
+
+
+_DRIVERS = "/dev/nvidiactl", "/dev/dxg"  # of Linux, and of Linux on Windows
+
+
+def _overlapping(given: str) -> Path | None:
+    """The folder that a path lies in, or that lies in it, by name or through links."""
+    for own in OWN:
+        for one, other in (
+            (Path(given).absolute(), own.absolute()),
+            (Path(given).resolve(), own.resolve()),
+        ):
+            if one.is_relative_to(other) or other.is_relative_to(one):
+                return own
+    return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pandas as pd
 
 from audionas import paths
 from audionas.config import Config
-from audionas.files import atomic_write
+from audionas.files import atomic_write, new_folder
 from audionas.reporting import figures, tables
 from audionas.reporting.costs import Costs
 from audionas.reporting.findings import VERDICT, findings, pairs
@@ -31,6 +32,11 @@ from audionas.reporting.writing import write
 
 def run(config: Config) -> None:
     """What evaluation and scoring left to results/tables, results/figures and results/metrics.json."""
+    with new_folder(paths.TABLES) as tables_folder, new_folder(paths.FIGURES) as figures_folder:
+        _write(config, tables_folder, figures_folder)
+
+
+def _write(config: Config, tables_folder: Path, figures_folder: Path) -> None:
     study, title = config.study, corpus_title(config.corpus)
     results = collect(study)
     models = Models(compare(results, study.draws), study)
@@ -83,16 +89,16 @@ def run(config: Config) -> None:
         ),
         ("costs", costs, "One seed's trainings, counted: once for N devices, or N distillations."),
     ):
-        write(table, paths.TABLES, name, caption)
+        write(table, tables_folder, name, caption)
     for name, table in (
         ("models", results),
         ("networks", every_network(scores)),
         ("figure3", tables.figure3(models)),
         ("figure4", near_means),
     ):
-        with atomic_write(paths.TABLES / f"{name}.csv") as temporary:
+        with atomic_write(tables_folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
-    save(figures.figure3(models, title), paths.FIGURES, "figure3")
-    save(figures.figure4(near_means, title, study), paths.FIGURES, "figure4")
+    save(figures.figure3(models, title), figures_folder, "figure3")
+    save(figures.figure4(near_means, title, study), figures_folder, "figure4")
     with atomic_write(paths.METRICS) as temporary:
         temporary.write_text(json.dumps(tables.metrics(models), indent=2) + "\n", encoding="utf-8")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 
 class Curves:
     """Writes points of a curve as DVCLive does, one table a metric, and the last values as `metrics.json`.
 
-    A resumed run writes the points of its history again: DVC has deleted the folder in between.
+    The folder is emptied first: a resumed run writes the points of its history again.
     """
 
     def __init__(self, folder: Path, history: list[dict[str, float]]):
@@ -17,6 +18,8 @@ class Curves:
     def __enter__(self) -> Curves:
         from dvclive import Live  # half a second, so only where a curve is drawn
 
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
         # Neither dvc.yaml nor an experiment: the pipeline declares the folder itself.
         self.live = Live(str(self.folder), save_dvc_exp=False, dvcyaml=None, monitor_system=False)
         for point in self.history:

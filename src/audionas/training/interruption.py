@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from audionas.errors import UserError
+from audionas.environment import time_limit, world_size
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +43,10 @@ def watch() -> Iterator[Interruption]:
     from the terminal and from their launcher. Where SIGINT is ignored, as in the background of a script, it
     stays so.
 
-    Raises UserError: the limit is no number.
+    Raises UserError: the limit is no number of seconds.
     """
-    text = os.environ.get("AUDIONAS_TIME_LIMIT", "")
-    try:
-        interruption = Interruption(float(text) if text else float("inf"))
-    except ValueError:
-        raise UserError(f"AUDIONAS_TIME_LIMIT: {text!r} is no number; give seconds, or unset it") from None
-
-    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    interruption = Interruption(time_limit())
+    alone = world_size() == 1
 
     def note(number: int, _frame: object) -> None:
         name = signal.Signals(number).name
