@@ -126,7 +126,7 @@ def test_every_output_lies_in_its_folder_or_dvc_refuses(tmp_path, key):
         for stage in stages:
             declared = PIPELINE[stage.name.partition("@")[0]]["outs"]
             for out, template in zip(stage.outs, map(next, map(iter, declared)), strict=True):
-                assert Path(out.fs_path).parent == house / Path(template).parent, (text, out)
+                assert Path(out.fs_path).is_relative_to(house / Path(template).parent), (text, out)
     assert {"/../../../../victim", "/../../../precious", "a/../../../b"} <= refused
 
 
