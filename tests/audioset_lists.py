@@ -10,7 +10,9 @@ HEAD = (
 
 
 def section(folder, **keys):
-    return AudiosetCorpus(**{"name": "audioset", "lists": str(folder), "audio": "", "valid_clips": 5, **keys})
+    return AudiosetCorpus(
+        **{"name": "audioset", "lists": str(folder), "audio": "audio", "valid_clips": 5, **keys}
+    )
 
 
 def audioset(folder, **keys):

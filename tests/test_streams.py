@@ -166,7 +166,7 @@ def write_lists(folder: Path, **lists) -> Path:
 
 def own(folder: Path, **changes) -> AudiosetCorpus:
     names = {f"{split}_list": f"{split}.csv" for split in ("train", "valid", "test")}
-    return AudiosetCorpus(**{"name": "audioset", "lists": str(folder), "audio": "", **names, **changes})
+    return AudiosetCorpus(**{"name": "audioset", "lists": str(folder), "audio": "audio", **names, **changes})
 
 
 SPANS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40)), min_size=1, max_size=6)

@@ -19,7 +19,7 @@ from audionas.environment import world_size
 from audionas.errors import UserError
 from audionas.ledger import CLASSES, read_rows
 from audionas.redaction import RedactingFormatter
-from audionas.stages.study import check, check_corpus, notes
+from audionas.stages.study import check, notes
 from audionas.training.interruption import RESTART, Interrupted
 
 # stage: (module, function, arguments, help); modules are imported on use, for torch takes seconds
@@ -267,8 +267,6 @@ def _named_stage(options: argparse.Namespace) -> int:
 def _stage(options: argparse.Namespace) -> int:
     config = load_config()
     check(config)
-    if options.command in ("segments", "download"):
-        check_corpus(config)
     arguments = {name: getattr(options, name) for name in STAGES[options.command][2].split()}
     return _run(config, options.command, arguments, options.arguments)
 

@@ -114,6 +114,8 @@ def _left_out(section: BaseModel, above: str) -> Iterator[str]:
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
         if key not in section.model_fields_set:
+            if value is None:  # which is what leaving the key out says
+                continue
             suggested = field.examples[0] if field.examples else value
             yield f"{above}{key}: missing; add it, for example with its default: {key}: {_flow(suggested)}"
         elif isinstance(value, Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,6 @@ OWN = (
     paths.STATE,
     *map(Path, ("logs", ".dvc", ".snakemake", ".git")),
 )
-_EXPERIMENTS = Path(".dvc/tmp/exps")  # where `dvc exp run --temp` and `--queue` run a copy of the project
 
 
 def check(config: Config, path: str | Path = PARAMS) -> None:
@@ -52,38 +52,16 @@ def check(config: Config, path: str | Path = PARAMS) -> None:
         )
 
 
-def check_corpus(config: Config) -> None:
-    """That an experiment in a copy of the project finds the corpus; for the stages that read it.
-
-    Raises:
-        UserError: a relative path leads nowhere in the copy; names the absolute one.
-    """
-    here = Path.cwd()
-    for project in here.parents:
-        if here.is_relative_to(project / _EXPERIMENTS):
-            break
-    else:
-        return
-    for key in ("lists", "audio"):
-        given = Path(getattr(config.corpus, key))
-        if not given.is_absolute() and not given.exists():
-            raise UserError(
-                f"{PARAMS}: corpus.{key}: {given} is not in this copy of the project, which "
-                "`dvc exp run` made for --temp or --queue; write the absolute path: "
-                f"{(project / given).resolve()}"
-            )
-
-
 def notes(config: Config) -> Iterator[str]:
     """What may be missing on this machine and yet be no mistake, since the stages may run elsewhere."""
     for key in ("lists", "audio"):
         given = Path(getattr(config.corpus, key))
         if not given.exists():
             yield f"corpus.{key}: {given}: no such file or folder here; the stages that read it need it"
-        elif not given.is_absolute() and not given.resolve().is_relative_to(Path.cwd()):
+        elif not given.is_absolute() and not _in_git(given):
             yield (
-                f"corpus.{key}: {given} leaves the project: `dvc exp run` with --temp or --queue needs the "
-                f"absolute path, {given.resolve()}"
+                f"corpus.{key}: {given} is not in git: `dvc exp run` with --temp or --queue runs a copy of "
+                f"the project, and needs the absolute path, {given.resolve()}"
             )
     cookies = config.corpus.youtube.cookies if config.corpus.name == "audioset" else None
     if cookies and not Path(cookies).is_file():
@@ -93,6 +71,19 @@ def notes(config: Config) -> Iterator[str]:
 
 
 _DRIVERS = "/dev/nvidiactl", "/dev/dxg"  # of Linux, and of Linux on Windows
+
+
+def _in_git(path: Path) -> bool:
+    """Whether git copies this path with the project, as far as git is there to be asked."""
+    if not path.resolve().is_relative_to(Path.cwd()):
+        return False
+    try:
+        return (
+            subprocess.run(["git", "check-ignore", "--quiet", "--", path], capture_output=True).returncode
+            != 0
+        )
+    except OSError:
+        return True
 
 
 def _overlapping(given: str) -> Path | None:
