@@ -35,7 +35,10 @@ class Classifier:
             ) from None
         self._rate, self._samples = audio["sample_rate"], round(audio["sample_rate"] * audio["clip_seconds"])
         self._min_seconds = audio["min_seconds"]
-        self._front_end = LogMel(sample_rate=self._rate, **features)
+        try:
+            self._front_end = LogMel(sample_rate=self._rate, **features)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
     @torch.inference_mode()
     def __call__(self, recording: str | Path) -> np.ndarray:

@@ -3,17 +3,59 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, ValidationError
+from torch import Tensor
 
-from audionas.errors import UserError
+from audionas.config import Audio, Features, Section
+from audionas.errors import UserError, os_error
 from audionas.files import atomic_write
-from audionas.models.cnn10 import Cnn10
+from audionas.models.architecture import Architecture
+from audionas.models.archive import load_archive
+from audionas.models.cnn10 import BLOCKS, Cnn10
+from audionas.paths import remedy
 
 FORMAT = 1
+_LARGEST_FILE, _OPERATIONS = 2 << 30, 1_000_000
+_LARGEST_CLIP = 1 << 28  # samples, or values of its spectrogram
+_VALUES, _DEPTH = 1_000_000, 8  # of what is known about a network
+
+_Width = Annotated[int, Field(gt=0, le=1 << 16)]
+_Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Spec(Section):
+    """What `Cnn10` is built from."""
+
+    num_classes: Annotated[int, Field(gt=0, le=1_000_000)]
+    base_channels: _Width
+    widths: Annotated[list[_Width], Field(min_length=BLOCKS, max_length=BLOCKS)]
+    depths: Annotated[list[Literal[1, 2]], Field(min_length=BLOCKS, max_length=BLOCKS)]
+    hidden: Annotated[int, Field(gt=0, le=1 << 20)]
+    mels: Annotated[int, Field(gt=0, le=1 << 16)]
+    block_dropout: _Share
+    head_dropout: _Share
+
+
+class _Largest(Section):
+    """What an `Architecture` is built from."""
+
+    num_classes: Annotated[int, Field(gt=0)]
+    base_channels: Annotated[int, Field(gt=0)]
+    mels: Annotated[int, Field(gt=0)]
+    width_rounding: Literal["floor", "nearest"]
+
+
+class _Settings(Section):
+    """What the features were made with that a network was trained on."""
+
+    audio: Audio
+    features: Features
 
 
 def save_model(path: str | Path, network: Cnn10, about: dict[str, Any]) -> None:
@@ -48,18 +90,107 @@ def load_model(path: str | Path) -> tuple[Cnn10, dict[str, Any]]:
 def read_model(path: str | Path) -> dict[str, Any]:
     """The content of a model file: spec, architecture (of a supernet), about, state.
 
+    Every part is checked, and the state against the network that `spec` calls for before that is built: what
+    this returns can be loaded, and took no more memory than three times the file.
+
     Raises:
         UserError: no such file, damaged, or of another format.
     """
     path = Path(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_archive(path, _LARGEST_FILE, _OPERATIONS)
+        _check(content)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
+    except OSError as error:
+        raise os_error(error, path) from None
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise UserError(
-            f"{path}: damaged or not a model file ({type(error).__name__}); delete it and run `dvc repro`"
-        ) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path}: not a model file of format {FORMAT}; delete it and run `dvc repro`")
+        raise UserError(f"{path}: damaged or not a model file ({_why(error)}); {remedy(path)}") from None
     return content
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with the content, on one line."""
+    text = str(error)
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_url=False)[0]
+        text = ".".join([error.title.lstrip("_").lower(), *map(str, problem["loc"])]) + f": {problem['msg']}"
+    return (text.strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _check(content: Any) -> None:
+    """Raises ValueError for what `save_model` does not write."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"not of format {FORMAT}")
+    if set(content) != {"format", "spec", "architecture", "about", "state"}:
+        raise ValueError("parts are missing, or there are others")
+    spec = _Spec.model_validate(content["spec"]).model_dump()
+    dropouts = {key: spec[key] for key in ("block_dropout", "head_dropout")}
+    with torch.device("meta"):  # shapes alone, whatever their size
+        network = Cnn10(**spec)
+        if content["architecture"] is not None:
+            largest = Architecture(**_Largest.model_validate(content["architecture"]).model_dump())
+            full = Cnn10(largest.num_classes, largest.base_channels, mels=largest.mels, **dropouts)
+            if full.spec != spec:
+                raise ValueError("spec is not that of its architecture")
+    _check_state(content["state"], network.state_dict())
+    _check_about(content["about"], spec)
+
+
+def _check_state(state: Any, expected: dict[str, Tensor]) -> None:
+    if not isinstance(state, dict) or list(state) != list(expected):
+        raise ValueError("state does not have the names of this network")
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+            raise ValueError(f"state: {name} is no plain tensor")
+        if (value.shape, value.dtype) != (expected[name].shape, expected[name].dtype):
+            raise ValueError(f"state: {name} is {tuple(value.shape)} of {value.dtype}")
+        if not value.is_contiguous() or value.untyped_storage().nbytes() != value.nbytes:
+            raise ValueError(f"state: {name} shares its memory")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"state: {name} holds values that are not finite")
+
+
+def _check_about(about: Any, spec: dict[str, Any]) -> None:
+    """Plain values; the classes and settings, where it has them, are those of `spec`."""
+    if not isinstance(about, dict):
+        raise ValueError("about is no dictionary")
+    left, seen = [(about, 0)], 0
+    while left:
+        value, depth = left.pop()
+        seen += 1
+        if seen + len(left) > _VALUES or depth > _DEPTH:
+            raise ValueError("about holds too much")
+        if isinstance(value, dict):
+            if not all(isinstance(key, str) for key in value):
+                raise ValueError("about has a key that is no text")
+            left += [(inner, depth + 1) for inner in value.values()]
+        elif isinstance(value, list | tuple):
+            left += [(inner, depth + 1) for inner in value]
+        elif not isinstance(value, str | int | float | None):
+            raise ValueError(f"about holds a {type(value).__name__}")
+    if "classes" in about:
+        classes = about["classes"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
+            raise ValueError("about.classes is no list of names")
+        if len(set(classes)) != len(classes) or len(classes) != spec["num_classes"]:
+            raise ValueError(f"about.classes has {len(classes)} names for {spec['num_classes']} outputs")
+    if "settings" in about:
+        settings = _Settings.model_validate(about["settings"])
+        for section in (settings.audio, settings.features):
+            if section.model_fields_set != set(type(section).model_fields):
+                raise ValueError("about.settings lacks a key")
+        _check_front_end(settings, spec["mels"])
+
+
+def _check_front_end(settings: _Settings, mels: int) -> None:
+    audio, features = settings.audio, settings.features
+    values = audio.sample_rate * audio.clip_seconds
+    if not 1 <= values <= _LARGEST_CLIP or features.n_fft // 2 >= values:
+        raise ValueError(f"about.settings: clips of {values:g} samples for n_fft {features.n_fft}")
+    if math.ceil(values / features.hop) * features.n_fft > 4 * _LARGEST_CLIP:
+        raise ValueError(f"about.settings: features.hop {features.hop} is too short")
+    if features.mels != mels or features.mels * features.n_fft > _LARGEST_CLIP:
+        raise ValueError(f"about.settings: features.mels {features.mels} for a network of {mels}")
+    if not features.fmin < features.fmax <= audio.sample_rate / 2:
+        raise ValueError(f"about.settings: features.fmin {features.fmin:g} and fmax {features.fmax:g}")

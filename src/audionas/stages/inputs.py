@@ -40,8 +40,8 @@ def load_for(path: Path, store: ClipStore, load: Callable = load_model) -> tuple
     """
     network, about = load(path)
     for what, have, want in (
-        ("classes", about["classes"], store.classes),
-        ("settings", about["settings"], store.settings),
+        ("classes", about.get("classes"), store.classes),
+        ("settings", about.get("settings"), store.settings),
     ):
         if have != want:
             raise UserError(f"{path}: trained with other {what} than {store.path} holds; run `dvc repro`")

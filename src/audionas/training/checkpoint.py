@@ -10,9 +10,12 @@ import torch
 
 from audionas.errors import UserError
 from audionas.files import atomic_write
+from audionas.models.archive import load_archive
 from audionas.state import STATE
 
 log = logging.getLogger(__name__)
+
+_LARGEST, _OPERATIONS = 64 << 30, 20_000_000
 
 
 class Checkpoint:
@@ -52,9 +55,11 @@ class Checkpoint:
             if not path.exists():
                 continue
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = load_archive(path, _LARGEST, _OPERATIONS)
+                if not isinstance(state, dict):
+                    raise ValueError("no state of a training")
             except Exception as error:  # torch raises many kinds for a damaged file
-                log.warning("%s: damaged (%s); the checkpoint before it is tried", path, type(error).__name__)
+                log.warning("%s: damaged (%s); the checkpoint before it is tried", path, error)
                 continue
             if state.pop("key", None) != self.key:
                 raise UserError(f"{path}: a checkpoint of another configuration; delete it and run again")

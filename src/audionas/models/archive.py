@@ -1,0 +1,104 @@
+"""What `torch.save` wrote, read with bounds: the zip file, every record and the pickle are checked first.
+
+PyTorch's own check, `weights_only`, keeps a pickle from running code. It does not compare the records'
+checksums, and bounds neither what they unpack to nor what the pickle builds.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickletools
+import stat
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+_TENSOR = ("torch._utils _rebuild_tensor_v2", "collections OrderedDict")
+_STORAGES = {
+    f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Bool")
+}
+_OPERATIONS = {
+    *("PROTO", "STOP", "GLOBAL", "REDUCE", "BINPERSID", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "EMPTY_DICT", "EMPTY_LIST"),
+    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
+    *("BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "BUILD"),
+}
+_RECORDS = 10_000
+_REPEATED = 16
+
+
+def load_archive(path: Path, largest: int, operations: int) -> Any:
+    """Tensors, on the CPU, and plain values of a file in PyTorch's zip format.
+
+    Args:
+        largest: size of the file in bytes; it takes twice as much memory.
+        operations: at most in its pickle.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no such file, damaged, or beyond these bounds. PyTorch may raise others.
+    """
+    with open(path, "rb", opener=_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        if status.st_size > largest:
+            raise ValueError(f"{status.st_size:,} bytes; at most {largest:,} are expected")
+        checked = _checked(file, status.st_size, operations)
+    return torch.load(checked, map_location="cpu", weights_only=True)
+
+
+def _at_once(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NONBLOCK)  # a pipe would wait for a writer
+
+
+def _checked(file: BinaryIO, size: int, operations: int) -> io.BytesIO:
+    """The archive again, of records that agree with their checksums; PyTorch reads zip files its own way."""
+    with zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+        names = {record.filename for record in records}
+        top = records[0].filename.partition("/")[0] if records else ""
+        if len(names) < len(records) or len(records) > _RECORDS or f"{top}/data.pkl" not in names:
+            raise ValueError("not written by torch.save")
+        if any(record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1 for record in records):
+            raise ValueError("a record is compressed or encrypted")
+        if sum(record.file_size for record in records) > size:
+            raise ValueError("its records are larger than the file")
+        _check_pickle(archive.read(f"{top}/data.pkl"), operations)
+        order = f"{top}/byteorder"
+        if order in names and archive.read(order) != sys.byteorder.encode():
+            raise ValueError("of a machine with another byte order")
+        checked = io.BytesIO()
+        with zipfile.ZipFile(checked, "w") as copy:
+            for record in records:
+                copy.writestr(zipfile.ZipInfo(record.filename), archive.read(record))
+    checked.seek(0)
+    return checked
+
+
+def _check_pickle(content: bytes, operations: int) -> None:
+    """Raises ValueError for more operations, or others, than tensors and plain values need."""
+    end, before, tuples, repeated = 0, "", set(), 0
+    for number, (operation, argument, at) in enumerate(pickletools.genops(content)):
+        if number >= operations:
+            raise ValueError(f"its pickle has more than {operations:,} operations")
+        if operation.name not in _OPERATIONS:
+            raise ValueError(f"its pickle has the operation {operation.name}")
+        if operation.name == "GLOBAL" and argument not in _STORAGES and argument not in _TENSOR:
+            raise ValueError(f"its pickle names {argument!r:.60}")
+        if operation.name in ("BINPUT", "LONG_BINPUT"):
+            if argument > len(content):
+                raise ValueError("its pickle is damaged")
+            if before in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
+                tuples.add(argument)
+        if operation.name in ("BINGET", "LONG_BINGET") and argument in tuples:
+            repeated += 1
+            if repeated > _REPEATED:  # a few bytes could make a key that takes years to hash
+                raise ValueError("its pickle repeats tuples")
+        end, before = at, operation.name
+    if end + 1 != len(content):
+        raise ValueError("its pickle goes on after its end")
