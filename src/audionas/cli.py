@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from itertools import product
 from pathlib import Path, PurePath
@@ -16,10 +17,11 @@ from audionas import paths
 from audionas.config import SPACES, SPLITS, Config, Study, parse_constraint, parse_shape
 from audionas.configfile import PARAMS, load_config
 from audionas.environment import world_size
-from audionas.errors import UserError
+from audionas.errors import UserError, os_error
 from audionas.ledger import CLASSES, read_rows
 from audionas.redaction import RedactingFormatter
 from audionas.stages.study import check, notes
+from audionas.state import STATE
 from audionas.training.interruption import RESTART, Interrupted
 
 # stage: (module, function, arguments, help); modules are imported on use, for torch takes seconds
@@ -399,21 +401,56 @@ def main(arguments: list[str] | None = None) -> int:
     name = f"audionas {options.command}"
     try:
         name += f" (rank {os.environ['RANK']})" if world_size() > 1 else ""
-        return options.run(options) or 0
+        code = options.run(options) or 0
+        if sys.stdout:
+            sys.stdout.flush()  # here and not at the interpreter's end, which has no words for a full disk
+        return code
     except UserError as error:
-        if os.environ.get("AUDIONAS_DEBUG"):
-            raise
-        print(f"{name}: {error}", file=sys.stderr)
-        return 1
+        return _failed(name, error)
     except Interrupted as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        _say(name, error)
         return RESTART
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; run it again to go on", file=sys.stderr)
+        _say(name, "interrupted; run it again to go on")
         return 130
-    except BrokenPipeError:  # `audionas space … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        refused = _unwritten() if error.filename is None else None
+        if refused is None:
+            return _failed(name, os_error(error))
+        if isinstance(refused, BrokenPipeError):  # `audionas space … | head`
+            return 0
+        return _failed(name, os_error(refused, "standard output"))
+    except sqlite3.OperationalError as error:  # of a database below .state
+        why = f"{STATE}: {error}; make room on its disk, or get the right to write there, then run again"
+        return _failed(name, UserError(why))
+
+
+def _failed(name: str, error: UserError) -> int:
+    """Its exit code; with AUDIONAS_DEBUG the traceback as well."""
+    if os.environ.get("AUDIONAS_DEBUG"):
+        raise error
+    _say(name, error)
+    return 1
+
+
+def _say(name: str, what: object) -> None:
+    with suppress(OSError):  # the errors of a full disk may go to a file of it
+        print(f"{name}: {what}", file=sys.stderr, flush=True)
+
+
+def _unwritten() -> OSError | None:
+    """Why standard output can't be written, if so; it is given up then, or Python would try again."""
+    try:
+        number = sys.stdout.fileno()
+    except (AttributeError, OSError):  # closed, or of a test
+        return None
+    try:
+        sys.stdout.flush()
+        os.write(number, b"\n")  # what was not buffered is not tried again
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        return error
+    return None
 
 
 if __name__ == "__main__":

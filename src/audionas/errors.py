@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 
@@ -31,6 +32,7 @@ _REMEDIES = {
     errno.ENOTDIR: _PATH,
     errno.EISDIR: _PATH,
 }
+_TEMPORARY = re.compile(r"\.(.+)\.[^.]+\.tmp")
 _NETWORK = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ETIMEDOUT}
 
 
@@ -38,15 +40,15 @@ def os_error(error: OSError, path: str | Path | None = None) -> UserError:
     """What the operating system refused, in words: the file, what is wrong, and what to do.
 
     Args:
-        path: the file, for an error that does not name it.
+        path: the file, or a name for it, for an error that does not name it.
     """
     number = error.errno if isinstance(error.errno, int) else 0
     what = (
         os.strerror(number) if number > 0 else (str(error).strip().splitlines() or [type(error).__name__])[0]
     )
-    where = path or error.filename
-    if isinstance(where, bytes):
-        where = os.fsdecode(where)
+    where = os.fsdecode(path or error.filename or "")
+    if temporary := _TEMPORARY.fullmatch(Path(where).name):
+        where = str(Path(where).with_name(temporary[1]))  # what it was to become
     if number in _NETWORK or isinstance(error, ConnectionError | TimeoutError):
         remedy = "check the network"
     else:

@@ -11,6 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def naming(error: OSError, path: str | Path) -> None:
+    """Put `path` into an error that names no file: a write that fails does not say of which."""
+    if error.errno and error.filename is None:
+        error.filename = str(path)
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` at the end, remove it on an error."""
@@ -25,6 +31,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        naming(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

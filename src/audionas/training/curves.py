@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from audionas.files import naming
 
 
 class Curves:
@@ -18,21 +22,33 @@ class Curves:
     def __enter__(self) -> Curves:
         from dvclive import Live  # half a second, so only where a curve is drawn
 
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        # Neither dvc.yaml nor an experiment: the pipeline declares the folder itself.
-        self.live = Live(str(self.folder), save_dvc_exp=False, dvcyaml=None, monitor_system=False)
-        for point in self.history:
-            self.add(point)
+        with self._named():
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            # Neither dvc.yaml nor an experiment: the pipeline declares the folder itself.
+            self.live = Live(str(self.folder), save_dvc_exp=False, dvcyaml=None, monitor_system=False)
+            for point in self.history:
+                self.add(point)
         return self
 
     def add(self, point: dict[str, float]) -> None:
         """One point; `iteration` is the step, the rest are metrics."""
-        self.live.step = point["iteration"]
-        for name, value in point.items():
-            if name != "iteration":
-                self.live.log_metric(name, value, timestamp=False)
-        self.live.make_summary()
+        with self._named():
+            self.live.step = point["iteration"]
+            for name, value in point.items():
+                if name != "iteration":
+                    self.live.log_metric(name, value, timestamp=False)
+            self.live.make_summary()
 
     def __exit__(self, *error) -> None:
-        self.live.end()
+        with self._named():
+            self.live.end()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """What the disk refuses, with the folder's name."""
+        try:
+            yield
+        except OSError as error:
+            naming(error, self.folder)
+            raise
