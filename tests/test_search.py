@@ -235,7 +235,7 @@ def test_params_name_the_strategy(scored):
 def test_scores_of_another_space_or_damaged_are_refused(stores, tmp_path):
     space = SearchSpace("2-2-x", Architecture(4, 4, 16))
     path = Path("scores.csv")
-    with pytest.raises(UserError, match=r"scores.csv: not a readable"):
+    with pytest.raises(UserError, match=r"scores.csv: no such file"):
         read_scores(path, space, 33)
     train, valid = stores
     score_space(Supernet(space.architecture), space, calibration_batches(train, 8, 1), valid).to_csv(

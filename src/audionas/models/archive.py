@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-_TENSOR = ("torch._utils _rebuild_tensor_v2", "collections OrderedDict")
+_TENSOR = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "collections OrderedDict")
 _STORAGES = {
     f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Bool")
 }

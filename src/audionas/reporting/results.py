@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from audionas import paths
 from audionas.config import Study
-from audionas.errors import UserError
+from audionas.errors import UserError, os_error
 from audionas.reporting.statistics import Interval, average_precisions, interval, margin, resamples
 
 COLUMNS = [
@@ -146,25 +147,86 @@ def collect(study: Study) -> pd.DataFrame:
     Raises:
         UserError: a result is missing or damaged; names the file.
     """
-    results = [read_result(path, "mAP") for path in map(paths.evaluation, model_files(study))]
+    results = [_read_evaluation(model) for model in model_files(study)]
     rows = [{column: result.get(column) for column in COLUMNS} for result in results]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def _read_evaluation(model: Path) -> dict:
+    path = paths.evaluation(model)
+    result = read_result(path, "mAP")
+    if result.get("model") != model.as_posix():  # it names the predictions, and is not followed elsewhere
+        raise _damaged(path, f"model: is {result.get('model')!r:.80} and not {model.as_posix()!r}")
+    return result
+
+
 def read_result(path: Path, measure: str) -> dict:
-    """What a stage measured; `measure` is there, as a float.
+    """What a stage measured; `measure` is there, as a float, and all else is of the type it should be.
 
     Raises:
-        UserError: it is missing or damaged; names the file.
+        UserError: it is missing or damaged; names the file and the field.
     """
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(_LARGEST_RESULT + 1)
+        if len(text) > _LARGEST_RESULT:
+            raise ValueError(f"more than {_LARGEST_RESULT:,} bytes")
+        result = json.loads(text)
+        if not isinstance(result, dict):
+            raise ValueError("no JSON object")
+        if not _is_number(result.get(measure)):
+            raise ValueError(f"{measure}: no number")
+        for name, fits in _FIELDS.items():
+            if result.get(name) is not None and not fits(result[name]):
+                raise ValueError(f"{name}: {result[name]!r:.80} is not what it should be")
         result[measure] = float(result[measure])
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and run `dvc repro`") from None
+    except OSError as error:
+        raise os_error(error, path) from None
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise _damaged(path, error) from None
     return result
+
+
+def _damaged(path: Path, why: Exception | str) -> UserError:
+    return UserError(f"{path}: damaged ({str(why) or type(why).__name__}); {paths.remedy(path)}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
+
+
+def _is_share(value: object) -> bool:
+    return _is_number(value) and (value != value or 0 <= value <= 1)  # NaN: the mean over no class
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(_is_number(number) and abs(number) < 1e9 for number in value)
+
+
+def _are_shares(value: object) -> bool:
+    return isinstance(value, dict) and all(share is None or _is_share(share) for share in value.values())
+
+
+_LARGEST_RESULT = 64 << 20  # bytes
+#: What a result may say, and how to tell that it is that; None stands for what does not apply.
+_FIELDS: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("kind", "space", "constraint", "size", "recipe", "corpus", "model"), _is_text),
+    **dict.fromkeys(("iterations", "seed", "train_clips", "valid_clips", "test_clips"), _is_count),
+    **dict.fromkeys(("params", "macs", "classes", "valid_classes", "classes_left_out"), _is_count),
+    **dict.fromkeys(("mAP", "valid_mAP"), _is_share),
+    **dict.fromkeys(("ratios", "depths"), _are_numbers),
+    "AP": _are_shares,
+}
 
 
 def compare(results: pd.DataFrame, draws: int) -> list[Model]:
@@ -203,15 +265,28 @@ def compare(results: pd.DataFrame, draws: int) -> list[Model]:
 def _read_predictions(path: Path) -> dict[str, np.ndarray]:
     names = ("probabilities", "labels", "clips", "sources")
     try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+            if sum(record.file_size for record in records) > path.stat().st_size:
+                raise ValueError("what it unpacks to is larger than the file")
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged}: its checksum differs")
         with np.load(path, allow_pickle=False) as file:
             test = {name: file[name] for name in names}
-        shape = test["labels"].shape
-        if len(shape) != 2 or test["probabilities"].shape != shape:
-            raise ValueError(f"shapes {test['probabilities'].shape} and {shape}")
-        if len(test["clips"]) != shape[0] or len(test["sources"]) != shape[0]:
-            raise ValueError("clips without a name")
+        labels, probabilities = test["labels"], test["probabilities"]
+        if labels.ndim != 2 or probabilities.shape != labels.shape or not labels.size:
+            raise ValueError(f"probabilities {probabilities.shape} and labels {labels.shape}")
+        if probabilities.dtype != np.float32 or not ((probabilities >= 0) & (probabilities <= 1)).all():
+            raise ValueError("probabilities: not all between 0 and 1")
+        if labels.dtype != np.uint8 or labels.max() > 1:
+            raise ValueError("labels: not all 0 or 1")
+        for name in ("clips", "sources"):
+            if test[name].shape != labels.shape[:1] or test[name].dtype.kind != "U":
+                raise ValueError(f"{name}: no name for each clip")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
+    except OSError as error:
+        raise os_error(error, path) from None
     except Exception as error:  # a flipped bit surfaces as whatever zlib and NumPy make of it
-        raise UserError(f"{path}: damaged ({error}); delete it and run `dvc repro`") from None
+        raise _damaged(path, error) from None
     return test

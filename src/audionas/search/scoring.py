@@ -10,10 +10,11 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
-from audionas.errors import UserError
+from audionas.errors import UserError, os_error
 from audionas.evaluation import mean_average_precision, predict_all
 from audionas.models.architecture import Subnetwork
 from audionas.models.supernet import Supernet, calibrate_all
+from audionas.paths import remedy
 from audionas.ranks import current
 from audionas.search.space import SearchSpace
 from audionas.store import ClipStore
@@ -100,13 +101,20 @@ def read_scores(
         UserError: the file is missing or damaged, its rows are not those of this space, a score is not
             between 0 and 1, or they are scores of another supernet.
     """
-    mend = "delete it and run `dvc repro`"
+    mend = remedy(path)
     try:
         table = pd.read_csv(path, dtype={"supernet": str})
         same = table[list(COLUMNS)].equals(describe(space, frames))
         values, names = table["mAP"].astype(float), set(table["supernet"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a readable scores file ({error}); {mend}") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
+    except OSError as error:
+        raise os_error(error, path) from None
+    except KeyError as error:
+        raise UserError(f"{path}: no column {error}; {mend}") from None
+    except (ValueError, TypeError, OverflowError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: not a readable scores file ({why}); {mend}") from None
     if not same:
         raise UserError(
             f"{path}: its rows are not the sub-networks of space {space.name} at this size; {mend}"
