@@ -100,7 +100,7 @@ class Training:
         (one,) = (
             process
             for process in psutil.process_iter(["cmdline", "cwd"])
-            if process.info["cwd"] == str(self.where) and process.info["cmdline"][2:3] == ["teacher"]
+            if process.info["cwd"] == str(self.where) and process.info["cmdline"][2:4] == ["stage", TEACHER]
         )
         return one
 
