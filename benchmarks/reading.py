@@ -17,7 +17,7 @@ from benchmarks.timing import interleaved
 
 
 def loader(clips: int = 64, stored: int = 256, frames: int = 1001) -> dict:
-    """A batch from the memory-mapped store; reference: PANNs' reading, the file opened for every clip."""
+    """A batch from the store; reference: PANNs' reading, the file opened for every clip."""
     rng = np.random.default_rng(0)
     samples = (frames - 1) * 320
     with TemporaryDirectory() as folder, made_store(stored, frames, 527) as store:

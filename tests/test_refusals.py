@@ -194,6 +194,8 @@ def test_other_refusals_have_words_too(tmp_path: Path, monkeypatch, capsys) -> N
 def test_bytes_and_temporary_names_are_told_as_what_they_were_to_become() -> None:
     error = OSError(errno.EACCES, "?", b"data/.x.h5.tmp1.tmp")
     assert str(os_error(error)).startswith("data/x.h5: Permission")
+    error = OSError(errno.ENOSPC, "?", "data/classes.csv", None, "models/.classes.csv.tmp1.tmp")
+    assert str(os_error(error)).startswith("models/classes.csv: No space left")
 
 
 def audionas(*arguments: str, **options) -> subprocess.CompletedProcess:

@@ -32,6 +32,7 @@ _REMEDIES = {
     errno.ENOTDIR: _PATH,
     errno.EISDIR: _PATH,
 }
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TEMPORARY = re.compile(r"\.(.+)\.[^.]+\.tmp")
 _NETWORK = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ETIMEDOUT}
 
@@ -46,7 +47,8 @@ def os_error(error: OSError, path: str | Path | None = None) -> UserError:
     what = (
         os.strerror(number) if number > 0 else (str(error).strip().splitlines() or [type(error).__name__])[0]
     )
-    where = os.fsdecode(path or error.filename or "")
+    written = error.filename2 if number in _FULL else None  # a copy names what it reads first
+    where = os.fsdecode(path or written or error.filename or "")
     if temporary := _TEMPORARY.fullmatch(Path(where).name):
         where = str(Path(where).with_name(temporary[1]))  # what it was to become
     if number in _NETWORK or isinstance(error, ConnectionError | TimeoutError):

@@ -20,7 +20,7 @@ def batches(store: ClipStore, batch_size: int, rows: np.ndarray | None = None) -
     """Log-mel batches [up to batch_size, frames, mels] as float32, in order or of the given rows."""
     rows = np.arange(len(store)) if rows is None else rows
     for start in range(0, len(rows), batch_size):
-        chosen = np.sort(rows[start : start + batch_size])  # a memory map is read fastest in order
+        chosen = np.sort(rows[start : start + batch_size])  # a file is read fastest in order
         yield torch.from_numpy(np.asarray(store.data[chosen])).float()
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from audionas.files import naming
-
 
 class Curves:
     """Writes points of a curve as DVCLive does, one table a metric, and the last values as `metrics.json`.
@@ -50,5 +48,6 @@ class Curves:
         try:
             yield
         except OSError as error:
-            naming(error, self.folder)
+            if error.errno:
+                error.filename = str(self.folder)  # a file that is removed is named without it
             raise

@@ -62,7 +62,7 @@ class Feed:
         mixup_alpha: of Beta(alpha, alpha); 0 for none.
         device: that computes.
         seed: of all draws.
-        resident: hold the split on the device; by default where it fits. The CPU reads the memory map.
+        resident: hold the split on the device; by default where it fits. The CPU reads the file.
         ranks: this process among others.
 
     Raises:
