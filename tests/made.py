@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import tiny
 
 from audionas import paths
@@ -51,30 +52,37 @@ def make(folder: Path, strengths: dict | None = None, tolerance: str = "2k", **s
 def _result(config, path, kind, seed, labels, architecture, chance, planted) -> None:
     parts, strength = path.stem.split("-"), 1.0
     result = {"kind": kind, "seed": seed, "corpus": "soundfont", "train_clips": 24, "iterations": 12}
+    result |= {"valid_mAP": 0.4, "valid_clips": 12, "valid_classes": 4}
     form = LARGEST
     if kind == "teacher":
         strength = 1.5
     elif kind == "individual":
+        result["valid_mAP"] = 0.3
         ratio, depth = parse_shape(parts[1])
         form = Subnetwork((ratio,) * 3, (depth,) * 3)
-        result |= {"recipe": parts[0], "size": parts[1]}
+        result |= {"recipe": parts[0], "size": parts[1], "ratios": form.ratios, "depths": form.depths}
         strength = 0.5 if parts[0] == "kd" else 0.3
     else:
-        space = "-".join(parts[:-2]) if kind == "found" else config.study.chosen_space
+        space = "-".join(parts[:-2]) if kind in ("found", "within") else config.study.chosen_space
         constraint = parts[-2] if kind != "finetuned" else parts[0]
-        near = SearchSpace(space, architecture).near(
-            parse_constraint(constraint), parse_size(config.search.tolerance), config.frames
-        )
-        form = near[0]
-        result |= {"space": space, "constraint": constraint, "recipe": "OFA", "valid_mAP": 0.5}
+        searched, budget = SearchSpace(space, architecture), parse_constraint(constraint)
+        tolerance = parse_size(config.search.tolerance)
+        scores = dict(zip(searched, pd.read_csv(paths.scores(space, seed)).mAP, strict=True))
+        form = searched.near(budget, tolerance, config.frames)[0]
+        if kind == "within":
+            form = max(searched.within(budget, config.frames), key=scores.get)
+        result |= {"space": space, "constraint": constraint, "recipe": "OFA"}
+        result["valid_mAP"] = scores[form] + {"finetuned": 0.12, "init": -0.1}.get(kind, 0)
         result |= {"ratios": form.ratios, "depths": form.depths}
         if kind == "finetuned":
             result["iterations"] = int(parts[1])
+            result["valid_mAP"] += int(parts[1]) / 1e3
             strength = 1.2
     strength = strength if planted is None else np.array(planted)
     probabilities = 1 / (1 + np.exp(-strength * labels - chance.normal(0, 1, labels.shape)))
     result |= {"params": architecture.parameters(form), "test_clips": len(labels), "model": path.as_posix()}
     result |= {"macs": architecture.multiply_adds(form, config.frames), "classes_left_out": 0}
+    result["classes"] = labels.shape[1]
     precisions = average_precisions(labels, probabilities)
     classes = read_rows(paths.CLASSES, CLASSES)
     result["AP"] = {row["mid"]: float(ap) for row, ap in zip(classes, precisions, strict=True)}

@@ -14,9 +14,11 @@ from sklearn.metrics import average_precision_score
 
 from audionas import paths
 from audionas.cli import main
+from audionas.config import parse_constraint, parse_size
 from audionas.configfile import load_config
 from audionas.errors import UserError
-from audionas.models.architecture import Architecture, Subnetwork
+from audionas.evaluation import predict
+from audionas.models.architecture import LARGEST, Architecture, Subnetwork
 from audionas.models.modelfile import load_model
 from audionas.reporting.results import collect, compare, model_files
 from audionas.reporting.writing import write
@@ -34,6 +36,7 @@ from audionas.stages import (
     tables,
     teacher,
 )
+from audionas.store import ClipStore
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +120,76 @@ def test_evaluation_says_what_it_measured(inside):
 
 
 @pytest.mark.slow
+def test_every_number_that_is_told_of_a_file_is_the_files_own(inside):
+    """Recomputed from the network and the splits: nothing is inherited from the network it was made from."""
+    architecture, steps = Architecture.of(inside), inside.supernet
+    stores = {split: ClipStore(paths.logmel(split)) for split in ("train", "valid")}
+    spaces = {name: SearchSpace(name, architecture) for name in inside.study.spaces}
+    valid, scores = stores["valid"], {}
+    ranked_files = [paths.ranked(index, seed) for index in inside.study.ranked for seed in inside.study.seeds]
+    for path in [*model_files(inside.study), *ranked_files]:
+        network, about = load_model(path)
+        probabilities = predict(network, valid)
+        scores[path] = average_precision_score(valid.labels, probabilities, average="macro")
+        assert about["valid_mAP"] == pytest.approx(scores[path], abs=1e-6), path
+        if about["kind"] not in ("found", "within"):
+            assert (about["valid_clips"], about["valid_classes"]) == (12, 4)
+        assert about["train_clips"] == len(stores["train"]) and about["seed"] == int(path.stem.split("-")[-1])
+        if about["kind"] == "teacher":
+            form = LARGEST
+        else:
+            form = Subnetwork(tuple(about["ratios"]), tuple(about["depths"]))
+        assert network.spec["widths"] == list(architecture.widths(form))
+        assert network.spec["depths"] == [2, *form.depths]
+        taken = {"teacher": 12, "finetuned": int(path.stem.split("-")[1]) if "finetuned" in path.parts else 0}
+        taken |= {"individual": 6, "init": 6, "ranked": 6}
+        in_all = steps.largest_iterations + steps.sampled_iterations
+        assert about["iterations"] == taken.get(about["kind"], in_all)
+        assert about.get("supernet_iterations", in_all) == in_all
+        if about["kind"] in ("found", "within"):
+            budget, space = parse_constraint(about["constraint"]), spaces[about["space"]]
+            near = space.near(budget, parse_size(inside.search.tolerance), inside.frames)
+            candidates = near if about["kind"] == "found" else space.within(budget, inside.frames)
+            assert about["candidates"] == len(candidates) and form in candidates
+        if path in ranked_files:
+            told = json.loads(paths.ranking(about["index"], about["seed"]).read_text())
+            assert told["valid_mAP"] == pytest.approx(scores[path], abs=1e-6)
+            continue
+        result = json.loads(paths.evaluation(path).read_text())
+        assert result["params"] == sum(p.numel() for p in network.parameters())
+        assert result["params"] == architecture.parameters(form)
+        assert result["macs"] == architecture.multiply_adds(form, inside.frames)
+        assert {name: result[name] for name in about.keys() - {"classes", "settings"}} == {
+            name: value for name, value in about.items() if name not in ("classes", "settings")
+        }
+    assert any(
+        scores[paths.finetuned(c, 6, seed)] != scores[paths.found("2-2-x", c, seed)]
+        for c in inside.study.constraints
+        for seed in inside.study.seeds
+    )
+
+
+@pytest.mark.slow
+def test_what_is_released_keeps_its_budget_and_no_other_file_that_does_is_better(inside):
+    everything = pd.read_csv("results/tables/models.csv")
+    for constraint in inside.study.constraints:
+        limit = parse_constraint(constraint).params
+        network, about = load_model(paths.released(constraint))
+        assert sum(p.numel() for p in network.parameters()) <= limit
+        assert about["valid_mAP"] == everything[everything.params <= limit].valid_mAP.max()
+        for space in inside.study.spaces:
+            for seed in inside.study.seeds:
+                scored = pd.read_csv(paths.scores(space, seed)).query(f"params <= {limit}").mAP
+                assert about["valid_mAP"] >= scored.max()
+                within, _ = load_model(paths.within(space, constraint, seed))
+                assert sum(p.numel() for p in within.parameters()) <= limit
+
+
+@pytest.mark.slow
 def test_tables_have_a_row_for_each_model_with_its_provenance(inside):
     everything = pd.read_csv("results/tables/models.csv")
-    # teacher, 2 x 2 individual, 2 x 2 found, 2 x 2 fine-tuned, 2 init, for two seeds; no ranked ones
-    assert len(everything) == 2 * (1 + 4 + 4 + 4 + 2)
+    # teacher, 2 x 2 each of individual, found, within and fine-tuned, 2 init, for two seeds; no ranked ones
+    assert len(everything) == 2 * (1 + 4 + 4 + 4 + 4 + 2)
     one = pd.read_csv("results/tables/table1.csv")
     assert list(one.Model) == [
         "CNN10 (teacher)",

@@ -83,71 +83,84 @@ def networks(report: Path) -> pd.DataFrame:
     return pd.read_csv(report.parent / "tables" / "networks.csv")
 
 
-def named(text: str) -> tuple[str, int]:
-    """Space and parameters that the page calls the best."""
-    space, params = re.fullmatch(r"Best: (\S+), .*\n([\d,]+) parameters, .*", text).groups()
-    return space, int(params.replace(",", ""))
+def shipped(report: Path) -> pd.DataFrame:
+    return pd.read_csv(report.parent / "tables" / "ship.csv", dtype={"Budget": str})
 
 
-def best(table: pd.DataFrame, cost: str, budget: float) -> pd.Series:
-    within = table[table[cost] <= budget]
-    within = within[within["valid mAP"].round(2) == within["valid mAP"].round(2).max()]
-    return within.sort_values(cost).iloc[0]
+def best(table: pd.DataFrame, cost: str, budget: float) -> pd.Series | None:
+    within = table[table[cost] <= budget].round({"valid mAP": 4})
+    order = {"valid mAP": False, cost: True}
+    within = within.sort_values([*order], ascending=[*order.values()])
+    return within.iloc[0] if len(within) else None
+
+
+UNITS = {"params": "#Params", "macs": "Multiply-adds"}
+
+
+def answer(report: Path, cost: str, budget: float) -> tuple[str, str, pd.Series | None]:
+    """What the page has to call the best, in two lines, and the released file that it is, if it is one."""
+    net, file = best(networks(report), cost, budget), best(shipped(report), UNITS[cost], budget)
+    if file is not None and (net is None or file["valid mAP"] >= net["valid mAP"]):
+        head = f"Best: {file.Model} {file.Space}, {file.Network}"
+        sizes, score, of = (file["#Params"], file["Multiply-adds"]), file["valid mAP"], " (of its seed)"
+    elif net is not None:
+        form = " ".join(f"{net[f'r{i}']:g}x{net[f'd{i}']}" for i in (2, 3, 4))
+        head, sizes, score, file = (
+            f"Best: {net.space}, {form}",
+            (net.params, net.macs),
+            net["valid mAP"],
+            None,
+        )
+        of = ", mean over seeds"
+    else:
+        return f"No sub-network has so few {'parameters' if cost == 'params' else 'multiply-adds'}", "", None
+    told = f"{sizes[0]:,} parameters, {sizes[1] / 1e6:.1f} M multiply-adds, validation mAP {score:.1f}{of}"
+    return head, told, file
 
 
 def test_the_answer_stands_first(page, report):
     ship = pd.read_csv(report.parent / "tables" / "ship.csv")
     cards = page.locator("main section").first.locator(".card")
-    headings = ["About 5k parameters", "About 12k parameters", "At most 200k multiply-adds"]
-    headings += ["About 12k parameters and at most 270k multiply-adds"]
+    headings = ["At most 5k parameters", "At most 12k parameters", "At most 200k multiply-adds"]
+    headings += ["At most 12k parameters and 270k multiply-adds"]
     assert cards.locator("h3").all_inner_texts() == headings and cards.count() == len(ship)
-    larger = 0
     for i, row in ship.iterrows():
         text = cards.nth(i).inner_text()
-        assert f"{row.mAP:.1f}" in text and row.File in text
-        assert f"{row['#Params']:,} parameters" in text and row.Network in text
+        assert f"{row.mAP:.1f}" in text and row.File in text and f"models/release/{row.Budget}.pt" in text
+        assert f"{row['#Params']:,} parameters" in text and row.Network in text and row.Model in text
         limits = parse_constraint(row.Budget)
-        assert not limits.macs or row["Multiply-adds"] <= limits.macs
-        over = row["#Params"] - (limits.params or row["#Params"])
-        said = f"{over:,} ({100 * over / limits.params:.1f} %) over the budget" if over > 0 else None
-        assert said in text if said else "over the budget" not in text
-        larger += over > 0
-    assert larger > 0
-    assert "stand-in" in page.locator("#study").inner_text()
+        assert row["Multiply-adds"] <= (limits.macs or float("inf"))
+        assert row["#Params"] <= (limits.params or float("inf"))
+    said = page.locator("#study").inner_text()
+    assert "stand-in" in said
+    assert "on test over 4 classes, 60 clips; on validation over 4 classes, 12 clips" in " ".join(
+        said.split()
+    )
 
 
-def test_the_cards_name_what_the_slider_finds_where_it_is_another(page, report):
-    ship, others = pd.read_csv(report.parent / "tables" / "ship.csv"), 0
-    cards = page.locator(".card")
-    assert named(page.locator("#best").inner_text()) == answer(cards.nth(0), ship.iloc[0])  # as it opens
-    for i, row in ship.iterrows():
-        limits, table = parse_constraint(row.Budget), networks(report)
-        expected = answer(cards.nth(i), row)
-        others += expected != (row.Space, row["#Params"])
-        if limits.macs and limits.params:
-            within = table[(table.params <= limits.params) & (table.macs <= limits.macs)]
-            found = best(within, "params", limits.params)
-            assert (found.space, found.params) == expected
+def test_for_a_budget_of_the_study_the_page_gives_the_file_that_is_released_for_it(page, report):
+    for row in shipped(report).to_dict("records"):
+        limits = parse_constraint(row["Budget"])
+        if None not in limits:
             continue
         page.get_by_label("multiply-adds" if limits.macs else "parameters", exact=True).check()
         page.get_by_label(EXACT, exact=True).fill(str(limits.macs or limits.params))
-        assert named(page.locator("#best").inner_text()) == expected
-    assert others > 0
-
-
-def answer(card, row: pd.Series) -> tuple[str, int]:
-    """Space and parameters of the network that the slider finds by a card: its own, or the other it names."""
-    other = re.search(r"At or under the budget .* is (\S+), .*? \(([\d,]+) parameters\)", card.inner_text())
-    return (other[1], int(other[2].replace(",", ""))) if other else (row.Space, row["#Params"])
+        said = page.locator("#best").inner_text()
+        assert said.startswith(f"Best: {row['Model']} {row['Space']}, {row['Network']}\n")
+        file = re.match(
+            r"Its file: models/release/(\S+)\.pt, (.*)\.", page.locator(".file").first.inner_text()
+        )
+        same = shipped(report).set_index("Budget").loc[file[1]]
+        assert same.File == row["File"] and file[2] == scored(same)
 
 
 def test_what_a_card_is_over_kd_is_over_seeds_and_says_what_that_is_worth(page, report):
     ship = pd.read_csv(report.parent / "tables" / "ship.csv")
     models = pd.read_csv(report.parent / "tables" / "models.csv", dtype={"size": str})
     for i, row in ship.iterrows():
-        found = models[
-            (models.kind == "found") & (models.space == row.Space) & (models.constraint == row.Budget)
-        ]
+        file = models[models.model == row.File].iloc[0]
+        alike = ["kind", "space", "constraint", "size", "recipe", "iterations"]
+        found = models[(models[alike].fillna("") == file[alike].fillna("")).all(axis=1)]
         kd = models[(models.recipe == "kd") & (models["size"] == row["KD of size"])]
         difference = found.set_index("seed").mAP - kd.set_index("seed").mAP
         assert len(difference) == 3 and row["over KD"] == pytest.approx(100 * difference.mean(), abs=1e-3)
@@ -172,45 +185,48 @@ def test_of_fewer_than_three_seeds_a_card_claims_nothing(seeds, tmp_path, monkey
 def test_a_typed_budget_names_the_best_network_within_it(page, report, typed, field):
     budget = {"9k": 9_000}.get(typed, 12_000)
     page.get_by_label(field, exact=True).fill(typed)
-    expected = best(networks(report), "params", budget)
-    answers = page.locator("output.best").all_inner_texts()
-    assert [named(text) for text in answers] == [(expected.space, expected.params)] * 2
-    ship = pd.read_csv(report.parent / "tables" / "ship.csv")
+    head, told, _ = answer(report, "params", budget)
+    assert page.locator("output.best").all_inner_texts() == [f"{head}\n{told}"] * 2
     said = page.locator(".file").all_inner_texts()
-    assert said == [kept(ship, "#Params", budget, said[0])] * 2
+    assert said == [kept(report, "params", budget, said[0])] * 2
 
 
 def scored(row: pd.Series) -> str:
     return f"validation mAP {row['valid mAP']:.1f} (of its seed), test mAP {row.mAP:.1f}"
 
 
-def kept(ship: pd.DataFrame, cost: str, budget: int, said: str) -> str:
-    """What the page has to say of the files where none has the best network, if it names the right one."""
-    limits = [parse_constraint(text) for text in ship.Budget]
-    unit = {"#Params": "params", "Multiply-adds": "macs"}[cost]
-    asked = ship[[limit == Constraint(**{unit: budget}) for limit in limits]]
-    if len(asked):
-        row = asked.iloc[0]
-        over = ", within the ± tolerance" if row[cost] > budget else ""
-        assert said.startswith(f"The study's file for this budget{over}: {row.File}, {row['#Params']:,} ")
-        assert said.endswith(f"{scored(row)}.")
+def kept(report: Path, cost: str, budget: int, said: str) -> str:
+    """What the page has to say of the files, if it names the right one and offers what the study takes."""
+    head, _, file = answer(report, cost, budget)
+    ship, unit = shipped(report), UNITS[cost]
+    if head.startswith("No "):
+        assert said == ""
         return said
-    within = ship[ship[cost] <= budget]
-    row = ship.loc[within["valid mAP"].idxmax() if len(within) else ship[cost].idxmin()]
-    told = f"{row.File}, {row['#Params']:,} parameters, {row['Multiply-adds'] / 1e6:.1f} M multiply-adds, "
-    keeps = "Best file within your budget" if len(within) else "No file is within your budget; the least"
-    assert said.startswith("No file of it yet.")
-    assert f"{keeps}: {told}{scored(row)}." in said
+    own = ship[ship.Model.eq("OFA") & ("Best: " + ship.Space + ", " + ship.Network).eq(head)]
+    if file is not None or len(own):
+        row = file if file is not None else own.iloc[0]
+        assert re.match(rf"Its file: models/release/\S+\.pt, {re.escape(scored(row))}\.", said), said
+    else:
+        row = best(ship, unit, budget)
+        keeps = "No file is within your budget; the least" if row is None else "Best file within your budget"
+        row = ship.loc[ship[unit].idxmin()] if row is None else row
+        sizes = f"{row['#Params']:,} parameters, {row['Multiply-adds'] / 1e6:.1f} M multiply-adds"
+        told = f"{row.Model} {row.Space}, {row.Network}, {sizes}, {scored(row)}."
+        assert re.match(rf"No file of it yet\. {keeps}: models/release/\S+\.pt, {re.escape(told)}", said), (
+            said,
+            told,
+        )
+    asked = Constraint(**{cost: budget})
+    adding = re.search(r"add (\S+) to study\.constraints in params\.yaml", said)
+    assert bool(adding) == (searched(report, asked) and asked not in map(parse_constraint, ship.Budget))
+    assert not adding or parse_constraint(adding[1]) == asked
     return said
 
 
 def test_the_best_networks_own_file_is_named_or_how_to_get_one(page, report):
-    ship, table = pd.read_csv(report.parent / "tables" / "ship.csv"), networks(report)
-    for _, row in ship.iterrows():
-        said = page.evaluate("found => file(found)", {"space": row.Space, "form": row.Network})
-        assert said == f"Its file: {row.File}, {scored(row)}."
+    table = networks(report)
     asked, said = page.get_by_label(ASKED, exact=True), page.locator(".file").first
-    told = {True: 0, False: 0}
+    seen = {"Its file": 0, "No file of it yet. Best": 0, "No file of it yet. No": 0, "": 0}
     for label, cost, ours in (
         ("parameters", "params", [5_000, 12_000]),
         ("multiply-adds", "macs", [200_000]),
@@ -218,15 +234,9 @@ def test_the_best_networks_own_file_is_named_or_how_to_get_one(page, report):
         page.get_by_label(label, exact=True).check()
         for budget in [*ours, *table[cost][::20], table[cost].min() - 1, 2 * table[cost].max()]:
             asked.fill(str(budget))
-            adding = re.search(r"add (\S+) to study\.constraints in params\.yaml", said.inner_text())
-            if budget in ours or not said.inner_text().startswith("No file of it yet"):
-                assert not adding
-                continue
-            told[bool(adding)] += 1
-            constraint = parse_constraint(adding[1] if adding else f"{budget}{'macs' * (cost == 'macs')}")
-            assert constraint == Constraint(**{cost: budget})
-            assert searched(report, constraint) == bool(adding)
-    assert told[True] > 5 and told[False] > 0
+            text = kept(report, cost, int(budget), said.inner_text())
+            seen[next(kind for kind in seen if text.startswith(kind))] += 1
+    assert all(seen.values()), seen
 
 
 def searched(report: Path, constraint: Constraint) -> bool:
@@ -235,7 +245,9 @@ def searched(report: Path, constraint: Constraint) -> bool:
     tolerance = parse_size(config.search.tolerance)
     try:
         for space in config.study.spaces:
-            SearchSpace(space, Architecture.of(config)).near(constraint, tolerance, config.frames)
+            searched = SearchSpace(space, Architecture.of(config))
+            searched.near(constraint, tolerance, config.frames)
+            searched.within(constraint, config.frames)
     except UserError:
         return False
     return True
@@ -272,8 +284,8 @@ def test_a_round_budget_is_one_click(page, report):
         assert sizes and all(within["min"] <= parse_size(size) <= within["max"] for size in sizes)
         for size in sizes:
             page.get_by_role("button", name=size, exact=True).click()
-            expected = best(networks(report), cost, parse_size(size))
-            assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
+            expected = answer(report, cost, parse_size(size))[:2]
+            assert page.locator("#best").inner_text() == "\n".join(expected)
             assert page.get_by_label(ASKED, exact=True).input_value() == size
             assert page.locator("#rounds [aria-pressed=true]").all_inner_texts() == [size]
 
@@ -343,11 +355,10 @@ def test_the_slider_moves_the_budget_and_its_end_takes_all(page, report):
         assert page.evaluate(f"parse('{typed}')") == pytest.approx(costs[int(value)], rel=0.006)
     assert len(said) == 3
     slider.fill("1000")
-    everything = networks(report)
-    expected = best(everything, "params", everything.params.max())
-    assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
+    assert page.locator("#best").inner_text() == "\n".join(answer(report, "params", high)[:2])
     slider.press("ArrowLeft")
-    assert named(page.locator("#best").inner_text())[1] < everything.params.max()
+    left = page.evaluate("budget")
+    assert left < high and page.locator("#best").inner_text() == "\n".join(answer(report, "params", left)[:2])
     page.get_by_label(EXACT, exact=True).fill("10")
     assert "No sub-network has so few parameters" in page.locator("#best").inner_text()
 
@@ -371,12 +382,10 @@ def test_the_budget_can_be_of_multiply_adds(page, report):
     table = networks(report)
     budget = int(table.macs.median())
     page.get_by_label(EXACT, exact=True).fill(str(budget))
-    expected = best(table, "macs", budget)
-    assert named(page.locator("#best").inner_text()) == (expected.space, expected.params)
-    ship = pd.read_csv(report.parent / "tables" / "ship.csv")
-    for limit in (budget, int(ship["Multiply-adds"].min()) - 1):
+    assert page.locator("#best").inner_text() == "\n".join(answer(report, "macs", budget)[:2])
+    for limit in (budget, int(shipped(report)["Multiply-adds"].min()) - 1):
         page.get_by_label(ASKED, exact=True).fill(str(limit))
-        kept(ship, "Multiply-adds", limit, page.locator(".file").first.inner_text())
+        kept(report, "macs", limit, page.locator(".file").first.inner_text())
 
 
 def test_pointing_at_a_network_tells_what_it_is(page, report):

@@ -39,7 +39,7 @@ STAGES = {
         "train a once-for-all supernet, distilled from the teacher",
     ),
     "score": ("score", "run", "space seed", "score every sub-network on validation, in one pass"),
-    "search": ("search", "run", "space constraint seed", "cut out the best sub-network for a constraint"),
+    "search": ("search", "run", "space constraint seed", "cut out the best sub-networks for a constraint"),
     "finetune": ("finetune", "run", "space constraint iterations seed", "train a found sub-network further"),
     "individual": ("individual", "run", "recipe size seed", "train one uniform network: baseline or kd"),
     "init": (
@@ -68,6 +68,7 @@ NAMED = {
     "evaluate-teacher": "seed",
     "evaluate-individual": "recipe size seed",
     "evaluate-found": "space constraint seed",
+    "evaluate-within": "space constraint seed",
     "evaluate-finetuned": "constraint iterations seed",
     "evaluate-init": "constraint seed",
 }

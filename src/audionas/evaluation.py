@@ -98,8 +98,17 @@ def predict_all(
     return scores
 
 
+def measurable(labels: np.ndarray) -> np.ndarray:
+    """Which classes of labels 0 or 1 [clips, classes] have a positive and a negative clip: bool [classes].
+
+    Without a positive there is no average precision, and without a negative it is 1 whatever the scores.
+    """
+    positive = np.asarray(labels) != 0
+    return positive.any(axis=0) & ~positive.all(axis=0)
+
+
 def average_precisions(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Average precision of each class, as scikit-learn computes it; NaN for a class without a positive.
+    """Average precision of each class, as scikit-learn computes it; NaN for a class not `measurable`.
 
     Args:
         labels: 0 or 1 [clips, classes].
@@ -128,14 +137,11 @@ def average_precisions(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
         np.vstack([ranked[1:] != ranked[:-1], np.ones((1, labels.shape[1]), bool)]), np.arange(n)[:, None], n
     )
     end_of_run = np.minimum.accumulate(ends[::-1], axis=0)[::-1]
-    total = hits.sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        return (hits * np.take_along_axis(precision, end_of_run, axis=0)).sum(axis=0) / np.where(
-            total, total, np.nan
-        )
+    total = np.where(measurable(labels), hits.sum(axis=0), np.nan)
+    return (hits * np.take_along_axis(precision, end_of_run, axis=0)).sum(axis=0) / total
 
 
 def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Macro mean of `average_precisions` over the classes that have a positive; NaN where none has."""
+    """Macro mean of `average_precisions` over the classes that are `measurable`; NaN where none is."""
     values = average_precisions(labels, scores)
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

@@ -48,8 +48,13 @@ def supernet(space: str, seed: int) -> Path:
 
 
 def found(space: str, constraint: str, seed: int) -> Path:
-    """The best sub-network for a constraint."""
+    """The best sub-network near a constraint."""
     return MODELS / "found" / f"{space}-{constraint}-{seed}.pt"
+
+
+def within(space: str, constraint: str, seed: int) -> Path:
+    """The best sub-network at or under a constraint."""
+    return MODELS / "within" / f"{space}-{constraint}-{seed}.pt"
 
 
 def finetuned(constraint: str, iterations: int, seed: int) -> Path:
@@ -115,7 +120,7 @@ _OWN = (
     *(DATA / name for name in ("segments", "raw", "audio", "logmel")),
     *(
         MODELS / name
-        for name in ("teacher", "supernet", "found", "finetuned", "individual", "init", "ranked")
+        for name in ("teacher", "supernet", "found", "within", "finetuned", "individual", "init", "ranked")
     ),
     *(MODELS / "release", RESULTS, STATE),
 )

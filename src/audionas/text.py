@@ -10,7 +10,7 @@ import unicodedata
 
 #: Categories of escape codes, line separators, bidirectional overrides and lone surrogates.
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-_CELL = 2_000  # characters, far beyond any name
+CELL = 2_000  # characters of a cell, far beyond any name
 _JOINERS = "\u200c\u200d"  # hidden, but part of words and of emoji
 _FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?([eE][+-]?\d+)?")
@@ -50,7 +50,12 @@ def line(text: object, limit: int = 200) -> str:
 
 def markdown(text: object) -> str:
     """A name for a cell of a Markdown table, or inside a line."""
-    return _MARKUP.sub(lambda match: "\\" + match[0], line(text, _CELL))
+    return _MARKUP.sub(lambda match: "\\" + match[0], line(text, CELL))
+
+
+def from_markdown(text: str) -> str:
+    """The text that `markdown` wrote."""
+    return re.sub(r"\\([\\`|<>*~&\[_])", r"\1", text)
 
 
 def spreadsheet(text: str) -> str:
@@ -58,7 +63,7 @@ def spreadsheet(text: str) -> str:
 
     A number stays a number. `from_spreadsheet` takes the apostrophe away again.
     """
-    text = line(text, _CELL)
+    text = line(text, CELL)
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 

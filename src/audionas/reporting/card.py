@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from audionas.reporting.titles import STAND_IN, budget, excess, over_kd
+from audionas.reporting.titles import STAND_IN, basis, budget, over_kd
+from audionas.reporting.writing import markdown_table
+from audionas.text import markdown
 
 _HEAD = """\
 ---
@@ -54,7 +56,13 @@ better or worse. Do not use it where a missed or an invented sound could harm so
 
 
 def network_card(
-    file: str, digest: str, shipped: pd.Series, about: dict[str, Any], per_class: pd.DataFrame, title: str
+    file: str,
+    digest: str,
+    shipped: pd.Series,
+    about: dict[str, Any],
+    tested: dict[str, Any],
+    names,
+    title: str,
 ) -> str:
     """The card of a network that is shipped for a budget, in Markdown.
 
@@ -62,48 +70,86 @@ def network_card(
         file, digest: its name, and the SHA-256 of its content.
         shipped: its row of the table `ship`.
         about: what the model file knows of itself.
-        per_class: `Class`, `Name` and `AP`, x 100 on the test split.
+        tested: what evaluation measured: `AP` of each class, None where it can't be measured, `test_clips`.
+        names: of the classes, by their ids.
         title: of the corpus.
     """
+    ap = tested["AP"]
+    over = basis(sum(value is not None for value in ap.values()), len(ap), tested["test_clips"])
     seen = pd.notna(shipped["low mAP"])
     interval = f" [{shipped['low mAP']:.1f}, {shipped['high mAP']:.1f}]" if seen else ""
-    kd_params, over = shipped["KD's #Params"], excess(shipped["Budget"], shipped["#Params"])
+    kd_params = shipped["KD's #Params"]
     facts = [
         ("budget", budget(shipped["Budget"])),
-        ("parameters", f"{shipped['#Params']:,}" + (f"; {over}" if over else "")),
+        ("parameters", f"{shipped['#Params']:,}"),
         ("multiply-adds a clip", f"{shipped['Multiply-adds']:,}"),
         ("widths and depths of blocks 2 to 4", shipped["Network"]),
-        ("test mAP × 100 [95 % interval over test clips]", f"{shipped['mAP']:.1f}{interval}"),
+        (f"test mAP × 100, {over} [95 % interval over test clips]", f"{shipped['mAP']:.1f}{interval}"),
         ("validation mAP × 100, which it was chosen by", f"{shipped['valid mAP']:.1f}"),
         (
             f"test mAP × 100 over KD alone ({shipped['KD of size']}, {kd_params:,} parameters), over seeds",
             over_kd(shipped),
         ),
     ]
-    what = f"Cut out of a weight-sharing supernet that was trained on {title}; not trained by itself."
+    classes = pd.DataFrame(
+        [
+            (mid, names.get(mid, mid), "" if value is None else f"{100 * value:.1f}")
+            for mid, value in ap.items()
+        ],
+        columns=["Class", "Name", "AP"],
+    )
+    left = "" if None not in ap.values() else " Empty where every test clip has the class, or none."
     return (
-        _HEAD.format(title=f"Once-for-all CNN10 for {shipped['Budget']}", what=what)
-        + _table([*facts, *_origin(about, title), ("SHA-256", f"`{digest}`")])
+        _HEAD.format(title=f"CNN10 for {budget(shipped['Budget'])}", what=_made(about, markdown(title)))
+        + _table([*facts, *_origin(about, title), ("SHA-256", digest)])
         + _USE.format(file=file, seconds=about["settings"]["audio"]["clip_seconds"])
         + _limits(about, title)
-        + "## Classes\n\nAverage precision × 100 on the test split.\n\n"
-        + per_class.to_markdown(index=False, floatfmt=".1f")
+        + f"## Classes\n\nAverage precision × 100 on the test split.{left}\n\n"
+        + markdown_table(classes)
         + "\n"
     )
 
 
-def supernet_card(digest: str, networks: pd.DataFrame, about: dict[str, Any], title: str) -> str:
-    """The card of a supernet; `networks` are its sub-networks, with `params` and `valid mAP` x 100."""
+def _made(about: dict[str, Any], title: str) -> str:
+    """How a network came to be, in a sentence."""
+    steps = f"{about['iterations']:,} steps"
+    return {
+        "teacher": f"The study's teacher: the full CNN10, trained on {title} for {steps}.",
+        "individual": f"A uniform network that was trained by itself on {title} for {steps}, by "
+        f"{'distillation' if about.get('recipe') == 'kd' else 'its labels'}.",
+        "init": "An architecture that a weight-sharing supernet scored best near a budget, trained from "
+        f"fresh weights on {title} for {steps}, by distillation.",
+        "finetuned": f"Cut out of a weight-sharing supernet that was trained on {title}, then fine-tuned by "
+        f"distillation for {steps}.",
+    }.get(
+        about.get("kind", ""),
+        f"Cut out of a weight-sharing supernet that was trained on {title}; not trained by itself.",
+    )
+
+
+def supernet_card(
+    digest: str, networks: pd.DataFrame, validated: str, about: dict[str, Any], title: str
+) -> str:
+    """The card of a supernet.
+
+    Args:
+        digest: the SHA-256 of its file.
+        networks: its sub-networks, with `params` and `valid mAP` x 100.
+        validated: what that is the mean over, in words.
+        about, title: as of `network_card`.
+    """
     facts = [
-        ("search space", about["space"]),
         ("sub-networks", f"{len(networks):,}"),
         ("their parameters", f"{networks.params.min():,} to {networks.params.max():,}"),
-        ("validation mAP × 100", f"{networks['valid mAP'].min():.1f} to {networks['valid mAP'].max():.1f}"),
+        (
+            f"validation mAP × 100, {validated}",
+            f"{networks['valid mAP'].min():.1f} to {networks['valid mAP'].max():.1f}",
+        ),
     ]
-    what = f"One network that holds {len(networks):,} of different size; trained on {title}."
+    what = f"One network that holds {len(networks):,} of different size; trained on {markdown(title)}."
     return (
         _HEAD.format(title=f"Once-for-all supernet, space {about['space']}", what=what)
-        + _table([*facts, *_origin(about, title), ("SHA-256", f"`{digest}`")])
+        + _table([*facts, *_origin(about, title), ("SHA-256", digest)])
         + _CUT
         + _limits(about, title).rstrip()
         + "\n"
@@ -112,10 +158,18 @@ def supernet_card(digest: str, networks: pd.DataFrame, about: dict[str, Any], ti
 
 def _origin(about: dict[str, Any], title: str) -> Iterable[tuple[str, str]]:
     audio, features = about["settings"]["audio"], about["settings"]["features"]
-    yield "space and seed", f"{about['space']}, {about['seed']}"
+    yield "space", about.get("space", "none")
+    yield "seed", about["seed"]
     yield "corpus", title
     yield "clips to train on", f"{about['train_clips']:,}"
-    yield "optimiser steps, of the supernet", f"{about['iterations']:,}"
+    steps = {"optimiser steps": about["iterations"]}
+    if about.get("kind") in ("found", "within", "supernet"):
+        steps = {"optimiser steps, of the supernet": about["iterations"]}
+    elif "supernet_iterations" in about:
+        steps = {"optimiser steps, of the supernet": about["supernet_iterations"]}
+        steps["optimiser steps, of fine-tuning"] = about["iterations"]
+    for name, count in steps.items():
+        yield name, f"{count:,}"
     yield "input", f"{audio['clip_seconds']:g} s at {audio['sample_rate']:,} Hz, mono"
     yield (
         "front end",
@@ -128,6 +182,5 @@ def _limits(about: dict[str, Any], title: str) -> str:
     return _LIMITS.format(clips=f"{about['train_clips']:,}", stand_in=loud)
 
 
-def _table(facts: Iterable[tuple[str, str]]) -> str:
-    rows = pd.DataFrame(facts, columns=["", " "]).map(lambda text: str(text).replace("|", "\\|"))
-    return rows.to_markdown(index=False, disable_numparse=True) + "\n\n"
+def _table(facts: Iterable[tuple[str, Any]]) -> str:
+    return markdown_table(pd.DataFrame(facts, columns=["", " "])) + "\n\n"

@@ -15,6 +15,7 @@ from audionas.files import atomic_write
 COLOURS = {"2-2-x": "#D55E00", "2-x-x": "#E69F00", "x-x-x": "#009E73", "ew": "#0072B2"}
 plt.rcParams.update(
     {"svg.hashsalt": "audionas", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    | {"text.parse_math": False}  # a `$` in a name is one
 )
 
 

@@ -11,12 +11,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from audionas.config import Constraint, Study, parse_constraint
+from audionas.config import Study, parse_constraint
 from audionas.errors import UserError
 from audionas.models.architecture import Subnetwork
+from audionas.paths import released
 from audionas.reporting.plotting import COLOURS
-from audionas.reporting.titles import budget, excess, over_kd
-from audionas.reporting.writing import shown
+from audionas.reporting.titles import basis, budget, over_kd
+from audionas.reporting.writing import read_csv, shown
+from audionas.text import from_markdown
 
 #: Tables of the page after the answer, in its order, with what each is about.
 SECTIONS = {
@@ -55,19 +57,21 @@ def page(folder: Path, title: str, study: Study, tolerance: int) -> str:
     Raises:
         UserError: a table is missing or damaged; names the file.
     """
-    data = {name: _read(folder / f"{name}.csv") for name in _DATA}
+    data = {name: read_csv(folder / f"{name}.csv") for name in _DATA}
     if data["ship"].empty:
         raise _damaged(folder / "ship.csv", "no rows")
     try:
-        formed = _formed(data["networks"])
         cards, networks, figure3, figure4 = (
-            _cards(data["ship"], formed),
-            _networks(formed, study),
+            _cards(data["ship"]),
+            _networks(_formed(data["networks"]), study),
             _figure3(data["figure3"]),
             _figure4(data["figure4"], study),
         )
+        shipped, tested, validated = _shipped(data["ship"]), *_bases(data["models"])
     except KeyError as error:
         raise _damaged(folder, f"made for another study: no {error}") from None
+    except (ValueError, IndexError) as error:
+        raise _damaged(folder, error) from None
     single = [str(text) for text in study.constraints if None in parse_constraint(text)]
     opens = min(single, key=lambda text: text.endswith("macs"), default="")
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
@@ -80,7 +84,9 @@ def page(folder: Path, title: str, study: Study, tolerance: int) -> str:
         opens_macs=opens.endswith("macs"),
         tolerance=tolerance,
         networks=networks,
-        shipped=_shipped(data["ship"]),
+        shipped=shipped,
+        tested=tested,
+        validated=validated,
         colours=COLOURS,
         figure3=figure3.to_plotly_json(),
         figure4=figure4.to_plotly_json(),
@@ -90,32 +96,31 @@ def page(folder: Path, title: str, study: Study, tolerance: int) -> str:
     )
 
 
-def _cards(ship: pd.DataFrame, networks: pd.DataFrame) -> list[dict]:
-    """The rows of the table `ship`, with what their cards say and with the slider's answer (`within`)."""
-    cards = []
-    for row in ship.to_dict("records"):
-        text = str(row["Budget"])
-        within = _best_within(networks, parse_constraint(text))
-        said = {"budget": budget(text), "excess": excess(text, row["#Params"]), "over": over_kd(row)}
-        cards.append(row | said | {"within": within})
-    return cards
+def _cards(ship: pd.DataFrame) -> list[dict]:
+    """The rows of the table `ship`, with what their cards say."""
+    return [row | {"budget": budget(row["Budget"]), "over": over_kd(row)} for row in ship.to_dict("records")]
 
 
 def _shipped(ship: pd.DataFrame) -> list[dict]:
-    """The files of the cards, with what the page says of the one for a budget."""
-    names = {"Space": "space", "Network": "form", "File": "file", "valid mAP": "score", "mAP": "mAP"}
+    """The released files, with what the page says of them."""
+    names = {"Model": "model", "Space": "space", "Network": "form", "valid mAP": "score", "mAP": "mAP"}
     names |= {"#Params": "params", "Multiply-adds": "macs"}
-    budgets = [parse_constraint(str(text))._asdict() for text in ship.Budget]
-    return ship[[*names]].rename(columns=names).assign(budget=budgets).to_dict("records")
+    files = ship[[*names]].rename(columns=names)
+    # Rounded as the scores of sub-networks are, which these are compared with.
+    files["score"] = files.score.round(4)
+    files["file"] = [released(text).as_posix() for text in ship.Budget]
+    files["budget"] = [parse_constraint(text)._asdict() for text in ship.Budget]
+    return files.to_dict("records")
 
 
-def _best_within(networks: pd.DataFrame, limits: Constraint) -> dict | None:
-    """The best sub-network at or under a budget by validation, mean over seeds; None where all are larger."""
-    costs = [cost for cost, limit in limits._asdict().items() if limit is not None]
-    fit = (networks[costs] <= [getattr(limits, cost) for cost in costs]).all(axis=1)
-    # Rounded as the chart's points are, or the slider could find another.
-    ranked = networks[fit].assign(short=-networks["valid mAP"].round(4)).sort_values(["short", *costs])
-    return None if ranked.empty else ranked.iloc[0].to_dict()
+def _bases(models: pd.DataFrame) -> tuple[str, str]:
+    """What test and validation mAP are means over, in words: the same for every model."""
+    first = models.iloc[0]
+    of = int(first.classes + first.classes_left_out)
+    return (
+        basis(int(first.classes), of, int(first.test_clips)),
+        basis(int(first.valid_classes), of, int(first.valid_clips)),
+    )
 
 
 def _formed(networks: pd.DataFrame) -> pd.DataFrame:
@@ -182,19 +187,12 @@ def _figure4(near: pd.DataFrame, study: Study) -> go.Figure:
 
 
 def _table(folder: Path, name: str, heading: str) -> Table:
-    path, table = folder / f"{name}.md", shown(_read(folder / f"{name}.csv"))
+    path, table = folder / f"{name}.md", shown(read_csv(folder / f"{name}.csv"))
     try:
-        caption = path.read_text(encoding="utf-8").splitlines()[0]
+        caption = from_markdown(path.read_text(encoding="utf-8").splitlines()[0])
     except (OSError, ValueError, IndexError) as error:
         raise _damaged(path, error) from None
     return Table(name, heading, caption, list(table.columns), table.to_numpy().tolist())
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception | str) -> UserError:

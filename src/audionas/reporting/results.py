@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from audionas import paths
-from audionas.config import Study
+from audionas.config import Constraint, Study
 from audionas.errors import UserError, os_error
 from audionas.reporting.statistics import Interval, average_precisions, interval, margin, resamples
 
 COLUMNS = [
     *("kind", "space", "constraint", "size", "recipe", "iterations", "seed", "corpus", "train_clips"),
-    *("test_clips", "params", "macs", "valid_mAP", "ratios", "depths", "mAP", "classes_left_out", "model"),
+    *("valid_clips", "test_clips", "params", "macs", "valid_mAP", "valid_classes", "ratios", "depths"),
+    *("mAP", "classes", "classes_left_out", "model"),
 ]
 #: What makes two rows the same model but for the seed.
 MODEL = ["kind", "space", "constraint", "size", "recipe", "iterations"]
@@ -136,9 +137,15 @@ def model_files(study: Study) -> Iterator[Path]:
         for constraint in study.constraints:
             for space in study.spaces:
                 yield paths.found(space, constraint, seed)
+                yield paths.within(space, constraint, seed)
             for iterations in study.finetune_iterations:
                 yield paths.finetuned(constraint, iterations, seed)
             yield paths.init(constraint, seed)
+
+
+def keeps(limits: Constraint, costs: Mapping) -> bool:
+    """Whether what has these `params` and `macs` is at or under a budget."""
+    return all(limit is None or costs[name] <= limit for name, limit in limits._asdict().items())
 
 
 def collect(study: Study) -> pd.DataFrame:
@@ -154,14 +161,14 @@ def collect(study: Study) -> pd.DataFrame:
 
 def _read_evaluation(model: Path) -> dict:
     path = paths.evaluation(model)
-    result = read_result(path, "mAP")
+    result = read_result(path, "mAP", "valid_mAP")
     if result.get("model") != model.as_posix():  # it names the predictions, and is not followed elsewhere
         raise _damaged(path, f"model: is {result.get('model')!r:.80} and not {model.as_posix()!r}")
     return result
 
 
-def read_result(path: Path, measure: str) -> dict:
-    """What a stage measured; `measure` is there, as a float, and all else is of the type it should be.
+def read_result(path: Path, *measures: str) -> dict:
+    """What a stage measured; `measures` are there, as floats, and all else is of the type it should be.
 
     Raises:
         UserError: it is missing or damaged; names the file and the field.
@@ -174,12 +181,13 @@ def read_result(path: Path, measure: str) -> dict:
         result = json.loads(text)
         if not isinstance(result, dict):
             raise ValueError("no JSON object")
-        if not _is_number(result.get(measure)):
-            raise ValueError(f"{measure}: no number")
+        for measure in measures:
+            if not _is_number(result.get(measure)):
+                raise ValueError(f"{measure}: no number")
         for name, fits in _FIELDS.items():
             if result.get(name) is not None and not fits(result[name]):
                 raise ValueError(f"{name}: {result[name]!r:.80} is not what it should be")
-        result[measure] = float(result[measure])
+        result |= {measure: float(result[measure]) for measure in measures}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
     except OSError as error:

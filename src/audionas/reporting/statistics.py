@@ -73,9 +73,10 @@ def average_precisions(labels: np.ndarray, scores: np.ndarray, weights: np.ndarr
         weights: whole numbers, not negative [draws, clips].
 
     Returns:
-        float64 [draws, classes]; NaN where no positive clip has weight.
+        float64 [draws, classes]; NaN where no positive or no negative clip has weight.
     """
     weights = np.asarray(weights, np.float32)  # sums stay exact up to 16 million
+    everything = weights.sum(axis=1, dtype=np.float64)
     result = np.empty((len(weights), labels.shape[1]))
     for c in range(labels.shape[1]):
         # A clip counts with the precision at the end of its run of equal scores.
@@ -89,8 +90,7 @@ def average_precisions(labels: np.ndarray, scores: np.ndarray, weights: np.ndarr
             of_hits = weights[:, hits].astype(np.float64)
             gained += np.where(of_hits > 0, of_hits * found / np.maximum(seen, 1), 0.0).sum(axis=1)
             total += of_hits.sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            result[:, c] = gained / total
+        result[:, c] = gained / np.where((total > 0) & (total < everything), total, np.nan)
     return result
 
 

@@ -5,12 +5,15 @@ A column `x` may be followed by `sd x` (over seeds), `low x` and `high x` (95 % 
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
-from audionas.config import Study
-from audionas.models.architecture import Subnetwork
+from audionas.config import Study, parse_constraint
+from audionas.errors import UserError
+from audionas.models.architecture import LARGEST, Subnetwork
 from audionas.reporting import paper
-from audionas.reporting.results import Estimate, Model
+from audionas.reporting.results import Estimate, Model, keeps
+from audionas.reporting.titles import basis
 from audionas.reporting.writing import QUOTED
 
 _NAMES = {"baseline": "Baseline", "kd": "KD"}
@@ -30,6 +33,23 @@ class Models:
     def of(self, kind: str, **what) -> list[Model]:
         """Models of a kind with these attributes, in the order of the study's lists."""
         return [m for m in self.all if m.kind == kind and all(getattr(m, k) == v for k, v in what.items())]
+
+    @property
+    def measured(self) -> np.ndarray:
+        """Which classes test mAP is the mean of, bool [classes]: the same for every model."""
+        return np.isfinite(self.teacher.precisions[0])
+
+    @property
+    def tested(self) -> str:
+        """What test mAP is the mean over, in words."""
+        clips = int(self.teacher.rows.test_clips.iloc[0])
+        return basis(int(self.measured.sum()), len(self.measured), clips)
+
+    @property
+    def validated(self) -> str:
+        """What validation mAP is the mean over, in words."""
+        first = self.teacher.rows.iloc[0]
+        return basis(int(first.valid_classes), len(self.measured), int(first.valid_clips))
 
     @property
     def other_spaces(self) -> list[str]:
@@ -138,29 +158,40 @@ def table2(models: Models, corpus: str) -> pd.DataFrame:
 
 
 def ship(models: Models) -> pd.DataFrame:
-    """What to ship for each budget: space and seed are chosen by validation, then that network is measured.
+    """What to ship for each budget: of all files that keep it the best by validation, which is then measured.
 
-    Columns: the budget, the network's form, costs and scores; over seeds the mean of what was found for the
-    budget, and what it is over KD of nearest size, and whether that is `certain`; the file.
+    A file may be of any kind, space and seed, and made for another budget. Of equals the smaller one.
+
+    Columns: the budget, the network's kind, form, costs and scores; over seeds the mean of what was made so,
+    and what that is over KD of nearest size, and whether that is `certain`; the file.
+
+    Raises:
+        UserError: no file keeps a budget.
     """
+    files = [(row, model) for model in models.all for row in model.rows.itertuples()]
     rows = []
     for constraint in models.study.constraints:
-        candidates = models.of("found", constraint=constraint)
-        best = max(candidates, key=lambda m: m.rows.valid_mAP.mean())
-        row = best.rows.loc[best.rows.valid_mAP.idxmax()]
-        chosen = best.seed(row.seed)
-        kd = min(models.of("individual", recipe="kd"), key=lambda m: abs(m.params - best.params))
+        limits = parse_constraint(constraint)
+        kept = [(row, model) for row, model in files if keeps(limits, row._asdict())]
+        if not kept:
+            raise UserError(
+                f"params.yaml: study.constraints: {constraint}: no network of the study is at or under it; "
+                "raise the budget, or run `dvc repro`"
+            )
+        row, best = min(kept, key=lambda file: (-file[0].valid_mAP, file[0].params, file[0].macs))
+        kd = min(models.of("individual", recipe="kd"), key=lambda m: abs(m.params - row.params))
         over = best.over(kd)
         certain = "yes" if over.certain else "no" if len(over.seeds) >= 3 else "too few seeds"
         rows.append(
             {
                 "Budget": constraint,
-                "Space": best.space,
-                "Network": str(Subnetwork(row.ratios, row.depths)),
+                "Model": named(best),
+                "Space": best.space or "",
+                "Network": str(Subnetwork(row.ratios, row.depths) if row.ratios else LARGEST),
                 "#Params": int(row.params),
                 "Multiply-adds": int(row.macs),
                 "valid mAP": 100 * row.valid_mAP,
-                **spread("mAP", chosen.mAP),
+                **spread("mAP", best.seed(row.seed).mAP),
                 "mean over seeds": 100 * best.mAP.mean,
                 "sd mean over seeds": 100 * best.mAP.sd,
                 "KD of size": kd.size,
@@ -172,6 +203,14 @@ def ship(models: Models) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def named(model: Model) -> str:
+    """What tables call a model, without its space and budget."""
+    if model.kind == "individual":
+        return f"{_NAMES[model.recipe]} {model.size}"
+    names = {"teacher": "CNN10 (teacher)", "finetuned": f"OFA +{model.iterations:,}"}
+    return names.get(model.kind, f"Init+{model.iterations:,}" if model.kind == "init" else "OFA")
 
 
 def figure3(models: Models) -> pd.DataFrame:
@@ -204,14 +243,20 @@ def classes(models: Models, names: list[str]) -> pd.DataFrame:
 
 
 def metrics(models: Models) -> dict:
-    """The few numbers that tell the story, mAP x 100: what `dvc metrics show` and `dvc exp show` print."""
+    """The few numbers that tell the story, mAP x 100, and over how many classes and clips.
+
+    What `dvc metrics show` and `dvc exp show` print.
+    """
     study = models.study
     smallest = models.smallest_kd
     numbers = {"teacher": models.teacher, "KD": smallest}
     numbers |= {f"OFA {constraint}": models.found(constraint) for constraint in study.constraints}
     shown = {name: round(100 * model.mAP.mean, 2) for name, model in numbers.items()}
     shown["OFA-KD"] = round(100 * models.nearest(smallest).over(smallest).mean, 2)
-    return shown
+    return shown | {
+        "classes": int(models.measured.sum()),
+        "test clips": int(models.teacher.rows.test_clips.iloc[0]),
+    }
 
 
 def _provenance(model: Model, corpus: str) -> dict:

@@ -5,33 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from audionas.config import parse_constraint
+from audionas.text import line
 
 STAND_IN = "soundfont, a rendered stand-in (no recordings)"
 
 
 def title(corpus) -> str:
     """What tables call a corpus; the stand-in says loudly what it is."""
-    return STAND_IN if corpus.name == "soundfont" else getattr(corpus, "title", None) or corpus.name
+    return STAND_IN if corpus.name == "soundfont" else line(getattr(corpus, "title", None) or corpus.name)
 
 
 def budget(text: str) -> str:
-    """A budget in words: parameters are aimed at, as in the paper; multiply-adds are a limit."""
-    return " and ".join(
-        f"at most {part.removesuffix('macs')} multiply-adds"
-        if part.endswith("macs")
-        else f"about {part} parameters"
+    """A budget in words; what is shipped for it keeps it."""
+    return "at most " + " and ".join(
+        f"{part.removesuffix('macs')} multiply-adds" if part.endswith("macs") else f"{part} parameters"
         for part in text.split("_")
     )
 
 
-def excess(text: str, params: int) -> str:
-    """What a network of so many parameters is over such a budget, in words; nothing where it is within."""
-    aim = parse_constraint(text).params
-    if aim is None or params <= aim:
-        return ""
-    over = params - aim
-    return f"{over:,} ({100 * over / aim:.1f} %) over the budget: the paper's ± tolerance"
+def basis(measured: int, classes: int, clips: int) -> str:
+    """What a mean average precision is over: so many of the classes can be measured on so many clips."""
+    of = f"{measured:,} of {classes:,}" if measured < classes else f"{classes:,}"
+    return f"over {of} classes, {clips:,} clips"
 
 
 def over_kd(shipped: Mapping) -> str:

@@ -68,6 +68,35 @@ class SearchSpace:
         """Trainable parameters of a sub-network."""
         return self.architecture.parameters(subnetwork)
 
+    def within(self, constraint: Constraint, frames: int) -> list[Subnetwork]:
+        """The sub-networks at or under a constraint, on parameters too.
+
+        Args:
+            frames: of a clip, for the multiply-adds.
+
+        Raises:
+            UserError: there is none; names the smallest.
+        """
+
+        def over(limit: int | None, cost: int) -> bool:
+            return limit is not None and cost > limit
+
+        costs = {s: (self.parameters(s), self.architecture.multiply_adds(s, frames)) for s in self}
+        found = [s for s, cost in costs.items() if not any(map(over, constraint, cost))]
+        if found:
+            return found
+        least = [
+            f"{limit:,} {unit}, and the smallest has {min(each):,}"
+            for limit, unit, each in zip(
+                constraint, ("parameters", "multiply-adds"), zip(*costs.values(), strict=True), strict=True
+            )
+            if limit is not None
+        ]
+        raise UserError(
+            f"no sub-network of space {self.name} has at most {' and at most '.join(least)}; raise the "
+            "budget in study.constraints"
+        )
+
     def near(self, constraint: Constraint, tolerance: int, frames: int) -> list[Subnetwork]:
         """The sub-networks that meet a constraint.
 

@@ -12,7 +12,10 @@ from audionas.training.objectives import Distilled, Supervised
 
 
 def train_alone(config: Config, path: Path, widths, depths, recipe: str, seed: int, about: dict) -> None:
-    """A network of these block widths and depths from fresh weights, by `baseline` or `kd`, to `path`."""
+    """A network of these block widths and depths from fresh weights, by `baseline` or `kd`, to `path`.
+
+    `about` says which it is, with `ratios` and `depths` as of a sub-network.
+    """
     teacher_path = paths.teacher(seed)
 
     def build(device):
@@ -32,11 +35,5 @@ def train_alone(config: Config, path: Path, widths, depths, recipe: str, seed: i
         inputs=() if recipe == "baseline" else (teacher_path,),
         iterations=iterations,
         seed=seed,
-        about={
-            **about,
-            "recipe": recipe,
-            "iterations": iterations,
-            "widths": list(widths),
-            "depths": list(depths),
-        },
+        about={**about, "recipe": recipe, "iterations": iterations},
     )

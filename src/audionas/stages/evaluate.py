@@ -8,15 +8,17 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from audionas import paths
 from audionas.config import Config
 from audionas.device import prepare
+from audionas.errors import UserError
 from audionas.evaluation import average_precisions, predict
 from audionas.files import atomic_write
+from audionas.ledger import iter_rows
 from audionas.models.architecture import count_multiply_adds
 from audionas.stages.inputs import load_for, open_logmel
+from audionas.store import ClipStore
 
 FORM = ("widths", "depths", "hidden", "num_classes", "mels")
 
@@ -26,12 +28,14 @@ def run(config: Config, model: str) -> None:
 
     And results/eval/….npz: `probabilities` float32 and `labels` uint8 [clips, classes], `clips` and
     `sources`, their ids and those of the recordings they were cut from; intervals and paired comparisons need
-    no more of the test split. Classes without a positive clip have AP null, and are counted and left out.
+    no more of the test split. Classes without a positive or without a negative clip have AP null, and are
+    left out of the mAP: `classes` says how many it is the mean of, `classes_left_out` how many it is not.
     """
     test = open_logmel(config, "test")
     device = prepare(config.training, seed=0)
     path = Path(model)
     network, about = load_for(path, test)
+    sources = _sources(paths.segments("test"), test)
     probabilities = predict(network.to(device), test, config.training.batch_size)
     ap = average_precisions(test.labels, probabilities)
     result = {
@@ -41,20 +45,29 @@ def run(config: Config, model: str) -> None:
         "params": sum(p.numel() for p in network.parameters()),
         "macs": count_multiply_adds(*(network.spec[key] for key in FORM), config.frames),
         "mAP": float(np.nanmean(ap)),
+        "classes": int(np.isfinite(ap).sum()),
         "classes_left_out": int(np.isnan(ap).sum()),
         "AP": {name: None if np.isnan(v) else float(v) for name, v in zip(test.classes, ap, strict=True)},
     }
     with atomic_write(paths.evaluation(path)) as temporary:
         temporary.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    listed = pd.read_csv(paths.segments("test"), dtype=str, keep_default_na=False).set_index("clip_id")
     predictions = {
         "probabilities": probabilities,
         "labels": np.asarray(test.labels, np.uint8),
         "clips": np.array(test.clip_ids),
-        "sources": listed.source[test.clip_ids].to_numpy(str),
+        "sources": np.array(sources),
     }
     with atomic_write(paths.predictions(path)) as temporary:
         write_npz(temporary, predictions)
+
+
+def _sources(path: Path, store: ClipStore) -> list[str]:
+    """The recording of each clip of a store, from the list of its split."""
+    listed = {row["clip_id"]: row["source"] for row in iter_rows(path, ("clip_id", "source"))}
+    try:
+        return [listed[clip_id] for clip_id in store.clip_ids]
+    except KeyError as error:
+        raise UserError(f"{path}: no clip {error}, which {store.path} holds; run `dvc repro`") from None
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:

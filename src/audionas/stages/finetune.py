@@ -23,6 +23,12 @@ def run(config: Config, space: str, constraint: str, iterations: int, seed: int)
         inputs=(source, paths.teacher(seed)),
         iterations=iterations,
         seed=seed,
-        about={**about, "kind": "finetuned", "recipe": f"OFA + {iterations:,}", "iterations": iterations},
+        about={
+            **{key: about[key] for key in ("space", "constraint", "ratios", "depths")},
+            "kind": "finetuned",
+            "recipe": f"OFA + {iterations:,}",
+            "iterations": iterations,
+            "supernet_iterations": about["iterations"],
+        },
         learning_rate=config.finetune.learning_rate,
     )

@@ -18,7 +18,8 @@ def run(config: Config, recipe: str, size: str, seed: int) -> None:
     form = Subnetwork((ratio,) * 3, (depth,) * 3)
     widths = Architecture.of(config).widths(form)
     path = paths.individual(recipe, size, seed)
-    train_alone(config, path, widths, (2, *form.depths), recipe, seed, {"kind": "individual", "size": size})
+    about = {"kind": "individual", "size": size, "ratios": list(form.ratios), "depths": list(form.depths)}
+    train_alone(config, path, widths, (2, *form.depths), recipe, seed, about)
 
 
 def run_init(config: Config, space: str, constraint: str, seed: int) -> None:
@@ -26,7 +27,8 @@ def run_init(config: Config, space: str, constraint: str, seed: int) -> None:
 
     Writes models/init/{constraint}-{seed}.pt.
     """
-    network, _ = load_for(paths.found(space, constraint, seed), open_logmel(config, "train"))
+    network, found = load_for(paths.found(space, constraint, seed), open_logmel(config, "train"))
     form = tuple(network.spec["widths"]), tuple(network.spec["depths"])
     about = {"kind": "init", "space": space, "constraint": constraint}
+    about |= {name: found[name] for name in ("ratios", "depths")}
     train_alone(config, paths.init(constraint, seed), *form, "kd", seed, about)

@@ -9,6 +9,7 @@ from typing import Any
 from audionas import paths
 from audionas.config import Config
 from audionas.errors import UserError
+from audionas.evaluation import measurable
 from audionas.models.cnn10 import Cnn10
 from audionas.models.modelfile import load_model
 from audionas.store import ClipStore
@@ -18,13 +19,19 @@ def open_logmel(config: Config, split: str) -> ClipStore:
     """A split's log-mel store, made with this experiment's settings.
 
     Raises:
-        UserError: other settings, other classes, or a damaged file.
+        UserError: other settings, other classes, a damaged file, or a split to measure on in which no class
+            has both a clip with it and one without.
     """
     store = ClipStore(paths.logmel(split), config.feature_settings())
     if len(store.classes) != config.network.num_classes:
         raise UserError(
             f"{store.path}: holds {len(store.classes)} classes and network.num_classes in params.yaml is "
             f"{config.network.num_classes}; set it to {len(store.classes)}"
+        )
+    if split != "train" and not measurable(store.labels).any():
+        raise UserError(
+            f"{store.path}: every clip has the same labels, so that no class has an average precision; give "
+            f"the split {split} clips of other classes: change the lists or corpus in params.yaml"
         )
     return store
 

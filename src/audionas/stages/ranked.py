@@ -25,6 +25,7 @@ def run(config: Config, space: str, index: int, seed: int) -> None:
     search_space = SearchSpace(space, Architecture.of(config))
     subnetwork = search_space.drawn_order()[index]
     about = {"kind": "ranked", "space": space, "index": index}
+    about |= {"ratios": list(subnetwork.ratios), "depths": list(subnetwork.depths)}
     path = paths.ranked(index, seed)
     form = search_space.architecture.widths(subnetwork), (2, *subnetwork.depths)
     train_alone(config, path, *form, "kd", seed, about)

@@ -8,20 +8,27 @@ from pathlib import Path
 import pandas as pd
 
 from audionas import paths
-from audionas.config import Config
+from audionas.config import Config, parse_constraint
 from audionas.errors import UserError
 from audionas.files import atomic_write, copy, new_folder
 from audionas.ledger import CLASSES, read_rows
 from audionas.models.modelfile import read_model
 from audionas.reporting.card import network_card, supernet_card
-from audionas.reporting.results import read_result
+from audionas.reporting.results import keeps, model_files, read_result
+from audionas.reporting.titles import basis
 from audionas.reporting.titles import title as corpus_title
+from audionas.reporting.writing import read_csv
 
 _SHIP = paths.TABLES / "ship.csv"
 
 
 def run(config: Config) -> None:
-    """What the table `ship` names, and the best supernet of the chosen space, to models/release."""
+    """What the table `ship` names, and the best supernet of the chosen space, to models/release.
+
+    Raises:
+        UserError: a table or a result is missing or damaged, a file is none of this study's, or a network
+            does not keep its budget.
+    """
     with new_folder(paths.released("").parent) as folder:
         _write_all(config, folder)
 
@@ -30,27 +37,30 @@ def _write_all(config: Config, folder: Path) -> None:
     study, title = config.study, corpus_title(config.corpus)
     names = {row["mid"]: row["display_name"] for row in read_rows(paths.CLASSES, CLASSES)}
     copy(paths.CLASSES, folder / paths.CLASSES.name)
+    known = list(model_files(study))
     for constraint in study.constraints:
         row = _shipped(constraint)
-        spaces, seeds = study.spaces, study.seeds
-        model = _named(row.File, [paths.found(space, constraint, seed) for space in spaces for seed in seeds])
-        ap = pd.Series(read_result(paths.evaluation(model), "mAP").get("AP"), dtype=float)
-        per_class = pd.DataFrame({"Class": ap.index, "Name": ap.index.map(names), "AP": 100 * ap.to_numpy()})
+        model = _named(row.File, known)
+        tested = read_result(paths.evaluation(model), "params", "macs")
+        if not keeps(parse_constraint(constraint), tested):
+            raise UserError(f"{_SHIP}: File: {model} is over the budget {constraint}; run `dvc repro tables`")
         digest, about = _copied(model, target := folder / paths.released(constraint).name)
-        _write(target, network_card(target.name, digest, row, about, per_class, title))
+        _write(target, network_card(target.name, digest, row, about, tested, names, title))
 
-    networks = pd.read_csv(paths.TABLES / "networks.csv")
+    networks = read_csv(paths.TABLES / "networks.csv", ["space", "params"])
     networks = networks[networks.space == study.chosen_space]
     seed = max(study.seeds, key=lambda seed: networks[f"valid mAP {seed}"].mean())
     networks = networks.assign(**{"valid mAP": networks[f"valid mAP {seed}"]})
     target = folder / paths.released("supernet").name
     digest, about = _copied(paths.supernet(study.chosen_space, seed), target)
-    _write(target, supernet_card(digest, networks, about, title))
+    teacher = read_result(paths.evaluation(paths.teacher(seed)), "valid_classes", "valid_clips")
+    validated = basis(int(teacher["valid_classes"]), len(about["classes"]), int(teacher["valid_clips"]))
+    _write(target, supernet_card(digest, networks, validated, about, title))
 
 
 def _shipped(constraint: str) -> pd.Series:
     """The row of the table `ship` for a budget."""
-    table = pd.read_csv(_SHIP, dtype={"Budget": str})
+    table = read_csv(_SHIP, ["Budget", "File"])
     rows = table[table.Budget == constraint]
     if len(rows) != 1:
         raise UserError(f"{_SHIP}: Budget: {len(rows)} rows of {constraint}; run `dvc repro tables`")

@@ -12,7 +12,7 @@ import audionas
 from audionas import paths
 from audionas.config import Config
 from audionas.device import prepare
-from audionas.evaluation import calibration_batches, mean_average_precision, predict
+from audionas.evaluation import calibration_batches, mean_average_precision, measurable, predict
 from audionas.files import atomic_write
 from audionas.models.calibration import calibrate
 from audionas.models.cnn10 import Cnn10
@@ -68,7 +68,8 @@ def training_run(
             the state that a killed run resumes from.
         about: what identifies the model in the tables.
         validate, finish: how to measure, and what to do at the end (network, store of the split, calibration
-            batches); by default validation mAP, and new BatchNorm statistics.
+            batches); by default validation mAP, and new BatchNorm statistics. With the default measure the
+            file holds that of the network as it is saved, with the number of clips and classes.
     """
     settings = config.training
     train_store, valid_store = open_logmel(config, "train"), open_logmel(config, "valid")
@@ -103,13 +104,21 @@ def training_run(
         validate=measure,
         description=" ".join(path.with_suffix("").parts[1:]),
     )
+    (finish or _finish)(network, valid_store, batches)
+    # Not the last point of the curve, which is measured before `finish`.
+    valid = {} if validate else _valid_map(network, valid_store, batches)
+    if valid:
+        valid |= {
+            "valid_clips": len(valid_store),
+            "valid_classes": int(measurable(valid_store.labels).sum()),
+        }
     if current().first:
-        (finish or _finish)(network, valid_store, batches)
         save_model(
             path,
             network,
             {
                 **about,
+                **valid,
                 "seed": seed,
                 "corpus": config.corpus.name,
                 "train_clips": len(train_store),

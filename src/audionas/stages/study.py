@@ -40,8 +40,10 @@ def check(config: Config, path: str | Path = PARAMS) -> None:
     architecture = Architecture.of(config)
     for space in config.study.spaces:
         for constraint in config.study.constraints:
+            searched, budget = SearchSpace(space, architecture), parse_constraint(constraint)
             try:
-                SearchSpace(space, architecture).near(parse_constraint(constraint), tolerance, config.frames)
+                searched.near(budget, tolerance, config.frames)
+                searched.within(budget, config.frames)
             except UserError as error:
                 raise UserError(f"{path}: study.constraints: {constraint}: {error}") from None
     chosen = SearchSpace(config.study.chosen_space, architecture)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pandas as pd
-
 from audionas import paths
 from audionas.config import Config
 from audionas.files import atomic_write, new_folder
+from audionas.ledger import CLASSES, iter_rows, read_rows
 from audionas.reporting import figures, tables
 from audionas.reporting.costs import Costs
 from audionas.reporting.findings import VERDICT, findings, pairs
@@ -27,7 +26,9 @@ from audionas.reporting.plotting import save
 from audionas.reporting.results import collect, compare
 from audionas.reporting.tables import Models
 from audionas.reporting.titles import title as corpus_title
-from audionas.reporting.writing import write
+from audionas.reporting.writing import write, write_csv
+
+_NAMED = 10  # classes that a caption lists
 
 
 def run(config: Config) -> None:
@@ -43,11 +44,14 @@ def _write(config: Config, tables_folder: Path, figures_folder: Path) -> None:
     scores = Scores(config)
     near, ranking = near_constraints(scores), ranked(scores)
     near_means = over_seeds(near)
-    names = pd.read_csv(paths.CLASSES, dtype=str, keep_default_na=False)["display_name"].tolist()
-    costs = Costs(config).table(valid_clips=len(pd.read_csv(paths.segments("valid"))))
+    names = [row["display_name"] for row in read_rows(paths.CLASSES, CLASSES)]
+    costs = Costs(config).table(valid_clips=sum(1 for _ in iter_rows(paths.segments("valid"))))
 
     seeds = "mean ± standard deviation over seeds" if len(study.seeds) > 1 else "one seed"
-    means = f"test mAP × 100 ({seeds} [95 % interval over test clips])"
+    means = f"test mAP × 100 {models.tested} ({seeds} [95 % interval over test clips])"
+    left = [name for name, measured in zip(names, models.measured, strict=True) if not measured]
+    some = ", ".join([*left[:_NAMED], *([f"and {len(left) - _NAMED} more"] if len(left) > _NAMED else [])])
+    without = f" Left out, as every test clip has it or none: {some}." if left else ""
     tau = rank_correlation(ranking, study.draws)
     agreement = (
         f"Kendall's tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}; 95 % for new networks and seeds]"
@@ -58,8 +62,9 @@ def _write(config: Config, tables_folder: Path, figures_folder: Path) -> None:
         (
             "ship",
             tables.ship(models),
-            "What to ship: chosen by validation; test mAP × 100 [95 % interval over test clips]. Over "
-            "KD: mean over seeds, certain where it is larger than what stands under ± by seeds and clips.",
+            "What to ship: of all files at or under the budget the best by validation mAP × 100 "
+            f"{models.validated}; test mAP × 100 {models.tested} [95 % interval over test clips]. Over KD: "
+            "mean over seeds, certain where it is larger than what stands under ± by seeds and clips.",
         ),
         ("table1", tables.table1(models, title), f"Table 1: {means} by size. {NOTE}."),
         (
@@ -72,20 +77,20 @@ def _write(config: Config, tables_folder: Path, figures_folder: Path) -> None:
         (
             "windows",
             windows(near, config.search.population, study.draws),
-            "Sub-networks near each constraint: validation mAP × 100, and what random search of so many "
-            f"loses against exhaustive search ({study.draws:,} searches).",
+            f"Sub-networks near each constraint: validation mAP × 100 {models.validated}, and what random "
+            f"search of so many loses against exhaustive search ({study.draws:,} searches).",
         ),
         (
             "ranking",
             ranking,
-            f"Sub-networks of {study.chosen_space} on their own and in the supernet, validation mAP × 100: "
-            f"{agreement}.",
+            f"Sub-networks of {study.chosen_space} on their own and in the supernet, validation mAP × 100 "
+            f"{models.validated}: {agreement}.",
         ),
         (
             "classes",
             tables.classes(models, names),
-            f"Average precision by class; {means}. Each class is certain or not by itself: of twenty "
-            "without a difference about one is so by chance.",
+            f"Average precision by class; {means}.{without} Each class is certain or not by itself: of "
+            "twenty without a difference about one is so by chance.",
         ),
         ("costs", costs, "One seed's trainings, counted: once for N devices, or N distillations."),
     ):
@@ -96,8 +101,7 @@ def _write(config: Config, tables_folder: Path, figures_folder: Path) -> None:
         ("figure3", tables.figure3(models)),
         ("figure4", near_means),
     ):
-        with atomic_write(tables_folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
+        write_csv(table, tables_folder / f"{name}.csv")
     save(figures.figure3(models, title), figures_folder, "figure3")
     save(figures.figure4(near_means, title, study), figures_folder, "figure4")
     with atomic_write(paths.METRICS) as temporary:
