@@ -22,6 +22,7 @@ from audionas.ledger import CLASSES, read_rows
 from audionas.redaction import RedactingFormatter
 from audionas.stages.study import check, notes
 from audionas.state import STATE
+from audionas.text import lines
 from audionas.training.interruption import RESTART, Interrupted
 
 # stage: (module, function, arguments, help); modules are imported on use, for torch takes seconds
@@ -385,6 +386,14 @@ def spin_less() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 
+class PlainFormatter(RedactingFormatter):
+    """A formatter that also lets no name in a message act on the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text without escape codes."""
+        return lines(super().format(record))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
@@ -393,7 +402,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     spin_less()
     handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter("%(levelname)s %(message)s"))
+    handler.setFormatter(PlainFormatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     if os.environ.get("AUDIONAS_DEBUG"):
         logging.getLogger("audionas").setLevel(logging.DEBUG)
@@ -436,7 +445,7 @@ def _failed(name: str, error: UserError) -> int:
 
 def _say(name: str, what: object) -> None:
     with suppress(OSError):  # the errors of a full disk may go to a file of it
-        print(f"{name}: {what}", file=sys.stderr, flush=True)
+        print(lines(f"{name}: {what}"), file=sys.stderr, flush=True)
 
 
 def _unwritten() -> OSError | None:
