@@ -15,8 +15,8 @@ from audionas.ledger import CLASSES, SEGMENTS, write_rows
 def run(config: Config) -> None:
     """Write data/segments/{train,valid,test}.csv and classes.csv.
 
-    Raises UserError when network.num_classes is not the number of classes, a split is empty, or a class has
-    no training clip.
+    Raises UserError when network.num_classes is not the number of classes, a split is empty, a class has no
+    training clip, or all clips of a split to measure on have the same labels.
     """
     corpus = open_corpus(config.corpus, config.audio.clip_seconds)
     classes = corpus.classes()
@@ -34,7 +34,10 @@ def run(config: Config) -> None:
     untrained = dict(classes)
 
     def rows(split: str) -> Iterator[dict]:
+        sets = set()
         for clip in splits[split]:
+            if len(sets) < 2:
+                sets.add(frozenset(clip.labels))
             if split == "train":
                 for label in clip.labels:
                     untrained.pop(label, None)
@@ -43,6 +46,12 @@ def run(config: Config) -> None:
             raise UserError(
                 f"{config.corpus.lists}: no training clip for {', '.join(untrained.values())}; add clips to "
                 "train, or take these classes out"
+            )
+        if split != "train" and len(sets) < 2:
+            raise UserError(
+                f"{config.corpus.lists}: every clip of the split {split} has the same labels: "
+                f"{', '.join(sorted(*sets)) or 'none'}; no average precision can be measured on it: list "
+                "clips of other classes, or change corpus.split"
             )
 
     numbered = [dict(zip(CLASSES, (i, *c), strict=True)) for i, c in enumerate(classes)]
