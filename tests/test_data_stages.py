@@ -325,6 +325,15 @@ def test_segments_refuses_what_cannot_be_trained(project):
     assert not [path for path in (project / "data").rglob("*") if path.is_file()]
 
 
+def test_segments_refuses_a_split_on_which_nothing_can_be_measured(project):
+    """Every clip has the one class of the corpus: its average precision would be 100 whatever is said."""
+    alike = [f"good{fold}{i}.wav,dog,{fold}\n" for fold in (1, 2, 3) for i in range(3)]
+    (project / "list.csv").write_text("file,positive_labels,fold\n" + "".join(alike))
+    with pytest.raises(UserError, match=r"list\.csv: every clip of the split valid has the same labels: dog"):
+        segments.run(make_config(num_classes=1))
+    assert not [path for path in (project / "data").rglob("*") if path.is_file()]
+
+
 def test_damaged_shards_are_refused(project):
     config = make_config()
     segments.run(config)

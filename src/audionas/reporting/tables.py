@@ -239,6 +239,7 @@ def classes(models: Models, names: list[str]) -> pd.DataFrame:
     estimates = found.class_by_class(kd)
     columns = pd.DataFrame([spread("OFA - KD", e) for e in estimates])
     columns["certain"] = ["yes" if e.certain else "no" for e in estimates]
+    columns.loc[~models.measured, "certain"] = ""
     return pd.concat([table, columns], axis=1).sort_values("OFA - KD", ascending=False, kind="stable")
 
 
