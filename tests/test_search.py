@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+from audionas.cli import main
+from audionas.config import Constraint, Search, parse_constraint, parse_shape, parse_size
 from audionas.config import Evolution as EvolutionSettings
-from audionas.config import Search, parse_constraint, parse_shape, parse_size
 from audionas.errors import UserError
 from audionas.evaluation import calibration_batches, mean_average_precision, predict, predict_all
 from audionas.models import Supernet, extract
@@ -256,3 +257,34 @@ def test_scores_of_another_space_or_damaged_are_refused(stores, tmp_path):
     table.head(60).to_csv(path, index=False)
     with pytest.raises(UserError, match="not the sub-networks"):
         read_scores(path, space, 33)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(["x-x-x", "2-2-x", "ew"]),
+    params=st.none() | st.integers(600_000, 6_000_000),
+    macs=st.none() | st.integers(10**8, 3 * 10**9),
+)
+def test_what_is_within_a_budget_is_all_that_keeps_it(name, params, macs):
+    space = SearchSpace(name)
+    costs = {s: (space.parameters(s), space.architecture.multiply_adds(s, 301)) for s in space}
+    kept = [
+        s
+        for s, (of_params, of_macs) in costs.items()
+        if (params is None or of_params <= params) and (macs is None or of_macs <= macs)
+    ]
+    if kept:
+        assert space.within(Constraint(params, macs), 301) == kept
+    else:
+        with pytest.raises(UserError, match=r"at most [\d,]+ .*, and the smallest has [\d,]+.*; raise the"):
+            space.within(Constraint(params, macs), 301)
+
+
+def test_a_budget_that_only_networks_above_it_are_near_is_refused_by_check(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny.make(tmp_path, study=tiny.PARAMS["study"] | {"constraints": ["2k"]})
+    assert main(["check"]) == 1
+    assert (
+        "study.constraints: 2k: no sub-network of space 2-2-x has at most 2,000 parameters, and the smallest "
+        "has 2,159; raise the budget" in capsys.readouterr().err
+    )

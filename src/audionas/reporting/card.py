@@ -74,8 +74,8 @@ def network_card(
         names: of the classes, by their ids.
         title: of the corpus.
     """
-    ap = tested["AP"]
-    over = basis(sum(value is not None for value in ap.values()), len(ap), tested["test_clips"])
+    ap = tested.get("AP") or {}
+    over = basis(sum(value is not None for value in ap.values()), len(ap), int(tested["test_clips"]))
     seen = pd.notna(shipped["low mAP"])
     interval = f" [{shipped['low mAP']:.1f}, {shipped['high mAP']:.1f}]" if seen else ""
     kd_params = shipped["KD's #Params"]

@@ -41,7 +41,7 @@ def _write_all(config: Config, folder: Path) -> None:
     for constraint in study.constraints:
         row = _shipped(constraint)
         model = _named(row.File, known)
-        tested = read_result(paths.evaluation(model), "params", "macs")
+        tested = read_result(paths.evaluation(model), "params", "macs", "test_clips")
         if not keeps(parse_constraint(constraint), tested):
             raise UserError(f"{_SHIP}: File: {model} is over the budget {constraint}; run `dvc repro tables`")
         digest, about = _copied(model, target := folder / paths.released(constraint).name)
