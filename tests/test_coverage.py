@@ -181,8 +181,9 @@ def test_too_little_is_refused_with_the_reasons_and_the_mend(tmp_path):
     train, test, last = str(error.value).splitlines()
     assert train == (
         "train: 949 of 1,000 clips are here (94.9 %), and corpus.least_coverage asks for 95 %. Missing: "
-        "26 removed, 25 network. To mend: ask again for those that failed in passing (raise "
-        "corpus.download.round); or lower corpus.least_coverage to 0.94, and say so beside the results"
+        "26 removed (c949, c951, c953, …), 25 network (c950, c952, c954, …). To mend: ask again for those "
+        "that failed in passing (raise corpus.download.round); or lower corpus.least_coverage to 0.94, and "
+        "say so beside the results"
     )
     # Here those that failed in passing would not be enough.
     assert test.startswith("test: 20 of 2,000 clips are here (1.0 %)")

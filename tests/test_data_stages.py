@@ -35,7 +35,7 @@ BAD = {  # name: (bytes, None for a file that is not there; reason)
     "page": (b"<html></html>" * 99, "not audio"),
     "silent": (wav(0 * NOISE), "silent"),
     "short": (wav(NOISE[:500]), "too short"),
-    "absent": (None, "download: no such file"),
+    "absent": (None, "download: no such file (absent.wav)"),
 }
 
 
@@ -96,7 +96,7 @@ def test_every_clip_has_its_row_and_only_good_ones_an_example(project):
             data = (project / "audio" / f"{row['clip_id']}.wav").read_bytes()
             assert (int(row["bytes"]), row["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
         else:
-            assert (row["clip_id"], row["reason"]) == ("absent", "no such file")
+            assert (row["clip_id"], row["reason"]) == ("absent", "no such file (absent.wav)")
     assert not any((project / ".state/download").iterdir())
 
     resample.run(config, "train")
@@ -300,7 +300,9 @@ def test_nothing_got_or_nothing_decoded_is_an_error(project):
     segments.run(config)
     for path in (project / "audio").glob("good2*"):
         path.unlink()
-    with pytest.raises(UserError, match=r"valid: not one of 3 clips could be got \(no such file\)"):
+    with pytest.raises(
+        UserError, match=r"valid: not one of 3 clips could be got \(no such file \(good20\.wav\)\)"
+    ):
         download.run(config, "valid")
     assert not (project / "data/raw/valid").exists()
     for i in range(3):  # the audio is put where it was missing: what failed is tried again

@@ -25,6 +25,7 @@ from audionas.corpora.base import Clip
 from audionas.corpora.opening import open_corpus
 from audionas.errors import UserError
 from audionas.ledger import DOWNLOAD, SEGMENTS, iter_rows, parse_rows, read_rows, write_rows
+from audionas.names import clean
 from audionas.shards import write_shard
 from audionas.sources.local import Local
 from audionas.sources.shelf import Shelf, fill_shard
@@ -40,8 +41,12 @@ def whole(content: bytes, required) -> list[dict] | None:
     """Rows of a file that is decoded and parsed at once; None for one to be refused."""
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        columns = [clean(name) for name in reader.fieldnames or []]
+        reader.fieldnames = columns
         rows = list(reader)
     except (csv.Error, UnicodeDecodeError):
+        return None
+    if b"\0" in content[:64] or max(Counter(filter(None, columns)).values(), default=1) > 1:
         return None
     if not set(required) <= set(reader.fieldnames or []):
         return None

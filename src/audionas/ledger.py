@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO
 
 from audionas.errors import UserError
 from audionas.files import atomic_write
+from audionas.names import clean, likeness
 
 DOWNLOAD = (
     *("clip_id", "status", "reason", "source", "attempts", "bytes", "sha256", "seconds", "rate"),
@@ -31,15 +33,37 @@ def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping[
         writer.writerows(rows)
 
 
+def general(reason: str) -> str:
+    """A reason without its particulars, which would make a kind of its own of every clip."""
+    return reason.split(" (")[0].split(":")[0].strip()
+
+
+def labels_of(row: Mapping[str, str]) -> tuple[str, ...]:
+    """The labels of a row of data/segments/{split}.csv; none for a clip in which no class is heard."""
+    return tuple(row["labels"].split(",")) if row["labels"] else ()
+
+
 def iter_rows(path: str | Path, required: Iterable[str] = ()) -> Iterator[dict[str, str]]:
     """Rows of a CSV file as dictionaries of text, in order, one at a time in memory.
 
     Raises UserError naming the file and the line, when the reading comes to it: missing file, a folder, and
     what `parse_rows` refuses.
     """
+    return (row for _, row in iter_numbered(path, required))
+
+
+def iter_numbered(
+    path: str | Path, required: Iterable[str] = (), optional: Iterable[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """`iter_rows` with the line on which each row begins, from 1.
+
+    Args:
+        required: columns that must be there. optional: others that the caller looks for. Both are found
+            whatever their case, and named in the rows as here.
+    """
     try:
         with Path(path).open("rb") as file:
-            yield from _rows(file, path, required)
+            yield from _rows(file, path, required, optional)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; mend the path, or make the file with `dvc repro`") from None
     except OSError as error:
@@ -54,30 +78,78 @@ def read_rows(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, 
 def parse_rows(content: bytes, where: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
     """All rows of a CSV file's content; `where` names it in errors.
 
-    Raises UserError naming `where` and the line: no CSV in UTF-8, missing column, a row of another length.
+    Raises UserError naming `where` and the line: no CSV in UTF-8, a column that is missing or stands twice, a
+    row of another length.
     """
+    return [row for _, row in parse_numbered(content, where, required)]
+
+
+def parse_numbered(
+    content: bytes, where: str | Path, required: Iterable[str] = ()
+) -> list[tuple[int, dict[str, str]]]:
+    """`parse_rows` with the line on which each row begins, from 1."""
     return list(_rows(io.BytesIO(content), where, required))
 
 
-def _rows(file: BinaryIO, where: str | Path, required: Iterable[str]) -> Iterator[dict[str, str]]:
+def _rows(
+    file: BinaryIO, where: str | Path, required: Iterable[str], optional: Iterable[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
+    start = file.read(64)
+    file.seek(0)
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start:
+        raise UserError(
+            f"{where}: not readable as CSV in UTF-8: it looks like UTF-16, which spreadsheets call Unicode "
+            "text; save it as CSV UTF-8"
+        )
     reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), strict=True)
+    line = 1
     try:
-        columns = next(reader, [])
-        for column in required:
-            if column not in columns:
-                raise UserError(f"{where}: no column {column!r} among {', '.join(columns) or 'none'}; add it")
+        columns = _columns(next(reader, []), where, list(required), list(optional))
+        line = reader.line_num + 1
         for fields in reader:
-            if not fields:
-                continue
-            if len(fields) != len(columns):
-                raise UserError(
-                    f"{where}, line {reader.line_num}: {len(columns)} fields are expected; "
-                    "put quotes round a field that holds commas"
-                )
-            yield dict(zip(columns, fields, strict=True))
+            if fields:
+                if len(fields) != len(columns):
+                    raise UserError(
+                        f"{where}, line {line}: {len(columns)} fields are expected and {len(fields)} found; "
+                        "put quotes round a field that holds commas"
+                    )
+                yield line, dict(zip(columns, fields, strict=True))
+            line = reader.line_num + 1  # a field in quotes may span lines
     except csv.Error as error:
-        raise UserError(f"{where}, line {reader.line_num}: not readable as CSV ({error}); mend it") from None
+        raise UserError(f"{where}, line {line}: not readable as CSV ({error}); fix it") from None
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{where}, after line {reader.line_num}: not readable as CSV in UTF-8 ({error.reason}); mend it"
+            f"{where}, after line {reader.line_num}: not readable as CSV in UTF-8 ({error.reason}); fix it, "
+            "or save it as CSV UTF-8"
         ) from None
+
+
+def _columns(header: list[str], where: str | Path, required: list[str], optional: list[str]) -> list[str]:
+    """A header's columns, without blanks around them, those that are wanted in the caller's spelling."""
+    columns = [clean(column) for column in header]
+    for wanted in required + optional:
+        alike = [i for i, column in enumerate(columns) if likeness(column) == likeness(wanted)]
+        if wanted not in columns and len(alike) == 1:
+            columns[alike[0]] = wanted
+    for i, column in enumerate(columns):
+        if column and column in columns[:i]:
+            raise UserError(f"{where}, line 1: the column {column!r} stands twice; rename or remove one")
+    for column in required:
+        if column not in columns:
+            raise UserError(f"{where}: {_no_column(column, columns)}")
+    return columns
+
+
+def _no_column(column: str, columns: list[str]) -> str:
+    text = ", ".join(columns)
+    for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
+        if mark in text and len(columns) <= text.count(mark):
+            return (
+                f"no column {column!r}: the file is parted by {name}, and commas are expected; save it as "
+                "CSV with commas, and put quotes round fields that hold commas"
+            )
+    if text.lower().startswith("sep="):
+        return f"no column {column!r}: the first line, {text!r}, is a spreadsheet's own; remove it"
+    near = difflib.get_close_matches(column, columns, 1) or [name for name in columns if column in name]
+    fix = f"rename {near[0]!r}, or add it" if near else "add it"
+    return f"no column {column!r} among {text or 'none'}; {fix}"

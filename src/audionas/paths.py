@@ -10,6 +10,7 @@ from audionas.state import STATE
 DOWNLOADS = STATE / "download"  # under way
 DATA, MODELS, RESULTS = Path("data"), Path("models"), Path("results")
 CLASSES = DATA / "segments" / "classes.csv"
+WARNINGS = DATA / "segments" / "warnings.txt"  # of the corpus; there only where it has any
 
 
 def segments(split: str) -> Path:

@@ -58,8 +58,8 @@ class ClipStoreWriter:
         settings: what the data are made with; a reader that wants others is refused.
 
     Raises:
-        ValueError: another type of data, a clip without a label, of another number of labels, or with an id
-            that stands already or is too long.
+        ValueError: another type of data, a clip with another number of labels, or with an id that stands
+            already or is too long.
         UserError: `rows` is 0, what lies at `work` has other rows, classes or settings, or the disk is full.
     """
 
@@ -245,8 +245,8 @@ def _fill_clips(path: Path, file: h5py.File, clips: Iterable[tuple[str, np.ndarr
     labels = file["labels"]
     while block := list(itertools.islice(clips, min(_BLOCK, rows + 1 - len(ids)))):
         for clip_id, its_labels in block:
-            if np.shape(its_labels) != labels.shape[1:] or not np.any(its_labels):
-                raise ValueError(f"{path}: clip {clip_id!r} has no label among {labels.shape[1]} classes")
+            if np.shape(its_labels) != labels.shape[1:]:
+                raise ValueError(f"{path}: clip {clip_id!r} has no labels for {labels.shape[1]} classes")
         start = len(ids)
         ids += [clip_id.encode() for clip_id, _ in block]
         if len(ids) > rows:

@@ -18,7 +18,7 @@ from audionas.corpora.official import CLASS_LIST, TEST, TRAIN, UNBALANCED, check
 from audionas.corpora.segments import lines_of, parse_segments, segment_id
 from audionas.errors import UserError
 from audionas.keys import key, keys, within
-from audionas.ledger import CLASSES, read_rows
+from audionas.ledger import CLASSES, iter_numbered
 
 _GENUINE = 11  # characters of a YouTube id
 _CHUNK = 256  # clips compared at a time
@@ -175,7 +175,7 @@ def read_classes(path: Path) -> list[tuple[str, str]]:
     Raises UserError naming file and line: indices that do not count from 0, a mid that stands twice.
     """
     classes: dict[str, str] = {}
-    for line, row in enumerate(read_rows(path, CLASSES), start=2):
+    for line, row in iter_numbered(path, CLASSES):
         if row["index"] != str(len(classes)):
             raise UserError(
                 f"{path}, line {line}, column index: {row['index']!r} where {len(classes)} is next; "

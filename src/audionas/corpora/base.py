@@ -34,7 +34,7 @@ class Clip:
         clip_id: unique, of [A-Za-z0-9_-], so that it can name a file.
         source: the recording that the clip was cut from; a source stands in one split only.
         origin: where the audio is, in the corpus's own words (a path within it, a video id).
-        labels: ids (AudioSet mids or names) of the classes that are heard.
+        labels: ids (AudioSet mids or names) of the classes that are heard; empty for a clip of none.
         start, end: seconds within the source, where known.
     """
 
@@ -70,6 +70,10 @@ class ClipLists(ABC):
         Each can be gone through any number of times; a corpus of any length reads them anew and holds none.
         Raises UserError naming the file, the column, the line and the mend where a list is bad.
         """
+
+    def warnings(self) -> list[str]:
+        """What is odd about the lists and does not stop the work: a sentence each, for people."""
+        return []
 
     def splits(self) -> dict[str, list[Clip]]:
         """`streams`, held in memory. Raises UserError as there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -12,11 +13,18 @@ from pathlib import Path
 from audionas.config import Esc50Corpus
 from audionas.corpora.base import Clip, Corpus, FetchError, inside, safe_id, split_by_fold
 from audionas.corpora.folder import fetch_file, parse_fold
+from audionas.corpora.labels import require_plain_labels
 from audionas.errors import UserError
-from audionas.ledger import parse_rows, read_rows
+from audionas.ledger import iter_numbered, parse_numbered
+from audionas.names import clean
 
 # {fold}-{recording}-{take}-{class}.wav as published, {fold}-{recording}-{take}.* in copies
 _NAME = re.compile(r"\d+-(?P<source>[^-]+)-[A-Z]+(-\d+)?\.\w+")
+
+# Of the published archive: 2,000 clips of 441 kB, a list of 100 kB, and some 200 bytes a member to list them.
+_LARGEST_CLIP, _LARGEST_LIST, _LARGEST_DIRECTORY = 1 << 25, 1 << 22, 1 << 22
+_TAIL = 22 + (1 << 16)  # bytes at the end of an archive that may hold the place of its list of members
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 
 
 class Esc50(Corpus):
@@ -39,6 +47,10 @@ class Esc50(Corpus):
         categories = sorted({label for clip, _ in self._clips for label in clip.labels})
         return [(category, category.replace("_", " ").capitalize()) for category in categories]
 
+    def warnings(self) -> list[str]:
+        """See Corpus."""
+        return list(self._warnings)
+
     def streams(self) -> dict[str, Iterable[Clip]]:
         """See Corpus; by the published folds."""
         return split_by_fold(self._clips, self.section.split, str(self.path))
@@ -48,20 +60,46 @@ class Esc50(Corpus):
         if not self.path.is_file():
             return fetch_file(self._root / "audio", clip)
         try:
-            return self._archive.read(f"{self._top}audio/{clip.origin}")
+            return self._member(f"audio/{clip.origin}", _LARGEST_CLIP)
         except KeyError:
             raise FetchError("not in the archive") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        except _DAMAGED as error:
             raise FetchError(f"damaged in the archive ({error})") from None
+
+    def _member(self, name: str, largest: int) -> bytes:
+        """A member of the archive. Raises KeyError where there is none, one of _DAMAGED where it is bad."""
+        info = self._archive.getinfo(self._top + name)
+        if info.file_size > largest:
+            raise zipfile.BadZipFile(f"{info.file_size:,} bytes, and at most {largest:,} are read")
+        if info.compress_type not in (
+            zipfile.ZIP_STORED,
+            zipfile.ZIP_DEFLATED,
+        ):  # of others no part can be had
+            raise zipfile.BadZipFile(f"compressed in the way {info.compress_type}, not stored or deflated")
+        with self._archive.open(info) as file:
+            return file.read(
+                largest
+            )  # what a member holds beyond its size is left, and its checksum is wrong
 
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key != "_archive"}
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.path.stat().st_size - _TAIL))
+            before, found, end = file.read().rpartition(b"PK\5\6")  # the record at the end of the archive
         try:
+            if not found or len(end) < 18 or b"PK\6\7" in before[-20:]:  # nor with 64-bit sizes
+                raise zipfile.BadZipFile
+            # Refused before zipfile reads the list of members, which it does as a whole.
+            if (listed := struct.unpack_from("<I", end, 8)[0]) > _LARGEST_DIRECTORY:
+                raise UserError(
+                    f"{self.path}: its list of members has {listed:,} bytes, ESC-50's some 400,000; "
+                    "give the published archive"
+                )
             return zipfile.ZipFile(self.path)
-        except zipfile.BadZipFile:
+        except (zipfile.BadZipFile, NotImplementedError):
             raise UserError(f"{self.path}: not a zip archive, or damaged; fetch it again") from None
 
     @cached_property
@@ -86,18 +124,22 @@ class Esc50(Corpus):
         if self.path.is_file():
             where = f"{self.path}:{self._top}meta/esc50.csv"
             file_column = "filename"
-            content = self._archive.read(f"{self._top}meta/esc50.csv")
-            rows = parse_rows(content, where, (file_column, "fold", "category"))
+            try:
+                content = self._member("meta/esc50.csv", _LARGEST_LIST)
+            except _DAMAGED as error:
+                raise UserError(f"{where}: damaged ({error}); give the published archive") from None
+            rows = iter(parse_numbered(content, where, (file_column, "fold", "category")))
         else:
             published = self._root / "meta/esc50.csv"
             path = published if published.is_file() else self._root / "clips.csv"
             where, file_column = str(path), "filename" if path == published else "file"
-            rows = read_rows(path, (file_column, "fold", "category"))
+            rows = iter_numbered(path, (file_column, "fold", "category"))
         clips = []
-        for line, row in enumerate(rows, start=2):
+        labels: dict[str, int] = {}
+        for line, row in rows:
             if self.section.name == "esc10" and row.get("esc10", "True") != "True":
                 continue
-            name = row[file_column]
+            name = clean(row[file_column])
             here = f"{where}, line {line}"
             match = _NAME.fullmatch(name)
             if not match:
@@ -106,10 +148,13 @@ class Esc50(Corpus):
                     "ESC-50's files are; use the corpus `folder` for others"
                 )
             inside(self.path, name, here)
-            if not row["category"]:
+            category = clean(row["category"])
+            if not category:
                 raise UserError(f"{here}, column category: empty; name the class")
-            clip = Clip(safe_id(Path(name).stem), match["source"], name, (row["category"],))
+            labels.setdefault(category, line)
+            clip = Clip(safe_id(Path(name).stem), match["source"], name, (category,))
             clips.append((clip, parse_fold(row["fold"], here)))
         if not clips:
-            raise UserError(f"{where}: no clip of {self.section.name}; mend corpus.name")
+            raise UserError(f"{where}: no clip of {self.section.name}; fix corpus.name")
+        self._warnings = require_plain_labels(labels, where)
         return clips

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from audionas.corpora.base import safe_id
 from audionas.errors import UserError
+from audionas.names import clean
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # What a spreadsheet leaves of an id such as -abc, which it takes for a formula: #NAME?, #REF!, #N/A.
@@ -53,12 +54,9 @@ def parse_segments(path: str | Path) -> Iterator[tuple[int, str, float, float, t
         ) from None
 
 
-def split_labels(text: str, where: str) -> tuple[str, ...]:
-    """Labels parted by commas, each once, in order. Raises UserError, led by `where`, when there is none."""
-    labels = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not labels:
-        raise UserError(f"{where}: no label; give at least one class, or remove the line")
-    return labels
+def split_labels(text: str) -> tuple[str, ...]:
+    """Labels parted by commas, each once, in order, without blanks around them; none in an empty text."""
+    return tuple(dict.fromkeys(label for part in text.split(",") if (label := clean(part))))
 
 
 def segment_id(ytid: str, start: float) -> str:
@@ -94,7 +92,11 @@ def _parse(fields: list[str], where: str) -> tuple[str, float, float, tuple[str,
         ) from None
     if '"' in labels:
         raise UserError(f"{where}, column positive_labels: quotes within {labels!r}; {_MEND}")
-    return ytid, start, end, split_labels(labels, f"{where}, column positive_labels")
+    if not (names := split_labels(labels)):
+        raise UserError(
+            f"{where}, column positive_labels: no label; give at least one class, or remove the line"
+        )
+    return ytid, start, end, names
 
 
 def _why_no_id(text: str) -> str:

@@ -22,7 +22,7 @@ from audionas.config import SPLITS, SoundfontCorpus
 from audionas.corpora.base import Clip, Corpus
 from audionas.corpora.sf2 import Note, SoundFont
 from audionas.errors import UserError
-from audionas.ledger import read_rows
+from audionas.ledger import iter_numbered
 
 SAMPLE_RATE = 44_100  # Hz; not the pipeline's 32 kHz, so that resampling is part of the default too
 COLUMNS = ("instrument", "programs", "drum", "low", "high", "style", "mids", "names")
@@ -136,7 +136,7 @@ def read_instruments(path: str | Path) -> tuple[list[Instrument], list[tuple[str
     mids (commas between); names (of the mids, `|` between). Raises UserError naming file, line and column.
     """
     instruments, classes = [], {}
-    for line, row in enumerate(read_rows(path, COLUMNS), start=2):
+    for line, row in iter_numbered(path, COLUMNS):
         column = ""
         try:
             column = "programs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,14 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
+from audionas.corpora.counts import ClassCounts
 from audionas.errors import UserError
 from audionas.keys import key, keys
+from audionas.ledger import general, labels_of
 from audionas.sources.base import TRANSIENT
 
 NOT_ASKED = "not asked yet"
 #: Clips that PANNs (Kong et al., 2020) had, of those on the official list.
 PANNS = {"train": (20_550, 22_160), "test": (18_887, 20_371)}
+NAMED = ("no such file", "span beyond the end")  # reasons whose particulars name the file
 _NAMES = 12  # classes named in one line
+_EXAMPLES = 3  # clips named for each reason
+_TOLD = 1000  # rows of a ledger, of each reason, whose particulars are held
+_SLACK = 0.1  # seconds by which cuts of one length differ
 _CHUNK = 4096  # clips looked up at a time
 
 
@@ -29,8 +36,11 @@ class SplitCoverage:
     Attributes:
         split: its name. classes: (id, display name) of each class.
         listed: clips on the list. sources: clips got, by source. reasons: clips missing, by reason.
-        class_listed, class_got: clips on the list, and got, of each class.
+        examples: the first few missing, by reason: their files, and what the ledger adds.
+        class_listed, class_got: clips on the list, and got, of each class. counts: those got, and their
+            recordings.
         bytes: of the original audio that was got. seconds: its length, as far as it is known.
+        longer: clips got whose recording is longer than a clip; its end is not used.
     """
 
     split: str
@@ -38,13 +48,21 @@ class SplitCoverage:
     listed: int = 0
     sources: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
     class_listed: np.ndarray = field(init=False)
-    class_got: np.ndarray = field(init=False)
+    counts: ClassCounts = field(init=False)
     bytes: int = 0
     seconds: float = 0.0
+    longer: int = 0
 
     def __post_init__(self) -> None:
-        self.class_listed, self.class_got = np.zeros((2, len(self.classes)), dtype=np.int64)
+        self.class_listed = np.zeros(len(self.classes), dtype=np.int64)
+        self.counts = ClassCounts(len(self.classes))
+
+    @property
+    def class_got(self) -> np.ndarray:
+        """Clips got of each class, int64 [classes]."""
+        return np.array(self.counts.clips, dtype=np.int64)
 
     @property
     def got(self) -> int:
@@ -80,6 +98,24 @@ class SplitCoverage:
         names = ", ".join(map(self.name, self.lost[:_NAMES])) or "none"
         return f"{names} and {len(self.lost) - _NAMES:,} more" if len(self.lost) > _NAMES else names
 
+    def warnings(self) -> list[str]:
+        """What may make results of this split mean less than they seem to: a sentence each."""
+        told = []
+        if self.longer:
+            told.append(
+                f"{self.split}: {self.longer:,} of {self.got:,} recordings are longer than "
+                "audio.clip_seconds; only their beginning is used, with all their labels: cut them into "
+                "spans (columns start,end of the list), or raise audio.clip_seconds"
+            )
+        if self.counts.unlabelled:
+            told.append(
+                f"{self.split}: {self.counts.unlabelled:,} of {self.got:,} clips have no label: in them no "
+                "class is heard"
+            )
+        if self.got:
+            told += self.counts.warnings(self.split, [self.name(i) for i in range(len(self.classes))])
+        return told
+
 
 def count(
     split: str,
@@ -87,6 +123,7 @@ def count(
     classes: Sequence[tuple[str, str]],
     ledger: Iterable[Mapping[str, str]],
     resampled: Iterable[Mapping[str, str]] = (),
+    clip_seconds: float = math.inf,
 ) -> SplitCoverage:
     """What became of the clips of a list; each argument is read once, some 60 bytes a clip are held.
 
@@ -97,13 +134,14 @@ def count(
             those of clips that are not listed count nowhere. A clip without one was not asked for yet.
         resampled: rows of the ledger of `resample`; a clip that failed there is missing too. What it says
             of the download is left out: the download's own ledger may be newer.
+        clip_seconds: length of a clip, to count the recordings that are longer.
 
     Raises:
         UserError: a clip has a label that is not among the classes.
     """
     result = SplitCoverage(split, classes)
     column = {mid: i for i, (mid, _) in enumerate(classes)}
-    listed, got = [0] * len(column), [0] * len(column)
+    listed = [0] * len(column)
     downloads = _Ledger(ledger)
     failures = _Ledger(row for row in resampled if not (row.get("reason") or "").startswith("download:"))
     clips = iter(clips)
@@ -111,7 +149,7 @@ def count(
         ids = [clip["clip_id"] for clip in chunk]
         for clip, download, decoded in zip(chunk, downloads.find(ids), failures.find(ids), strict=True):
             try:
-                labels = [column[label] for label in clip["labels"].split(",")]
+                labels = [column[label] for label in labels_of(clip)]
             except KeyError as error:
                 raise UserError(
                     f"{split}, clip {clip['clip_id']}: its label {error.args[0]!r} is not in classes.csv; "
@@ -122,14 +160,18 @@ def count(
                 listed[label] += 1
             bad = next((row for row in (download, decoded) if row and not row.ok), None)
             if bad or not download:
-                result.reasons[bad.word if bad else NOT_ASKED] += 1
+                reason = bad.word if bad else NOT_ASKED
+                result.reasons[reason] += 1
+                if bad and len(examples := result.examples.setdefault(reason, [])) < _EXAMPLES:
+                    examples.append(bad.particulars or clip["origin"])
                 continue
-            for label in labels:
-                got[label] += 1
+            result.counts.add(labels, clip["source"])
             result.sources[download.word] += 1
             result.bytes += download.bytes
-            result.seconds += download.seconds or (decoded.seconds if decoded else 0.0) or _span(clip)
-    result.class_listed, result.class_got = np.array(listed), np.array(got)
+            seconds = decoded.seconds if decoded else 0.0
+            result.longer += seconds > clip_seconds + _SLACK
+            result.seconds += download.seconds or seconds or _span(clip)
+    result.class_listed = np.array(listed, dtype=np.int64)
     return result
 
 
@@ -141,6 +183,7 @@ def _span(clip: Mapping[str, str]) -> float:
 class _Row:
     ok: bool
     word: str  # the source, or the reason
+    particulars: str  # of the reason; of the first rows only
     bytes: int
     seconds: float
 
@@ -150,10 +193,15 @@ class _Ledger:
 
     def __init__(self, rows: Iterable[Mapping[str, str]]):
         words: dict[tuple[bool, str], int] = {}
+        self._particulars: dict[int, str] = {}
+        told: Counter[str] = Counter()
         found, kinds, sizes, seconds = array("Q"), array("I"), array("q"), array("d")
         for row in rows:
             ok = row["status"] == "ok"
-            word = row.get("source") if ok else _general(row["reason"])
+            word = row.get("source") if ok else general(row["reason"])
+            if not ok and word in NAMED and told[word] < _TOLD:
+                told[word] += 1
+                self._particulars[len(found)] = row["reason"].partition(" (")[2].removesuffix(")")
             found.append(key(row["clip_id"]))
             kinds.append(words.setdefault((ok, word or "unknown"), len(words)))
             sizes.append(int(row.get("bytes") or 0))
@@ -172,12 +220,9 @@ class _Ledger:
                 yield None
                 continue
             row = self._order[at]
-            yield _Row(*self._words[self._kinds[row]], self._sizes[row], self._seconds[row])
-
-
-def _general(reason: str) -> str:
-    """The reason without its particulars, which would make a kind of its own of every clip."""
-    return reason.split(" (")[0].split(":")[0].strip()
+            ok, word = self._words[self._kinds[row]]
+            told = self._particulars.get(int(row), "")
+            yield _Row(ok, word, told, self._sizes[row], self._seconds[row])
 
 
 def ranked(splits: Sequence[SplitCoverage], what: str) -> list[str]:
@@ -206,8 +251,15 @@ def require(splits: Sequence[SplitCoverage], least: float, key: str, report: Pat
         raise UserError("\n".join([*lines, f"The whole report: {report}"]))
 
 
+def _named(s: SplitCoverage, reason: str) -> str:
+    """Which clips a reason holds for: the first few."""
+    names = s.examples.get(reason, [])
+    more = ", …" if s.reasons[reason] > len(names) else ""
+    return f" ({', '.join(names)}{more})" if names else ""
+
+
 def _short(s: SplitCoverage, least: float, key: str) -> str:
-    main = [f"{n:,} {reason}" for reason, n in s.reasons.most_common(4)]
+    main = [f"{n:,} {reason}{_named(s, reason)}" for reason, n in s.reasons.most_common(4)]
     if rest := s.missing - sum(n for _, n in s.reasons.most_common(4)):
         main.append(f"{rest:,} for other reasons")
     mends = []
@@ -215,7 +267,9 @@ def _short(s: SplitCoverage, least: float, key: str) -> str:
         mends.append("let the download run to its end")
     if any(s.reasons[reason] for reason in TRANSIENT):
         mends.append("ask again for those that failed in passing (raise corpus.download.round)")
-    if (s.got + s.may_come) / max(s.listed, 1) < least:
+    if s.reasons["no such file"]:
+        mends.append("fix these names in the list, or put the files into corpus.audio")
+    elif (s.got + s.may_come) / max(s.listed, 1) < least:
         mends.append("add a source that has the missing clips")
     mends.append(f"lower {key} to {100 * s.got // max(s.listed, 1) / 100:g}, and say so beside the results")
     return (

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from audionas.corpora.counts import FEW
 from audionas.files import atomic_write
 from audionas.reporting.coverage import NOT_ASKED, PANNS, SplitCoverage, percent, ranked
 from audionas.reporting.coverage_figure import figure
@@ -25,6 +26,8 @@ MEANING = {
     "too short": "shorter than audio.min_seconds, or than youtube.least_share of its span",
     "silent": "nothing is heard in it",
     "not there": "no source has it: another source",
+    "no such file": "not in corpus.audio by this name: fix the list, or put it there",
+    "span beyond the end": "the file ends before the span: fix the list; rename the columns of a cut file",
     "rate-limited": "the source asked to slow down: ask again later",
     "network": "the connection failed: ask again",
     NOT_ASKED: "the download has not come to it: let it run on",
@@ -48,19 +51,20 @@ def summary(splits: Sequence[SplitCoverage], corpus: str) -> pd.DataFrame:
 
 
 def by_class(splits: Sequence[SplitCoverage]) -> pd.DataFrame:
-    """One row for each split and class: clips listed, got, and the share (NaN where none is listed)."""
+    """One row for each split and class: clips listed, got, share (NaN where none is listed), recordings."""
     tables = []
     for s in splits:
         table = pd.DataFrame(s.classes, columns=["mid", "display_name"])
         table.insert(0, "split", s.split)
         table["listed"], table["got"] = s.class_listed, s.class_got
         table["share"] = table.got / table.listed.where(table.listed > 0)
+        table["recordings"] = s.counts.recordings  # of what was got
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
-def markdown(splits: Sequence[SplitCoverage], corpus: str) -> str:
-    """The report in words."""
+def markdown(splits: Sequence[SplitCoverage], corpus: str, warnings: Sequence[str] = ()) -> str:
+    """The report in words, the warnings among them."""
     names, panns = [s.split for s in splits], corpus == "audioset"
     head = ["split", "clips listed", "here", "share", "missing", "may still come", "hours", "size"]
     rows = []
@@ -72,6 +76,8 @@ def markdown(splits: Sequence[SplitCoverage], corpus: str) -> str:
             row.append(f"{got:,} of {of:,} ({percent(got, of)})" if got else "another draw")
         rows.append(row)
     parts = [f"# What is here of {corpus}", _table(head + ["PANNs had"] * panns, rows)]
+    if warnings:
+        parts += ["## Warnings", "\n".join(f"- {' '.join(warning.split())}" for warning in warnings)]
     for title, what, last in (
         ("Why clips are missing", "reasons", ["what it means, and what helps"]),
         ("Where the clips came from", "sources", []),
@@ -85,10 +91,15 @@ def markdown(splits: Sequence[SplitCoverage], corpus: str) -> str:
     rows = [
         ["on the list", *(int((s.class_listed > 0).sum()) for s in splits)],
         ["with no example left", *(len(s.lost) for s in splits)],
+        [f"of fewer than {FEW} recordings", *(_few(s) for s in splits)],
     ]
     parts += ["## Classes", _table(["classes", *names], rows), "\n".join(map(_thin, splits))]
     parts += ["Every class: `coverage-classes.csv`.", "![Coverage](coverage.png)"]
     return "\n\n".join(parts) + "\n"
+
+
+def _few(s: SplitCoverage) -> int:
+    return sum(0 < n < FEW for n in s.counts.recordings)
 
 
 def _table(head: list[str], rows: list[list]) -> str:
@@ -106,7 +117,7 @@ def _thin(s: SplitCoverage) -> str:
     return f"- **{s.split}**: no example left of: {s.lost_names()}. Fewest: {fewest or 'none'}."
 
 
-def write(splits: Sequence[SplitCoverage], corpus: str, folder: Path) -> None:
+def write(splits: Sequence[SplitCoverage], corpus: str, folder: Path, warnings: Sequence[str] = ()) -> None:
     """Write coverage.csv, coverage-classes.csv, coverage.md, coverage.png and .svg; no dates in any."""
     for name, table in (
         ("coverage.csv", summary(splits, corpus)),
@@ -115,5 +126,5 @@ def write(splits: Sequence[SplitCoverage], corpus: str, folder: Path) -> None:
         with atomic_write(folder / name) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6f")
     with atomic_write(folder / "coverage.md") as temporary:
-        temporary.write_text(markdown(splits, corpus), encoding="utf-8")
+        temporary.write_text(markdown(splits, corpus, warnings), encoding="utf-8")
     save(figure(splits, corpus), folder, "coverage")

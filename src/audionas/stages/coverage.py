@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from audionas import paths
 from audionas.config import SPLITS, Config
@@ -10,6 +10,7 @@ from audionas.files import new_folder
 from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_rows, read_rows
 from audionas.reporting.coverage import count
 from audionas.reporting.coverage_report import markdown, write
+from audionas.reporting.duplicates import duplicates
 from audionas.sources.journal import so_far
 
 
@@ -25,11 +26,20 @@ def run(config: Config, to_results: bool = False) -> None:
         resampled = paths.audio_ledger(split)
         decoded = iter_rows(resampled, RESAMPLE) if resampled.exists() else []
         clips = iter_rows(paths.segments(split), SEGMENTS)
-        splits.append(count(split, clips, classes, _downloaded(split), decoded))
-    print(markdown(splits, config.corpus.name))
+        splits.append(count(split, clips, classes, _downloaded(split), decoded, config.audio.clip_seconds))
+    warnings = paths.WARNINGS.read_text(encoding="utf-8").splitlines() if paths.WARNINGS.exists() else []
+    warnings += duplicates(SPLITS, _published, lambda split: iter_rows(paths.segments(split), SEGMENTS))
+    warnings += [warning for split in splits for warning in split.warnings()]
+    print(markdown(splits, config.corpus.name, warnings))
     if to_results:
         with new_folder(paths.COVERAGE) as folder:
-            write(splits, config.corpus.name, folder)
+            write(splits, config.corpus.name, folder, warnings)
+
+
+def _published(split: str) -> Iterable[dict[str, str]]:
+    """The ledger of a split's last whole download."""
+    ledger = paths.raw(split) / "ledger.csv"
+    return iter_rows(ledger, DOWNLOAD) if ledger.exists() else ()
 
 
 def _downloaded(split: str) -> Iterator[dict[str, str]]:

@@ -18,7 +18,16 @@ from audionas.corpora.base import Clip, Corpus, FetchError, Reread
 from audionas.corpora.opening import open_corpus
 from audionas.errors import UserError
 from audionas.files import copy
-from audionas.ledger import DOWNLOAD, SEGMENTS, iter_rows, read_rows, write_rows
+from audionas.ledger import (
+    DOWNLOAD,
+    SEGMENTS,
+    general,
+    iter_numbered,
+    iter_rows,
+    labels_of,
+    read_rows,
+    write_rows,
+)
 from audionas.parallel import ordered_map
 from audionas.shards import CLIPS, write_shard
 from audionas.sources.opening import open_sources
@@ -46,14 +55,14 @@ def run(config: Config, split: str, limit: int | None = None) -> None:
     whole = _acquired if isinstance(config.corpus, AudiosetCorpus) else _fetched
     with tqdm(total=total, desc=f"download {split}", unit="clips", dynamic_ncols=True) as bar:
         state = whole(config, split, clips, bar)
-    reasons = set()
+    reasons: dict[str, str] = {}  # the first of each kind
     for row in _ledger(state):
         if row["status"] == "ok":
             break
-        reasons.add(row["reason"])
+        reasons.setdefault(general(row["reason"]), row["reason"])
     else:
         raise UserError(
-            f"{split}: not one of {total} clips could be got ({'; '.join(sorted(reasons))[:200]}); "
+            f"{split}: not one of {total} clips could be got ({'; '.join(reasons.values())[:400]}); "
             "check that the corpus section of params.yaml points to the audio"
         )
     if limit is None:
@@ -122,13 +131,12 @@ def iter_clips(path: Path) -> Iterator[Clip]:
 
     Raises UserError when the reading comes to a bad row.
     """
-    for line, row in enumerate(iter_rows(path, SEGMENTS), start=2):
+    for line, row in iter_numbered(path, SEGMENTS):
         try:
             start, end = (float(row[key]) if row[key] else None for key in ("start", "end"))
         except ValueError:
             raise UserError(f"{path}, line {line}: start or end is no number; run `dvc repro`") from None
-        labels = tuple(row["labels"].split(","))
-        yield Clip(row["clip_id"], row["source"], row["origin"], labels, start, end)
+        yield Clip(row["clip_id"], row["source"], row["origin"], labels_of(row), start, end)
 
 
 def _shard(stem: Path, clips: list[Clip], corpus: Corpus, config: Config, bar: tqdm) -> None:

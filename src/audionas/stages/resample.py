@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,13 +21,15 @@ from audionas.audio.decode import decode
 from audionas.audio.reading import DecodeError
 from audionas.config import Config
 from audionas.errors import UserError
-from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_rows, read_rows, write_rows
+from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_rows, labels_of, read_rows, write_rows
 from audionas.parallel import background, threaded_map
 from audionas.reporting.coverage import count, require
+from audionas.reporting.duplicates import duplicates
 from audionas.shards import CLIPS, read_shard
 from audionas.state import UNFINISHED, state_key, store_folder
 from audionas.store import VERSION, ClipStoreWriter
 
+log = logging.getLogger(__name__)
 _FULL_SCALE = 32_767
 _NOT_GOT = "download: "
 _GET_AGAIN = "delete the file and run `dvc repro`, which gets what it held again"
@@ -151,7 +154,7 @@ def _labels(split: str, classes: list[str]) -> Iterator[tuple[str, np.ndarray]]:
         if not failed:
             labels = np.zeros(len(classes), np.uint8)
             try:
-                labels[[column[mid] for mid in row["labels"].split(",")]] = 1
+                labels[[column[mid] for mid in labels_of(row)]] = 1
             except KeyError as error:
                 raise UserError(
                     f"{paths.segments(split)}, clip {row['clip_id']}: its label {error.args[0]!r} is not in "
@@ -187,7 +190,11 @@ def _originals(split: str, wanted: dict[Path, int]) -> Iterator[_Original]:
 def _require(config: Config, split: str, names: list[tuple[str, str]]) -> None:
     """Stop where too little is left."""
     segments, raw = iter_rows(paths.segments(split)), iter_rows(paths.raw(split) / "ledger.csv")
-    here = count(split, segments, names, raw, iter_rows(paths.audio_ledger(split)))
+    decoded = iter_rows(paths.audio_ledger(split))
+    here = count(split, segments, names, raw, decoded, config.audio.clip_seconds)
+    told = here.warnings()[:1] if here.longer else []
+    for warning in told + duplicates([split], _downloads, lambda split: iter_rows(paths.segments(split))):
+        log.warning("%s", warning)
     require([here], config.corpus.least_coverage, "corpus.least_coverage", "audionas coverage")
     if not here.got:
         reasons = ", ".join(sorted({row["reason"] for row in iter_rows(paths.audio_ledger(split))}))
@@ -195,6 +202,10 @@ def _require(config: Config, split: str, names: list[tuple[str, str]]) -> None:
             f"{split}: not one of {here.listed} clips could be decoded ({reasons}); "
             f"see {paths.audio_ledger(split)}"
         )
+
+
+def _downloads(split: str) -> Iterator[dict[str, str]]:
+    return iter_rows(paths.raw(split) / "ledger.csv", DOWNLOAD)
 
 
 def _kept(split: str) -> np.ndarray:

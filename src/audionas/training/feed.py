@@ -180,9 +180,12 @@ class _Balanced:
     """One clip of every class an epoch, in a drawn order: PANNs' balanced sampling (Kong et al., 2020).
 
     PANNs goes through a class's clips in turn; here each is drawn anew, so that no class needs a position.
+    Clips without a label count as a class of their own.
     """
 
     def __init__(self, labels: Tensor):
+        if not (labelled := labels.any(dim=1)).all():
+            labels = torch.cat([labels, (~labelled).to(labels.dtype)[:, None]], dim=1)
         classes, self._rows = labels.T.nonzero(as_tuple=True)
         kinds, self._counts = classes.unique(return_counts=True)
         self._starts = self._counts.cumsum(0) - self._counts
