@@ -71,15 +71,11 @@ class Esc50(Corpus):
         info = self._archive.getinfo(self._top + name)
         if info.file_size > largest:
             raise zipfile.BadZipFile(f"{info.file_size:,} bytes, and at most {largest:,} are read")
-        if info.compress_type not in (
-            zipfile.ZIP_STORED,
-            zipfile.ZIP_DEFLATED,
-        ):  # of others no part can be had
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Of other methods zipfile unpacks whatever is there at once.
             raise zipfile.BadZipFile(f"compressed in the way {info.compress_type}, not stored or deflated")
         with self._archive.open(info) as file:
-            return file.read(
-                largest
-            )  # what a member holds beyond its size is left, and its checksum is wrong
+            return file.read(info.file_size)  # a member that holds more fails by its checksum
 
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key != "_archive"}
