@@ -16,6 +16,7 @@ from audionas.errors import UserError
 from audionas.reporting.coverage import NOT_ASKED, count, percent, require
 from audionas.reporting.coverage_figure import figure
 from audionas.reporting.coverage_report import by_class, markdown, summary, write
+from audionas.reporting.duplicates import duplicates
 from audionas.sources.base import PERMANENT, TRANSIENT
 
 CLASSES = [("a", "Piano"), ("b", "Violin, fiddle"), ("c", "Rain"), ("d", "Silence")]
@@ -299,3 +300,84 @@ def test_odd_names_do_not_break_the_tables():
     for name, columns in (("a|b", 2), ("x|y", 3)):
         (line,) = [line for line in text.splitlines() if name.replace("|", r"\|") in line]
         assert len(re.split(r"(?<!\\)\|", line)) == columns + 2
+
+
+# -- warnings
+
+
+def test_recordings_longer_than_a_clip_are_counted_and_told(tmp_path):
+    rows = [
+        resampled(c["clip_id"], seconds=s) for c, s in zip(LIST, ["9.9", "10.09", "10.2", "60"], strict=False)
+    ]
+    ledger = [got(c["clip_id"]) for c in LIST]
+    result = count("train", LIST, CLASSES, ledger, rows, clip_seconds=10.0)
+    assert result.longer == 2 and count("train", LIST, CLASSES, ledger, rows).longer == 0
+    (told,) = [w for w in result.warnings() if "longer" in w]
+    assert told.startswith(
+        "train: 2 of 7 recordings are longer than audio.clip_seconds; only their beginning"
+    )
+    assert "start,end" in told
+    text = markdown([result], "folder", ["tape\n0", *result.warnings()])
+    assert "## Warnings\n\n- tape 0\n- train: 2 of 7" in text and "## Warnings" not in markdown(
+        [result], "folder"
+    )
+
+
+def test_clips_without_a_label_are_listed_and_got_and_classes_of_few_recordings_are_named():
+    listed = [
+        clip("x", ""),
+        clip("y", "a"),
+        {**clip("z", "a"), "source": "y"},
+        *(clip(f"c{i}", "b") for i in range(5)),
+    ]
+    result = count("test", listed, CLASSES, [got(c["clip_id"]) for c in listed])
+    assert (result.listed, result.got, result.counts.unlabelled) == (8, 8, 1)
+    assert result.class_got.tolist() == [2, 5, 0, 0] and result.counts.recordings == [1, 5, 0, 0]
+    assert result.counts.all_recordings == 7
+    first, without, few = result.warnings()
+    assert first == "test: 1 of 8 clips have no label: in them no class is heard"
+    assert without.startswith("test: no clip of Rain, Silence;")
+    assert few.startswith("test: fewer than 5 recordings of Piano (1, 2 clips);")
+    assert by_class([result]).recordings.tolist() == [1, 5, 0, 0]
+    lines = [re.sub(r" +", " ", line) for line in markdown([result], "folder").splitlines()]
+    assert "| of fewer than 5 recordings | 1 |" in lines
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.booleans()), max_size=12))
+def test_the_same_bytes_are_found_over_splits_and_within(entries):
+    splits = {"a": "train", "b": "valid", "c": "test"}
+    ledgers = {split: [] for split in splits.values()}
+    for i, (split, sha, ok) in enumerate(entries):
+        row = got(f"{i}") if ok else failed(f"{i}", "removed")
+        ledgers[splits[split]].append({**row, "sha256": sha if ok else ""})
+    names = {
+        s: [{**clip(row["clip_id"], "a"), "origin": f"{row['clip_id']}.wav"} for row in rows]
+        for s, rows in ledgers.items()
+    }
+    told = duplicates([*ledgers], ledgers.__getitem__, names.__getitem__)
+    homes: dict[str, list[str]] = {}
+    for split, sha, ok in entries:
+        if ok:
+            homes.setdefault(sha, []).append(splits[split])
+    across = [sha for sha, found in homes.items() if len(set(found)) > 1]
+    assert any("more than one split" in line for line in told) == bool(across)
+    if across:
+        assert told[0].startswith(f"{len(across)} recordings lie in more than one split")
+        assert all(f".wav ({home})" in told[0] for home in homes[across[0]][:2])
+    within = {split for split in ledgers for found in homes.values() if found.count(split) > 1}
+    assert {line.split(":")[0] for line in told[bool(across) :]} == within
+
+
+def test_missing_files_are_named_with_what_is_like_them(tmp_path):
+    ledger = [
+        failed(c["clip_id"], f"no such file ({i}.wav; kitchen/{i}.wav is there)") for i, c in enumerate(LIST)
+    ]
+    ledger[6] = got("seven")
+    with pytest.raises(UserError) as error:
+        require([count("train", LIST, CLASSES, ledger)], 1.0, "corpus.least_coverage", tmp_path)
+    assert (
+        "Missing: 6 no such file (0.wav; kitchen/0.wav is there, 1.wav; kitchen/1.wav is there, "
+        "2.wav; kitchen/2.wav is there, …). To mend: fix these names in the list, or put the files into "
+        "corpus.audio; or lower"
+    ) in str(error.value)
