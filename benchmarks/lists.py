@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -88,12 +89,15 @@ def asked_before(split: str) -> None:
 
     file = io.BytesIO()
     soundfile.write(file, np.random.default_rng(0).normal(0, 0.1, 32_000), 32_000, format="WAV")
+    digest = hashlib.sha256(file.getvalue()).hexdigest()
     missing = {"status": "failed", "reason": "not there", "attempts": "1", "answers": "local:not there"}
 
     def rows(lines: Iterable[str]) -> Iterator[dict]:
         for i, line in enumerate(lines):
             row = {"clip_id": line.partition(",")[0]}
-            yield row | ({"status": "ok", "source": "local", "attempts": "1"} if i == 0 else missing)
+            yield row | (
+                {"status": "ok", "source": "local", "attempts": "1", "sha256": digest} if i == 0 else missing
+            )
 
     with paths.segments(split).open(encoding="utf-8") as lines:
         next(lines)

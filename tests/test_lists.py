@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import unicodedata
 from collections import Counter
 
@@ -289,6 +290,22 @@ def test_absolute_paths_within_the_folder_are_taken(tmp_path):
         assert clip.origin == "00.flac" and clip.clip_id == "00" and corpus.fetch(clip) == tone()
     message = refused(tmp_path, f"file,labels\n{tmp_path}/audio2/00.flac,dog\n")
     assert "leaves" in message and "set corpus.audio" in message
+
+
+def test_what_the_system_does_not_let_be_read_is_a_reason(tmp_path):
+    for name, words in (("x" * 300 + ".wav", "File name too long"), ("00.flac/x.wav", "no such file")):
+        corpus, clip = row_of(tmp_path, name, files=["00.flac"])
+        with pytest.raises(FetchError, match=words):
+            corpus.fetch(clip)
+
+
+def test_a_list_that_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    (tmp_path / "audio").mkdir()
+    keys = {"name": "folder", "audio": str(tmp_path / "audio"), "split": FRACTIONS}
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name, words in (("pipe.csv", "a pipe or a device, not a file"), ("audio", "a folder, not a file")):
+        with pytest.raises(UserError, match=words):
+            Folder(FolderCorpus(lists=str(tmp_path / name), **keys))
 
 
 def test_links_of_the_users_own_folder_are_followed_to_audio_alone(tmp_path):

@@ -107,6 +107,12 @@ def test_a_small_labs_list_loses_no_class(tmp_path, seed):
         assert max(abs(counts[name][label] / total[label] - share) for label in common) < 0.12
 
 
+def test_fifty_classes_of_few_recordings_are_all_in_every_split(tmp_path):
+    rows = [f"{i}.wav,c{i % 50},{i % 50}-{i // 50 % 4}\n" for i in range(50 * 8)]
+    splits = folder(tmp_path, rows, SplitFractions(train=0.7, valid=0.15, test=0.15)).splits()
+    assert all(len({clip.labels for clip in part}) == 50 for part in splits.values())
+
+
 def test_clips_without_a_label_are_shared_out_as_well(tmp_path):
     rows = [f"{i}.wav,{('a', 'b', '')[i % 3]},\n" for i in range(60)]
     splits = folder(tmp_path, rows, SplitFractions(train=0.6, valid=0.2, test=0.2)).splits()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -62,6 +63,7 @@ def iter_numbered(
             whatever their case, and named in the rows as here.
     """
     try:
+        require_file(path)
         with Path(path).open("rb") as file:
             yield from _rows(file, path, required, optional)
     except FileNotFoundError:
@@ -73,6 +75,17 @@ def iter_numbered(
 def read_rows(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
     """All rows of a CSV file. Raises UserError as `iter_rows`."""
     return list(iter_rows(path, required))
+
+
+def require_file(path: str | Path) -> None:
+    """Make sure that a path leads to a regular file: a pipe would be waited for.
+
+    Raises OSError where nothing is there, UserError for what is no file.
+    """
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise UserError(f"{path}: {what}, not a file; give a CSV file that can be read")
 
 
 def parse_rows(content: bytes, where: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:

@@ -38,7 +38,7 @@ from audionas.corpora.spans import SPANS, cut, read_span, span_columns
 from audionas.corpora.stratify import assign
 from audionas.errors import UserError
 from audionas.keys import key, repeated
-from audionas.ledger import iter_numbered
+from audionas.ledger import iter_numbered, require_file
 from audionas.names import clean, likeness
 from audionas.shards import extension
 
@@ -71,6 +71,7 @@ class Folder(Corpus):
         self.folder = Path(section.audio)
         if not self.folder.is_dir():
             raise UserError(f"corpus.audio: {section.audio}: no such folder; fix the path")
+        self._roots = (self.folder.absolute(), self.folder.resolve())
         self._path = Path(section.lists)
         self._segments = _is_segment_list(self._path)
         self._uses_folds = isinstance(section.split, SplitFolds | SplitShare)
@@ -190,6 +191,12 @@ class Folder(Corpus):
 
     def fetch(self, clip: Clip) -> bytes:
         """See Corpus: the file's bytes, or the span as FLAC. FetchError when it is not there or not audio."""
+        try:
+            return self._fetch(clip)
+        except OSError as error:  # a name that is too long, a folder that may not be entered
+            raise FetchError(f"not readable ({clip.origin}: {error.strerror})") from None
+
+    def _fetch(self, clip: Clip) -> bytes:
         if self._segments:
             clip = replace(clip, origin=self._segment_file(clip))
         name = self._present(clip.origin)
@@ -243,7 +250,7 @@ class Folder(Corpus):
         if not text:
             raise UserError(f"{where}: empty; name the audio file")
         if text.startswith("/"):
-            for root in (self.folder.absolute(), self.folder.resolve()):
+            for root in self._roots:
                 if Path(text).is_relative_to(root):
                     text = str(Path(text).relative_to(root))
         if leaves(text):
@@ -379,6 +386,7 @@ def fetch_file(folder: Path, clip: Clip, follow: bool = False) -> bytes:
 
 def _is_segment_list(path: Path) -> bool:
     try:
+        require_file(path)
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             first = file.readline(_HEAD)
     except FileNotFoundError:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from audionas.corpora.base import safe_id
 from audionas.errors import UserError
+from audionas.ledger import require_file
 from audionas.names import clean
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -31,6 +32,7 @@ def parse_segments(path: str | Path) -> Iterator[tuple[int, str, float, float, t
     """
     path, number = Path(path), 0
     try:
+        require_file(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             for number, line in enumerate(file, start=1):
                 where = f"{path}, line {number}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from audionas import text
 from audionas.corpora.counts import FEW
 from audionas.files import atomic_write
 from audionas.reporting.coverage import NOT_ASKED, PANNS, SplitCoverage, percent, ranked
@@ -77,7 +78,7 @@ def markdown(splits: Sequence[SplitCoverage], corpus: str, warnings: Sequence[st
         rows.append(row)
     parts = [f"# What is here of {corpus}", _table(head + ["PANNs had"] * panns, rows)]
     if warnings:
-        parts += ["## Warnings", "\n".join(f"- {' '.join(warning.split())}" for warning in warnings)]
+        parts += ["## Warnings", "\n".join(f"- {text.markdown(warning)}" for warning in warnings)]
     for title, what, last in (
         ("Why clips are missing", "reasons", ["what it means, and what helps"]),
         ("Where the clips came from", "sources", []),

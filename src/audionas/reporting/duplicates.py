@@ -42,8 +42,9 @@ def duplicates(splits: Sequence[str], ledger: Rows, segments: Rows) -> list[str]
     across = [group for group in same if len({split for split, _ in group}) > 1]
     told = []
     if across:
+        first = [{split: (split, clip_id) for split, clip_id in reversed(group)} for group in across[:_SHOWN]]
         shown = "; ".join(
-            " = ".join(f"{names[clip]} ({clip[0]})" for clip in group[:3]) for group in across[:_SHOWN]
+            " = ".join(f"{names[clip]} ({clip[0]})" for clip in group.values()) for group in first
         )
         told.append(
             f"{len(across):,} recordings lie in more than one split, the same to the byte under other names, "
