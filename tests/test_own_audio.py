@@ -46,6 +46,23 @@ def run(*command: str) -> None:
     assert main([*command]) == 0, command
 
 
+def write(num_classes: int, split: dict | None = None, **sections: dict) -> None:
+    """params.yaml of a tiny experiment on list.csv."""
+    corpus = {
+        "name": "folder",
+        "lists": "list.csv",
+        "audio": "audio",
+        "labels_column": "labels",
+        "title": None,
+        "split": split or {"train": 0.6, "valid": 0.2, "test": 0.2},
+        "seed": 0,
+        "least_coverage": 1.0,
+    }
+    network = tiny.PARAMS["network"] | {"num_classes": num_classes}
+    values = tiny.PARAMS | {"corpus": corpus, "network": network, **sections}
+    Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
 def test_the_readmes_example_works_as_it_is_pasted(project, capsys, caplog):
     example, lines = (re.search(rf"```{kind}\n(.*?)```", SECTION, re.DOTALL)[1] for kind in ("", "yaml"))
     header = example.splitlines()[0]
@@ -76,8 +93,8 @@ def test_the_readmes_example_works_as_it_is_pasted(project, capsys, caplog):
     report = Path("results/coverage/coverage.md").read_text(encoding="utf-8")
     assert "recordings are longer than audio.clip_seconds" in report
     assert "recordings are longer than audio.clip_seconds" in caplog.text
-    listed = [row for s in ("train", "valid", "test") for row in read_rows(paths.segments(s), SEGMENTS)]
-    assert len(listed) == 180 and sum(row["start"] == "0.5" for row in listed) == 36
+    clips = [row for s in ("train", "valid", "test") for row in read_rows(paths.segments(s), SEGMENTS)]
+    assert len(clips) == 180 and sum(row["start"] == "0.5" for row in clips) == 36
 
 
 def test_the_readmes_list_is_read_as_it_says(project):
@@ -109,22 +126,7 @@ def test_clips_without_a_label_are_trained_on_and_count_in_the_scores(project):
         (project / "audio" / f"{i}.flac").write_bytes(tone(4 * (i % 3), 1.0, i))
         rows.append(f"{i}.flac,{('low', 'high', '')[i % 3]}\n")
     (project / "list.csv").write_text("file,labels\n" + "".join(rows))
-    values = tiny.PARAMS | {
-        "corpus": {
-            "name": "folder",
-            "lists": "list.csv",
-            "audio": "audio",
-            "labels_column": "labels",
-            "title": None,
-            "split": {"train": 0.6, "valid": 0.2, "test": 0.2},
-            "seed": 0,
-            "least_coverage": 1.0,
-        },
-        "network": tiny.PARAMS["network"] | {"num_classes": 2},
-        "training": tiny.PARAMS["training"] | {"sampler": "balanced"},
-        "teacher": tiny.PARAMS["teacher"] | {"iterations": 4},
-    }
-    Path("params.yaml").write_text(yaml.safe_dump(values))
+    write(2, training=tiny.PARAMS["training"] | {"sampler": "balanced"})
     run("segments")
     for split in ("train", "valid", "test"):
         for stage in ("download", "resample", "logmel"):
@@ -140,3 +142,64 @@ def test_clips_without_a_label_are_trained_on_and_count_in_the_scores(project):
     run("coverage")
     assert {row["status"] for row in read_rows(paths.audio_ledger("test"), RESAMPLE)} == {"ok"}
     assert {row["status"] for row in read_rows(paths.raw("test") / "ledger.csv", DOWNLOAD)} == {"ok"}
+
+
+# -- what `segments` says
+
+
+FOLDS = {"train": [1, 2], "valid": [3], "test": [4]}
+
+
+def listed(rows: list[str], head: str = "file,labels,fold") -> None:
+    Path("list.csv").write_text(head + "\n" + "".join(f"{i}.flac,{row}\n" for i, row in enumerate(rows)))
+
+
+def test_clips_and_recordings_of_every_class_and_split_are_said(project, capsys, caplog):
+    listed(["a,1", "b,2", ",1", "a,3", "b,3", "a,4", '"a,b",4'] + ["a,1"] * 4 + ["b,2"] * 4)
+    write(2, FOLDS)
+    run("segments")
+    said = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert said == [
+        "train: 11 clips of 11 recordings, 1 without a label",
+        "valid: 2 clips of 2 recordings",
+        "test: 2 clips of 2 recordings",
+        "clips/recordings of each class:",
+        "a train 5/5 valid 1/1 test 2/2",
+        "b train 5/5 valid 1/1 test 1/1",
+    ]
+    assert "valid: fewer than 5 recordings of a (1, 1 clips), b (1, 1 clips)" in caplog.text
+    assert "train: fewer" not in caplog.text
+    (warning,) = paths.WARNINGS.read_text().splitlines()
+    assert "clips without a label: 1 (line 4)" in warning
+    listed(["a,1", "b,2", "a,3", "b,3", "a,4", '"a,b",4'])
+    run("segments")
+    assert not paths.WARNINGS.exists()  # nothing is left of another list
+
+
+def test_a_class_that_is_absent_from_a_split_is_named(project, caplog):
+    listed(["a,1", "b,1", "c,2", "a,3", "b,3", "a,4", "c,4"])
+    write(3, FOLDS)
+    run("segments")
+    assert "valid: no clip of c; " in caplog.text and "test: no clip of b; " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "words"),
+    [
+        (["a,1", "b,2", "a,3", "b,3", "a,4"], 3, "has 2 (a, b); set network.num_classes to 2"),
+        (["a,1", "a,2", "b,3", "a,4"], 2, "list.csv: no training clip for b; move a fold that has them"),
+        (["a,1", "a,2", "a,3", "a,4"], 1, "every training clip has every class (a)"),
+    ],
+)
+def test_lists_that_cannot_be_learned_from_are_refused(project, capsys, rows, classes, words):
+    listed(rows)
+    write(classes, FOLDS)
+    assert main(["segments"]) == 1
+    assert words in capsys.readouterr().err
+    assert not Path("data/segments").exists()
+
+
+def test_one_class_and_clips_without_it_can_be_told_apart(project):
+    listed(["a,1", ",2", "a,3", ",3", "a,4", ",4"])
+    write(1, FOLDS)
+    run("segments")

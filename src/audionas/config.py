@@ -244,8 +244,8 @@ class FolderCorpus(_Corpus):
     """A folder of audio files and a CSV that lists them.
 
     The CSV has a `file` column (or AudioSet's `YTID, start_seconds, end_seconds, positive_labels`),
-    the column `labels_column`, and optionally `source` (the recording a clip was cut from), `fold`, and the span
-    to cut out of the file in seconds (`start,end`; `onset,offset`). Fractions hold for every class.
+    the column `labels_column`, and optionally `source` (the recording a clip was cut from), `fold`, and the
+    span to cut out of the file in seconds (`start,end`; `onset,offset`). Fractions hold for every class.
     """
 
     name: Literal["folder"]
