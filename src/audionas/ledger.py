@@ -78,14 +78,13 @@ def read_rows(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, 
 
 
 def require_file(path: str | Path) -> None:
-    """Make sure that a path leads to a regular file: a pipe would be waited for.
+    """Make sure that a path does not lead to a pipe or a device, which would be waited for.
 
-    Raises OSError where nothing is there, UserError for what is no file.
+    Raises OSError where nothing is there, UserError for a pipe or a device.
     """
     mode = Path(path).stat().st_mode
-    if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise UserError(f"{path}: {what}, not a file; give a CSV file that can be read")
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{path}: a pipe or a device, not a file; give a CSV file that can be read")
 
 
 def parse_rows(content: bytes, where: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
