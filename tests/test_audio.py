@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
 from audionas.audio.decode import decode, resample
-from audionas.audio.reading import DecodeError, _read_any, _read_flac
+from audionas.audio.reading import DecodeError, _read_any, _read_flac, inspect
 
 RATE, SAMPLES = 32_000, 32_000
 
@@ -79,9 +79,9 @@ def test_length_is_exact():
     np.testing.assert_allclose(long.waveform, tone(2.5)[:SAMPLES], atol=1e-4)
 
 
-@pytest.mark.parametrize("data", [b"", encode(np.zeros(0, np.float32)), encode(tone(0), kind="FLAC")])
-def test_no_samples_is_empty(data):
-    assert reason(data) == "empty"
+def test_no_samples_are_told_from_no_bytes():
+    assert reason(b"") == "empty"
+    assert reason(encode(np.zeros(0, np.float32))) == "no samples"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -91,13 +91,29 @@ def test_one_value_that_is_not_finite_fails(value):
     assert reason(encode(samples, subtype="FLOAT")) == "non-finite"
 
 
-def test_silence_fails():
-    assert reason(encode(np.zeros(RATE, np.float32))) == "silent"
-    opposite = np.stack([tone(), -tone()], axis=1)
-    assert reason(encode(opposite)) == "silent"  # its mono mix is
-    assert (
-        reason(encode(np.concatenate([np.zeros(RATE, np.float32), tone()]))) == "silent"
-    )  # the part kept is
+def test_silence_fails_with_the_reason_why_nothing_is_heard():
+    silence = np.zeros(RATE, np.float32)
+    assert reason(encode(silence)) == "silent"
+    assert reason(encode(np.stack([silence, silence], axis=1))) == "silent"
+    for kind in ("WAV", "FLAC"):
+        assert reason(encode(np.concatenate([silence, tone()]), kind=kind)) == "silent in its first 1 s"
+        opposite = np.stack([tone(), -tone()], axis=1)
+        assert reason(encode(opposite, kind=kind)) == "channels cancel"
+        rounded = opposite - np.array([0, 1 / 32_768], np.float32)  # nor does a rest of one step count
+        assert reason(encode(rounded, kind=kind)) == "channels cancel"
+    high = tone(rate=96_000, hertz=30_000) * np.hanning(96_000)
+    assert reason(encode(high, 96_000, subtype="FLOAT")) == "silent below 16 kHz"
+    one_sided = np.stack([tone(), silence], axis=1)
+    assert got(encode(one_sided)).note == "downmixed"
+
+
+def test_what_the_download_looks_at_is_the_whole_recording():
+    later = np.concatenate([np.zeros(70 * 8000, np.float32), tone(rate=8000)])
+    assert inspect(encode(later, 8000)) == (8000, 71.0)
+    for bad, why in ((np.zeros((800, 2)), "silent"), (np.stack([tone(), -tone()], 1), "channels cancel")):
+        with pytest.raises(DecodeError) as error:
+            inspect(encode(bad))
+        assert str(error.value) == why
 
 
 def test_too_short_fails():
@@ -128,7 +144,7 @@ def test_flac_is_read_as_libsndfile_reads_it(channels):
     fast, other = _read_flac(data, 1.0), _read_any(data, 1.0)
     assert np.array_equal(fast.mono, other.mono) and fast.mono.dtype == np.float32
     assert fast.full_scale == other.full_scale > 0
-    for name in ("rate", "channels", "frames", "seconds"):
+    for name in ("rate", "channels", "frames", "seconds", "peak", "first_peak"):
         assert getattr(fast, name) == getattr(other, name)
 
 
@@ -143,14 +159,8 @@ def test_only_whole_16_bit_flac_is_read_the_fast_way():
     deep = encode(NOISE, kind="FLAC", subtype="PCM_24")
     for data in (deep, whole[:20_000], damaged, endless, longer, whole[:25]):
         assert _read_flac(bytes(data), 1.0) is None
-    assert reason(bytes(damaged)) == reason(bytes(endless)) == "truncated"
-
-
-def test_wav_of_a_pipe_has_no_size_and_is_whole():
-    data = bytearray(WHOLE["wav"])
-    at = data.index(b"data")
-    data[4:8] = data[at + 4 : at + 8] = b"\xff\xff\xff\xff"
-    assert got(bytes(data)).seconds == 1.0
+    assert reason(bytes(damaged)) == "truncated"
+    assert got(bytes(endless)).seconds == 1.0
 
 
 @pytest.mark.parametrize("data", [b"<html>not found</html>" * 50, b"\0" * 5000, b"PK\x03\x04" + b"x" * 999])
@@ -165,7 +175,17 @@ def test_a_rate_that_no_recorder_has_fails():
 
 
 LOW = "sample rate below 1 kHz"
-REASONS = {"empty", "not audio", "truncated", "non-finite", "silent", "too short", LOW}
+REASONS = {
+    "empty",
+    "no samples",
+    "not audio",
+    "truncated",
+    "damaged",
+    "non-finite",
+    "silent",
+    "too short",
+    LOW,
+}
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,27 +8,18 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from audionas.audio.containers import container
 from audionas.errors import UserError, os_error
 from audionas.files import atomic_write
 from audionas.paths import remedy
 
 CLIPS = 1_000  # of one shard, got or not
 _NAME = re.compile(r"(?P<clip>[A-Za-z0-9_-]+)\.(?P<kind>[a-z0-9]+)")
-_MAGIC = (
-    (b"OggS", 0, "ogg"),
-    (b"WAVE", 8, "wav"),
-    (b"fLaC", 0, "flac"),
-    (b"ID3", 0, "mp3"),
-    (b"\xff\xfb", 0, "mp3"),
-    (b"ftyp", 4, "m4a"),
-    (b"\x1aE\xdf\xa3", 0, "webm"),
-    (b"FORM", 0, "aiff"),
-)
 
 
 def extension(data: bytes) -> str:
     """The file extension that the first bytes of an encoded file call for; `bin` when they say nothing."""
-    return next((kind for magic, at, kind in _MAGIC if data[at : at + len(magic)] == magic), "bin")
+    return container(data).extension
 
 
 def write_shard(path: Path, clips: Iterable[tuple[str, bytes]]) -> None:

@@ -1,5 +1,6 @@
 """The recording in many formats, a server for it, and the source that asks there."""
 
+import shutil
 import subprocess
 
 import imageio_ffmpeg
@@ -26,6 +27,16 @@ def media(tmp_path_factory):
         subprocess.run([*command, folder / f"a.{name}"], check=True)
         files[name] = (folder / f"a.{name}").read_bytes()
     return files
+
+
+PATHS = {"pinned": imageio_ffmpeg.get_ffmpeg_exe(), "system": shutil.which("ffmpeg")}
+
+
+@pytest.fixture(params=[name for name, path in PATHS.items() if path])
+def each_ffmpeg(request, monkeypatch):
+    """The test runs with every ffmpeg that is there."""
+    monkeypatch.setenv("AUDIONAS_FFMPEG", PATHS[request.param])
+    return request.param
 
 
 @pytest.fixture

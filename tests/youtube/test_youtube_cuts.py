@@ -11,6 +11,8 @@ import soundfile
 from loopback import Reply
 from videos import RATE, TONES, TYPES, clip, encoded, good, put, reason, recording, tones
 
+pytestmark = pytest.mark.usefixtures("each_ffmpeg")
+
 
 @pytest.mark.parametrize("how", ["direct", "page"])
 @pytest.mark.parametrize("name", list(TYPES))
@@ -46,6 +48,34 @@ def test_a_lossy_cut_is_what_is_heard_there_in_the_whole(server, source, media, 
     # WebM's times are rounded to a millisecond; without the frames before the start would be off.
     lags = range(-rate // 500, rate // 500 + 1)
     assert min(np.abs(cut - whole[2 * rate + lag : 4 * rate + lag]).max() for lag in lags) < 0.01
+
+
+NOISE = np.random.default_rng(1).normal(0, 0.1, 8 * 48_000)
+CONTAINERS = {
+    "opus.webm": ["-c:a", "libopus", "-b:a", "128k"],
+    "vorbis.webm": ["-c:a", "libvorbis"],
+    "opus.ogg": ["-c:a", "libopus"],
+    "aac.mkv": ["-c:a", "aac"],
+    "mp3.mkv": ["-c:a", "libmp3lame"],
+    "aac.m4a": ["-c:a", "aac"],
+    "lame.mp3": ["-c:a", "libmp3lame"],
+}
+
+
+@pytest.mark.parametrize("name", list(CONTAINERS))
+def test_a_cut_begins_where_it_should_in_what_was_encoded(server, source, tmp_path, name):
+    soundfile.write(tmp_path / "a.wav", NOISE, 48_000)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", tmp_path / "a.wav"]
+    subprocess.run([*command, "-af", "lowpass=5000", *CONTAINERS[name], tmp_path / name], check=True)
+    put(server, "page", Reply((tmp_path / name).read_bytes(), "audio/webm"))
+    one = source()
+    for start in (0.0, 2.0):
+        cut, _ = soundfile.read(io.BytesIO(one.get(clip(start=start, end=start + 4))))
+        assert len(cut) == pytest.approx(4 * 48_000, abs=48)
+        size, at = 1 << 16, round((start + 1) * 48_000)
+        spectrum = np.fft.rfft(NOISE[at : at + size]) * np.conj(np.fft.rfft(cut[48_000 : 48_000 + size]))
+        lag = (np.fft.irfft(spectrum).argmax() + size // 2) % size - size // 2
+        assert abs(lag) <= 48 + 32, "samples at 48 kHz: Matroska's millisecond, and the filter's delay"
 
 
 def test_channels_and_rate_stay(server, source):

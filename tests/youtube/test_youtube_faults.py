@@ -10,6 +10,8 @@ from videos import RATE, SECONDS, TONES, TYPES, clip, good, put, reason, tones
 
 from audionas.sources.base import SourceError, read_retry_after
 
+pytestmark = pytest.mark.usefixtures("each_ffmpeg")
+
 REFUSED = {
     "404": (Reply(status=404), "removed"),
     "410": (Reply(status=410), "removed"),

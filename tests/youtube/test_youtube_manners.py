@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -212,23 +213,34 @@ def test_it_is_quiet_and_writes_nothing_elsewhere(
     assert sorted(home.rglob("*")) == before and list(here.iterdir()) == []
 
 
-def test_the_systems_ffmpeg_comes_first_and_one_must_be_there(server, source, media, tmp_path, monkeypatch):
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    wrapper = folder / "ffmpeg"
+def test_the_pinned_ffmpeg_is_used_unless_the_user_names_another(
+    server, source, media, tmp_path, monkeypatch
+):
+    wrapper = tmp_path / "ffmpeg"
     wrapper.write_text(
         f'#!/bin/sh\necho >> "{tmp_path}/used"\nexec "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@"\n'
     )
     wrapper.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
     put(server, "direct", good(media))
     assert tones(source().get(clip()))[0] == TONES[2:4]
+    assert not Path(tmp_path, "used").exists(), "what PATH names is not used"
+    monkeypatch.setenv("AUDIONAS_FFMPEG", str(wrapper))
+    one = source()
+    assert tones(one.get(clip()))[0] == TONES[2:4]
     assert Path(tmp_path, "used").exists()
+    assert re.fullmatch(r"youtube \(ffmpeg [\w.+~-]+\)", one.label)
+
+
+def test_an_ffmpeg_must_be_there(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDIONAS_FFMPEG", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="cannot be run; set AUDIONAS_FFMPEG"):
+        source()
+    monkeypatch.delenv("AUDIONAS_FFMPEG")
 
     def none():
         raise RuntimeError("no ffmpeg")
 
-    monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", none)
-    with pytest.raises(UserError, match="ffmpeg"):
+    with pytest.raises(UserError, match="set AUDIONAS_FFMPEG"):
         source()

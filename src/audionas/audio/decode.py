@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from audionas.audio.reading import AUDIBLE, DecodeError, read
+from audionas.audio.reading import AUDIBLE, DecodeError, Recording, read
 
 _CLIPPED_SHARE = 1e-3  # of the samples at full scale; a single peak that touches it is no clipping
 
@@ -19,7 +19,7 @@ class Decoded:
     Attributes:
         waveform: float32 [clip_samples] in -1..1.
         note: what was done to it, codes joined by `;`: `downmixed`, `upsampled` (with the rate, such as
-            `upsampled:8000`), `clipped`, `padded`, `trimmed`.
+            `upsampled:8000`), `clipped`, `padded`, `trimmed`, `ffmpeg` (with the version that decoded it).
         original_rate: Hz. channels: of the file. seconds: length of the file.
     """
 
@@ -34,14 +34,15 @@ def decode(data: bytes, sample_rate: int, clip_samples: int, min_seconds: float 
     """Decode, mix to mono (the mean), resample, and pad with zeros or trim at the end.
 
     Args:
-        data: an encoded file of any format that libsndfile reads.
+        data: an encoded file of any format that libsndfile reads, or ffmpeg (AAC, MP4, WebM, WMA, AMR).
         sample_rate: wanted, in Hz.
         clip_samples: wanted length at that rate.
         min_seconds: shorter recordings are refused.
 
     Raises:
-        DecodeError: see there. Truncation is seen in WAV (by chunk sizes), Ogg (by the end-of-stream page),
-            AIFF (by its FORM chunk's size) and FLAC (by its frame count); MP3 carries nothing to see it by.
+        DecodeError: see there. Truncation is seen in WAV, W64, CAF and AU (by sizes), Ogg (by the
+            end-of-stream page), AIFF (by its FORM chunk's size) and FLAC (by its frame count); MP3 and what
+            was written to a pipe carry nothing to see it by.
     """
     recording = read(data, clip_samples / sample_rate, min_seconds)
     wave = resample(recording.mono, recording.rate, sample_rate)
@@ -55,15 +56,27 @@ def decode(data: bytes, sample_rate: int, clip_samples: int, min_seconds: float 
     length = round(recording.frames * sample_rate / recording.rate)
     if length != clip_samples:
         notes.append("padded" if length < clip_samples else "trimmed")
+    if recording.decoder:
+        notes.append(recording.decoder)
     wave = wave[:clip_samples]
     if len(wave) < clip_samples:
         wave = np.pad(wave, (0, clip_samples - len(wave)))
     peak = max(wave.max(), -wave.min())
+    if recording.cancels:
+        raise DecodeError("channels cancel")
     if peak < AUDIBLE:
-        raise DecodeError("silent")
+        raise DecodeError(_why_silent(recording, sample_rate, clip_samples))
     if peak > 1:  # the filter overshoots at steps
         np.clip(wave, -1, 1, out=wave)
     return Decoded(wave, ";".join(notes), recording.rate, recording.channels, recording.seconds)
+
+
+def _why_silent(recording: Recording, sample_rate: int, clip_samples: int) -> str:
+    if recording.first_peak >= AUDIBLE:
+        return f"silent below {sample_rate / 2000:g} kHz"
+    if recording.peak >= AUDIBLE:
+        return f"silent in its first {clip_samples / sample_rate:g} s"
+    return "silent"
 
 
 def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:

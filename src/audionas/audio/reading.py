@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
-import struct
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import soundfile
 from miniaudio import ffi, lib
 
+from audionas.audio import ffmpeg
+from audionas.audio.containers import Truncated, completed, container, mpeg_start
+from audionas.errors import UserError
+
 _BLOCK = 1 << 16  # frames read at a time
 _FULL_SCALE = 1 - 2**-14  # what a 16-bit recorder writes when it is overdriven
 _LONGEST_CLIP = 60  # seconds that are looked at for sound
+_CANCELLED = 1e-3  # of the channels' peak: a mix this quiet, -60 dB, is what rounding leaves of them
 _LARGEST = 1 << 25  # samples decoded at once; a megabyte of FLAC can hold hours of silence
+_NO_LENGTH = 1 << 62  # frames; libsndfile's word for a length that is not given
 _LOWEST_RATE = 1000  # Hz; no recorder goes so low, a damaged header does
 AUDIBLE = 0.5 / 32_767  # below it the stored 16-bit row would be all zeros
 
@@ -21,7 +27,19 @@ AUDIBLE = 0.5 / 32_767  # below it the stored 16-bit row would be all zeros
 class DecodeError(Exception):
     """The file gives no clip; the message is a reason for the ledger.
 
-    One of `empty`, `not audio`, `truncated`, `non-finite`, `silent`, `too short`, `sample rate below 1 kHz`.
+    One of:
+        `empty`: no byte.
+        `no samples`: a header, and nothing behind it.
+        `not audio`: of no format that libsndfile or ffmpeg reads here.
+        `needs ffmpeg (EXTENSION)`: of a format that ffmpeg reads, and there is none that runs.
+        `truncated`: the file ends before its headers say, or cannot be read to its end.
+        `damaged`: ffmpeg reads it and finds an error.
+        `non-finite`: a sample is no number.
+        `silent`: all of the recording is.
+        `silent in its first N s`: the clip is, and the recording goes on with sound.
+        `silent below N kHz`: there is sound, all of it above what the wanted rate can hold.
+        `channels cancel`: each has sound, and their mean, the mono mix, has none (antiphase).
+        `too short`, `sample rate below 1 kHz`.
     """
 
 
@@ -33,6 +51,9 @@ class Recording:
         mono: float32 [n] in -1..1, the mean over channels of the first seconds, at the file's rate.
         rate: Hz. channels, frames: of the whole file.
         full_scale: share of all frames that touch full scale, from 0 to 1.
+        peak: the largest magnitude in any channel of the whole file.
+        first_peak: the same, in the seconds that were asked for.
+        decoder: `ffmpeg:VERSION` where that read it, else "".
     """
 
     mono: np.ndarray
@@ -40,11 +61,20 @@ class Recording:
     channels: int
     frames: int
     full_scale: float
+    peak: float
+    first_peak: float
+    decoder: str = ""
 
     @property
     def seconds(self) -> float:
         """Length of the file."""
         return self.frames / self.rate
+
+    @property
+    def cancels(self) -> bool:
+        """Whether the first seconds have sound in the channels and none in their mean."""
+        mix = np.abs(self.mono).max(initial=0)
+        return self.channels > 1 and self.first_peak >= AUDIBLE and mix < _CANCELLED * self.first_peak
 
 
 def inspect(data: bytes, min_seconds: float = 0.0) -> tuple[int, float]:
@@ -54,13 +84,15 @@ def inspect(data: bytes, min_seconds: float = 0.0) -> tuple[int, float]:
         DecodeError: as `decode`.
     """
     recording = read(data, _LONGEST_CLIP, min_seconds)
-    if np.abs(recording.mono).max(initial=0) < AUDIBLE:
+    if recording.peak < AUDIBLE:
         raise DecodeError("silent")
+    if recording.cancels:
+        raise DecodeError("channels cancel")
     return recording.rate, recording.seconds
 
 
 def read(data: bytes, keep_seconds: float, min_seconds: float = 0.0) -> Recording:
-    """An encoded file of any format that libsndfile reads, read to its end so that damage is seen.
+    """An encoded file of any format that libsndfile or ffmpeg reads, read to its end so that damage is seen.
 
     Args:
         keep_seconds: of the mono mix that are kept, with a tenth of a second more for a filter's reach.
@@ -71,11 +103,13 @@ def read(data: bytes, keep_seconds: float, min_seconds: float = 0.0) -> Recordin
     """
     if not data:
         raise DecodeError("empty")
-    if _cut_short(data):
-        raise DecodeError("truncated")
+    try:
+        data = completed(data)
+    except Truncated:
+        raise DecodeError("truncated") from None
     recording = _read_flac(data, keep_seconds) or _read_any(data, keep_seconds)
     if recording.frames == 0:
-        raise DecodeError("empty")
+        raise DecodeError("no samples")
     if recording.seconds < min_seconds:
         raise DecodeError("too short")
     return recording
@@ -101,13 +135,16 @@ def _read_flac(data: bytes, keep_seconds: float) -> Recording | None:
     if samples is None:
         return None
     limit, full = int(_FULL_SCALE * 32_768), 0
-    if max(int(samples.max()), -int(samples.min())) >= limit:
+    peak = max(int(samples.max()), -int(samples.min()))
+    if peak >= limit:
         full = np.count_nonzero(np.abs(samples.astype(np.int32)).max(axis=1) >= limit)
     # Converted as one, then added: conversions of every second value take longer.
+    first = samples[: round(keep_seconds * rate)]
+    first_peak = max(int(first.max(initial=0)), -int(first.min(initial=0))) / 32_768
     columns = samples[: _keep(keep_seconds, rate)].astype(np.float32).T
     mono = sum(columns[1:], start=columns[0])
     mono /= np.float32(32_768 * channels)
-    return Recording(mono, rate, channels, frames, full / frames)
+    return Recording(mono, rate, channels, frames, full / frames, peak / 32_768, first_peak)
 
 
 def _decoded_flac(data: bytes, rate: int, channels: int, frames: int) -> np.ndarray | None:
@@ -129,65 +166,83 @@ def _decoded_flac(data: bytes, rate: int, channels: int, frames: int) -> np.ndar
 
 
 def _read_any(data: bytes, keep_seconds: float) -> Recording:
-    """By libsndfile, block by block; held only as far as it is needed."""
-    try:
-        file = soundfile.SoundFile(io.BytesIO(data))
-    except (soundfile.LibsndfileError, RuntimeError, ValueError):
-        raise DecodeError("not audio") from None
+    """By libsndfile, or by ffmpeg what that does not know; held only as far as it is needed."""
+    file = _opened(data)
+    if file is None:
+        return _read_ffmpeg(data, keep_seconds)
     with file:
-        rate, channels, promised = file.samplerate, file.channels, file.frames
-        if rate < _LOWEST_RATE:
-            raise DecodeError("sample rate below 1 kHz")
-        keep = _keep(keep_seconds, rate)
-        kept, frames, full = [], 0, 0
-        while True:
-            try:
-                block = file.read(_BLOCK, dtype="float32", always_2d=True)
-            except (soundfile.LibsndfileError, RuntimeError):
-                raise DecodeError("truncated") from None
-            if len(block) == 0:
-                break
-            if not np.isfinite(block).all():
-                raise DecodeError("non-finite")
-            # Channel by channel: a reduction over the short last axis takes fifteen times as long.
-            columns = [np.ascontiguousarray(column) for column in block.T]
-            full += np.count_nonzero(np.maximum.reduce([np.abs(c) for c in columns]) >= _FULL_SCALE)
-            if frames < keep:
-                mean = sum(np.clip(c, -1, 1) for c in columns) / np.float32(channels)
-                kept.append(mean[: keep - frames])
-            frames += len(block)
-    if frames < promised and file.format == "FLAC":
-        raise DecodeError("truncated")
+        recording = _gather(_blocks(file), file.samplerate, file.channels, keep_seconds)
+        # libsndfile leaves out what it cannot read of FLAC. A stream of it does not say its length.
+        if file.format == "FLAC" and recording.frames < file.frames < _NO_LENGTH:
+            raise DecodeError("truncated")
+    return recording
+
+
+def _opened(data: bytes) -> soundfile.SoundFile | None:
+    """The file as libsndfile opens it; None for what it does not know."""
+    try:
+        return soundfile.SoundFile(io.BytesIO(data))
+    except (soundfile.LibsndfileError, RuntimeError, ValueError):
+        pass
+    start = mpeg_start(data)  # a recorder's own header, or half a frame, may stand before it
+    if not start:
+        return None
+    try:
+        return soundfile.SoundFile(io.BytesIO(data[start:]))
+    except (soundfile.LibsndfileError, RuntimeError, ValueError):
+        return None
+
+
+def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    while True:
+        try:
+            block = file.read(_BLOCK, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, RuntimeError):
+            raise DecodeError("truncated") from None
+        if len(block) == 0:
+            return
+        yield block
+
+
+def _read_ffmpeg(data: bytes, keep_seconds: float) -> Recording:
+    kind = container(data)
+    if not kind.demuxer:
+        raise DecodeError("not audio")
+    try:
+        program = ffmpeg.find()
+        decoder = f"ffmpeg:{ffmpeg.version(program)}"
+    except UserError:
+        raise DecodeError(f"needs ffmpeg ({kind.extension})") from None
+    try:
+        with ffmpeg.Decoding(program, data, kind.demuxer) as decoding:
+            blocks = decoding.blocks(_BLOCK)
+            recording = _gather(blocks, decoding.rate, decoding.channels, keep_seconds)
+    except ffmpeg.FfmpegError as error:
+        raise DecodeError("not audio" if "matches no streams" in str(error) else "damaged") from None
+    return replace(recording, decoder=decoder)
+
+
+def _gather(blocks: Iterable[np.ndarray], rate: int, channels: int, keep_seconds: float) -> Recording:
+    """A recording from float32 [n, channels] blocks."""
+    if rate < _LOWEST_RATE:
+        raise DecodeError("sample rate below 1 kHz")
+    keep, first = _keep(keep_seconds, rate), round(keep_seconds * rate)
+    kept, frames, full = [], 0, 0
+    peak = first_peak = 0.0
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise DecodeError("non-finite")
+        # Channel by channel: a reduction over the short last axis takes fifteen times as long.
+        columns = [np.ascontiguousarray(column) for column in block.T]
+        loudest = np.maximum.reduce([np.abs(c) for c in columns])
+        full += np.count_nonzero(loudest >= _FULL_SCALE)
+        peak = max(peak, float(loudest.max()))
+        if frames < first:
+            first_peak = max(first_peak, float(loudest[: first - frames].max()))
+        if frames < keep:
+            mean = sum(np.clip(c, -1, 1) for c in columns) / np.float32(channels)
+            kept.append(mean[: keep - frames])
+        frames += len(block)
     mono = np.concatenate(kept) if kept else np.zeros(0, np.float32)
-    return Recording(mono.astype(np.float32, copy=False), rate, channels, frames, full / max(frames, 1))
-
-
-def _cut_short(data: bytes) -> bool:
-    """Whether a WAV, AIFF or Ogg file ends before its own headers say."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
-        return _wav_cut_short(data)
-    if data[:4] == b"FORM" and data[8:12] in (b"AIFF", b"AIFC"):
-        return struct.unpack_from(">I", data, 4)[0] + 8 > len(data)
-    return data[:4] == b"OggS" and _ogg_cut_short(data)
-
-
-def _wav_cut_short(data: bytes) -> bool:
-    at = 12
-    while at + 8 <= len(data):
-        name, size = struct.unpack_from("<4sI", data, at)
-        if name == b"data":
-            # A recorder that writes to a pipe cannot know the size and puts 0xFFFFFFFF or thereabouts.
-            return size < 0xFFFF_0000 and at + 8 + size > len(data)
-        at += 8 + size + size % 2
-    promised = struct.unpack_from("<I", data, 4)[0] + 8
-    return promised > len(data)  # not even the start of the data
-
-
-def _ogg_cut_short(data: bytes) -> bool:
-    at = data.rfind(b"OggS")
-    if at + 27 > len(data):
-        return True
-    segments = data[at + 26]
-    end = at + 27 + segments + sum(data[at + 27 : at + 27 + segments])
-    last_page = data[at + 5] & 0x04
-    return not last_page or end > len(data)
+    mono = mono.astype(np.float32, copy=False)
+    return Recording(mono, rate, channels, frames, full / max(frames, 1), peak, first_peak)

@@ -198,7 +198,7 @@ class _Ledger:
         found, kinds, sizes, seconds = array("Q"), array("I"), array("q"), array("d")
         for row in rows:
             ok = row["status"] == "ok"
-            word = row.get("source") if ok else general(row["reason"])
+            word = general(row.get("source") or "" if ok else row["reason"])
             if not ok and word in NAMED and told[word] < _TOLD:
                 told[word] += 1
                 self._particulars[len(found)] = row["reason"].partition(" (")[2].removesuffix(")")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,18 @@ MEANING = {
     "truncated": "the file ends before its header says: another source",
     "not audio": "of no format that can be read: another source",
     "too short": "shorter than audio.min_seconds, or than youtube.least_share of its span",
+    "empty": "a file of no bytes: another source",
+    "no samples": "a header and no sound behind it: another source",
+    "damaged": "part of it cannot be decoded: another source",
+    "needs ffmpeg": "set AUDIONAS_FFMPEG to an ffmpeg, or convert the files to WAV or FLAC",
+    "non-finite": "a sample is no number (NaN or infinite): export it again",
+    "sample rate below 1 kHz": "its header is damaged: another source",
     "silent": "nothing is heard in it",
+    "silent in its first": "sound begins after the clip's end: cut the clip out where the sound is",
+    "silent below": "all of its sound lies above what audio.sample_rate can hold: raise that",
+    "channels cancel": "its channels are in antiphase, and their mean is silent: give one of them",
+    "too large": "no recording of a clip has so many bytes: cut it",
+    "not a regular file": "a pipe, socket, device or folder where a file should be: remove it",
     "not there": "no source has it: another source",
     "no such file": "not in corpus.audio by this name: fix the list, or put it there",
     "span beyond the end": "the file ends before the span: fix the list; rename the columns of a cut file",
@@ -85,7 +97,7 @@ def markdown(splits: Sequence[SplitCoverage], corpus: str, warnings: Sequence[st
     ):
         if words := ranked(splits, what):
             rows = [
-                [word, *(getattr(s, what)[word] for s in splits), *([MEANING.get(word, "")] if last else [])]
+                [word, *(getattr(s, what)[word] for s in splits), *([_meaning(word)] if last else [])]
                 for word in words
             ]
             parts += [f"## {title}", _table([what[:-1], *names, *last], rows)]
@@ -101,6 +113,11 @@ def markdown(splits: Sequence[SplitCoverage], corpus: str, warnings: Sequence[st
 
 def _few(s: SplitCoverage) -> int:
     return sum(0 < n < FEW for n in s.counts.recordings)
+
+
+def _meaning(reason: str) -> str:
+    """The entry of MEANING for a reason, which may go on with a number: `silent in its first 1 s`."""
+    return MEANING.get(reason) or MEANING.get(re.sub(r" [\d.]+ k?(?:s|Hz)$", "", reason), "")
 
 
 def _table(head: list[str], rows: list[list]) -> str:

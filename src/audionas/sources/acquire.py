@@ -12,7 +12,7 @@ from audionas.audio.reading import DecodeError, inspect
 from audionas.config import Download
 from audionas.corpora.base import Clip
 from audionas.errors import UserError
-from audionas.sources.base import Source, SourceError
+from audionas.sources.base import PERMANENT, Source, SourceError
 from audionas.sources.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class _Asking:
         try:
             rate, seconds = inspect(data, self.min_seconds)
         except DecodeError as error:
-            reason = str(error) if str(error) in ("silent", "too short") else "decode"
+            reason = str(error) if str(error) in PERMANENT else "decode"
             raise SourceError(reason, str(error)) from None
         return data, rate, seconds
 
@@ -130,7 +130,7 @@ class _Asking:
         return True
 
     def _got(self, clip: Clip, data: bytes, rate: int, seconds: float) -> None:
-        self.journal.got(clip.clip_id, self.source.name, data, rate, seconds)
+        self.journal.got(clip.clip_id, self.source.label, data, rate, seconds)
         self.progress("ok")
         log.debug("%s: %s: %d bytes, %.2f s", clip.clip_id, self.source.name, len(data), seconds)
 

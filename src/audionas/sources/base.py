@@ -13,7 +13,8 @@ from audionas.redaction import redact
 
 #: Reasons that another day will not change.
 PERMANENT = frozenset(
-    {"removed", "private", "geo-blocked", "age-restricted", "decode", "too short", "silent", "not there"}
+    {"removed", "private", "geo-blocked", "age-restricted", "decode", "too short", "silent"}
+    | {"channels cancel", "not there"}
 )
 #: Reasons that may be well when asked again.
 TRANSIENT = frozenset({"rate-limited", "network"})
@@ -55,7 +56,12 @@ def read_retry_after(value: str | None) -> float | None:
 class Source(ABC):
     """A place to get audio from. Safe to call from several threads at once."""
 
-    name: str  #: as in `corpus.sources` and in the ledger
+    name: str  #: as in `corpus.sources`
+
+    @property
+    def label(self) -> str:
+        """As in the ledger: the name, with the version of a program whose versions give other audio."""
+        return self.name
 
     @abstractmethod
     def get(self, clip: Clip) -> bytes:

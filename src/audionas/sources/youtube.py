@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import re
 import shutil
@@ -22,13 +23,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import imageio_ffmpeg
 import soundfile
 import yt_dlp
 from yt_dlp.cookies import YoutubeDLCookieJar
 from yt_dlp.networking import Request, Response
 from yt_dlp.networking.exceptions import TransportError
 
+from audionas.audio import ffmpeg
+from audionas.audio.reading import DecodeError, read
 from audionas.corpora.base import Clip
 from audionas.errors import UserError
 from audionas.redaction import redact
@@ -45,6 +47,7 @@ _PLAIN = frozenset(
     {"User-Agent", "Accept", "Accept-Language", "Sec-Fetch-Mode", "Referer", "Origin"}
 )  # headers
 _LARGEST = 1 << 28  # bytes that are copied to disk whole
+_MATROSKA, _FLAC = b"\x1aE\xdf\xa3", b"fLaC"  # the first bytes of each
 _COOKIE = re.compile(r"[^\t]*(?:\t[^\t]*){3}\t(?:\d+(?:\.\d+)?)?\t[^\t]*\t[^\t]*", re.ASCII)
 _log = logging.getLogger(__name__)
 
@@ -76,7 +79,8 @@ class Youtube(Source):
         temporary: a folder; None for the system's.
 
     Raises UserError naming the field for an address without `{ytid}`, a SOCKS proxy (ffmpeg has none), a
-    cookies file that is none, and where there is no ffmpeg.
+    cookies file that is none, and where there is no ffmpeg that runs. The ffmpeg is imageio-ffmpeg's, or the
+    one that AUDIONAS_FFMPEG of the environment names; its version stands in the ledger.
     """
 
     name = "youtube"
@@ -110,12 +114,18 @@ class Youtube(Source):
         self._pause, self._socket, self._total = pause_seconds, socket_seconds, total_seconds
         self._client_options = client or {}
         self._least_share, self._temporary = least_share, temporary
-        self._ffmpeg = _find_ffmpeg()
+        self._ffmpeg = ffmpeg.find()
+        self._version = ffmpeg.version(self._ffmpeg)
         # YouTube says that a video is gone; what is not found there is an address that it gave up itself.
         self._gone = "network" if (urlsplit(address).hostname or "").endswith("youtube.com") else "removed"
         self._local, self._lock = threading.local(), threading.Lock()
         self._clients: list[_Client] = []
         self._next_request = 0.0
+
+    @property
+    def label(self) -> str:
+        """See Source."""
+        return f"{self.name} (ffmpeg {self._version})"
 
     def get(self, clip: Clip) -> bytes:
         """The clip's seconds as FLAC, to the end of the video where `end` is None. Raises SourceError."""
@@ -127,7 +137,12 @@ class Youtube(Source):
         with tempfile.TemporaryDirectory(prefix="youtube-", dir=self._temporary) as folder:
             cut = Path(folder) / "clip.flac"
             self._cut(client, media, start, span, cut)
-            _require_length(cut, max(LEAST_SECONDS, self._least_share * (span or 0.0)))
+            seconds = _length(cut)
+            if media["head"] == _FLAC and media["file"] and seconds < (span or math.inf) - 1e-3:
+                self._require_sound(client, media, cut.with_name("whole"))
+            least = max(LEAST_SECONDS, self._least_share * (span or 0.0))
+            if seconds < least - 1e-3:
+                raise SourceError("too short", f"{seconds:.2f} s of at least {least:.2f}")
             return cut.read_bytes()
 
     def close(self) -> None:
@@ -189,10 +204,11 @@ class Youtube(Source):
             if not info["url"].startswith(("http://", "https://")):
                 raise SourceError("decode", f"the media is at {info['url']}")
             # ffmpeg tells a status code but neither Retry-After nor a certificate that is wrong; so one byte
-            # is asked for here.
-            with _ask(client, info, Range="bytes=0-0") as answer:
+            # is asked for here, and the three that tell the container.
+            with _ask(client, info, Range="bytes=0-3") as answer:
                 ranges = answer.status == HTTPStatus.PARTIAL_CONTENT
-            return {**info, "file": info["protocol"] in ("http", "https"), "ranges": ranges}
+                head = answer.read(4)
+            return {**info, "file": info["protocol"] in ("http", "https"), "ranges": ranges, "head": head}
         except SourceError:
             raise
         # A page that nobody foresaw raises anything, and must not end a run of days.
@@ -213,13 +229,16 @@ class Youtube(Source):
         options += ["-headers", "".join(f"{name}: {value}\r\n" for name, value in plain.items())]
         # In a stream of segments ffmpeg finds a time only to the segment, and begins there; a server without
         # ranges sends everything.
-        seekable = media["file"] and media["ranges"]
-        error = None if copied else self._run(client, options, url, start, span, cut, seekable)
+        early = max(0.0, start - 1) if media["file"] and media["ranges"] else 0.0
+        absolute = media["head"] == _MATROSKA
+        cuts = _span(start, span, early, absolute)
+        error = None if copied else self._run(client, options, url, early, cuts, cut)
         if copied or (error is not None and error.reason == "decode" and media["file"]):
             # To ffmpeg a reset connection is the end of the file. Of a copy it is known whose fault it is.
             whole = cut.with_name("whole")
             self._fetch(client, media, whole)
-            error = self._run(client, ["-format_whitelist", _FORMATS], str(whole), start, span, cut, False)
+            options = ["-format_whitelist", _FORMATS]
+            error = self._run(client, options, str(whole), 0.0, _span(start, span, 0.0, absolute), cut)
         if error is not None:
             raise error
 
@@ -239,19 +258,25 @@ class Youtube(Source):
         except Exception as error:  # as above
             raise read_error(error, self._gone) from error
 
+    def _require_sound(self, client: _Client, media: dict[str, Any], whole: Path) -> None:
+        """Raise SourceError for a damaged FLAC file: ffmpeg 5 leaves such blocks out without a word."""
+        if not whole.exists():
+            self._fetch(client, media, whole)
+        try:
+            read(whole.read_bytes(), 0.0)
+        except DecodeError as error:
+            raise SourceError("decode", str(error)) from None
+
     def _run(
         self,
         client: _Client,
         options: list[str],
         source: str,
-        start: float,
-        span: float | None,
+        early: float,
+        span: list[str],
         cut: Path,
-        seekable: bool,
     ) -> SourceError | None:
-        """Have ffmpeg cut `source`; what went wrong, or None."""
-        # A second early, so that the decoder has what it needs of the frames before; then cut to the sample.
-        early = max(0.0, start - 1) if seekable else 0.0
+        """Have ffmpeg seek in `source` and cut the `span` (options); what went wrong, or None."""
         command = [
             self._ffmpeg,
             "-hide_banner",
@@ -263,8 +288,7 @@ class Youtube(Source):
             *options,
         ]
         command += ["-ss", f"{early:.6f}"] if early else []
-        command += ["-i", source, "-ss", f"{start - early:.6f}", "-map", "0:a:0", "-map_metadata", "-1"]
-        command += [] if span is None else ["-t", f"{span:.6f}"]
+        command += ["-i", source, "-map", "0:a:0", "-map_metadata", "-1", *span]
         command += ["-c:a", "flac", "-sample_fmt", "s16", "-bitexact", "-f", "flac", str(cut)]
         # In the environment, for anyone may read the arguments of a process, and a proxy may have a password.
         proxy = {} if self._proxy is None else {"http_proxy": self._proxy, "no_proxy": ""}
@@ -337,8 +361,23 @@ def _ask(client: _Client, media: dict[str, Any], **more: str) -> Response:
     return client.urlopen(Request(media["url"], headers=headers))
 
 
-def _require_length(cut: Path, least: float) -> None:
-    """Count the samples; the header tells none where the video ends before the clip starts."""
+def _span(start: float, span: float | None, early: float, absolute: bool) -> list[str]:
+    """ffmpeg's options for the wanted seconds of what it reads from `early` on.
+
+    To ffmpeg zero is the first time of a file. In Matroska and WebM that is not the first sample: the frames
+    that only prepare the decoder come before it, and ffmpeg 5 counts from them, 6.5 ms early for Opus, while
+    ffmpeg 9 counts from where they end. So there the cut is made by the times in the file.
+    """
+    if not absolute:
+        length = [] if span is None else ["-t", f"{span:.6f}"]
+        return ["-ss", f"{start - early:.6f}", *length]
+    trims = [f"start={start or -0.001:.6f}"]  # times are of whole milliseconds: the first may lie below zero
+    trims += [] if span is None else [f"end={start + span:.6f}", f"duration={span:.6f}"]
+    return ["-copyts", "-af", ",".join(f"atrim={trim}" for trim in trims)]
+
+
+def _length(cut: Path) -> float:
+    """Seconds by the samples; the header tells none where the video ends before the clip starts."""
     seconds = 0.0
     try:
         with soundfile.SoundFile(cut) as file:
@@ -346,8 +385,7 @@ def _require_length(cut: Path, least: float) -> None:
                 seconds += len(block) / file.samplerate
     except soundfile.LibsndfileError:
         pass  # not even a header
-    if seconds < least - 1e-3:
-        raise SourceError("too short", f"{seconds:.2f} s of at least {least:.2f}")
+    return seconds
 
 
 def _read_cookies(path: Path) -> str:
@@ -369,10 +407,3 @@ def _read_cookies(path: Path) -> str:
             "the path, or export it anew"
         ) from None
     return text
-
-
-def _find_ffmpeg() -> str:
-    try:
-        return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError:
-        raise UserError("youtube: there is no ffmpeg on PATH; install it") from None

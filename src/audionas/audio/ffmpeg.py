@@ -1,0 +1,137 @@
+"""ffmpeg: which one is used, and decoding with it what libsndfile cannot read."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from audionas.errors import UserError
+
+_SECONDS = 300.0  # of one decoding; hours of AAC take less
+_HEADER = struct.Struct(">4sIIIII")  # of AU: magic, offset of the samples, size, encoding, rate, channels
+_FLOAT = 6  # AU's number for 32-bit floats
+_SAID = 1 << 16  # bytes of messages that are kept
+
+
+class FfmpegError(Exception):
+    """ffmpeg could not decode the data to its end; the message is what it said."""
+
+
+def find() -> str:
+    """The ffmpeg to use: AUDIONAS_FFMPEG of the environment, or imageio-ffmpeg's pinned binary.
+
+    Never the one that happens to be on PATH: versions cut and decode differently.
+
+    Raises:
+        UserError: there is none, or it cannot be run.
+    """
+    wanted = os.environ.get("AUDIONAS_FFMPEG")
+    if wanted:
+        return wanted
+    import imageio_ffmpeg
+
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError:
+        raise UserError(
+            "ffmpeg: imageio-ffmpeg has no binary for this machine; install ffmpeg, and set AUDIONAS_FFMPEG "
+            "to its path"
+        ) from None
+
+
+@cache
+def version(path: str) -> str:
+    """The version that an ffmpeg gives of itself, such as `7.0.2`. Raises UserError where none runs."""
+    try:
+        done = subprocess.run([path, "-version"], capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
+        said = re.match(rb"ffmpeg version ([\w.+~-]+)", done.stdout)
+    except (OSError, subprocess.TimeoutExpired):
+        said = None
+    if said is None:
+        raise UserError(
+            f"ffmpeg: {path} cannot be run; set AUDIONAS_FFMPEG to the path of an ffmpeg, or unset it for "
+            "the one of imageio-ffmpeg"
+        )
+    return said[1].decode()
+
+
+class Decoding:
+    """The first audio stream of encoded bytes, decoded by ffmpeg block by block.
+
+    The bytes lie in a temporary file, since MP4 needs to be read from its end. The demuxer is fixed and no
+    protocol but `file` is allowed, so that the data cannot make ffmpeg open an address.
+
+    Args:
+        program: ffmpeg's path. data: the encoded file. demuxer: ffmpeg's name of its container.
+
+    Attributes:
+        rate: Hz. channels: of the stream.
+
+    Raises:
+        FfmpegError: no audio stream, or damaged before the first sample.
+    """
+
+    def __init__(self, program: str, data: bytes, demuxer: str):
+        command = [program, "-hide_banner", "-nostdin", "-loglevel", "error", "-xerror", "-threads", "1"]
+        command += ["-protocol_whitelist", "file", "-f", demuxer]
+        with tempfile.TemporaryDirectory(prefix="audionas-") as folder:
+            path = Path(folder) / "audio"
+            path.write_bytes(data)  # gone once ffmpeg has it open, so that a kill leaves little
+            command += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+            self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._said
+            )
+            self._timer = threading.Timer(_SECONDS, self._process.kill)
+            self._timer.start()
+            try:
+                head = self._process.stdout.read(_HEADER.size)  # ffmpeg has opened the file by then
+                if len(head) < _HEADER.size:
+                    self._require_success()
+                    raise FfmpegError("no audio")
+                magic, offset, _, encoding, self.rate, self.channels = _HEADER.unpack(head)
+                if magic != b".snd" or encoding != _FLOAT or not self.channels or not self.rate:
+                    raise FfmpegError("no AU header")
+                self._process.stdout.read(offset - _HEADER.size)
+            except BaseException:
+                self.close()
+                raise
+
+    def __enter__(self) -> Decoding:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process where it still runs."""
+        self._timer.cancel()
+        self._process.kill()
+        self._process.stdout.close()
+        self._process.wait()
+        self._said.close()
+
+    def blocks(self, frames: int) -> Iterator[np.ndarray]:
+        """float32 [n, channels] of at most `frames` samples each. Raises FfmpegError for what is damaged."""
+        size = 4 * self.channels
+        while data := self._process.stdout.read(frames * size):
+            samples = np.frombuffer(data[: len(data) // size * size], ">f4").astype(np.float32)
+            yield samples.reshape(-1, self.channels)
+        self._require_success()
+
+    def _require_success(self) -> None:
+        """Raise FfmpegError unless the process ended well and without a complaint."""
+        code = self._process.wait()
+        self._said.seek(0)
+        said = self._said.read(_SAID).decode("utf-8", "replace").strip()
+        if code or said:
+            raise FfmpegError(said or f"exit code {code}")
