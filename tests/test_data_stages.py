@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import tarfile
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from audionas.config import Audio, Config, Features, FolderCorpus, Network, Spli
 from audionas.corpora.folder import Folder
 from audionas.errors import UserError
 from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, read_rows, write_rows
-from audionas.parallel import background, ordered_map, threaded_map
+from audionas.parallel import background
 from audionas.shards import extension, read_shard, write_shard
 from audionas.stages import download, logmel, resample, segments
 from audionas.store import ClipStore, ClipStoreWriter
@@ -127,7 +126,7 @@ def test_download_is_the_same_to_the_byte_and_resumes(project, monkeypatch):
     monkeypatch.setattr(download, "CLIPS", 1)
     fetch, calls = Folder.fetch, []
 
-    def in_process(function, items, *, initializer, initargs):
+    def in_process(function, items, *, initializer, initargs, lost):
         initializer(*initargs)
         return map(function, items)
 
@@ -359,37 +358,6 @@ def test_damaged_shards_are_refused(project):
 
 def test_extension_follows_the_bytes():
     assert extension(wav(NOISE)) == "wav" and extension(b"OggS....") == "ogg" and extension(b"??") == "bin"
-
-
-def test_results_come_in_order_and_errors_come_through():
-    for mapped in (ordered_map, threaded_map):
-        assert list(mapped(abs, range(-20, 0))) == list(range(20, 0, -1))
-        with pytest.raises(TypeError):
-            list(mapped(len, [[1], 2, [3]]))
-
-
-@pytest.mark.parametrize("mapped", [ordered_map, threaded_map])
-def test_few_items_are_taken_ahead(mapped, monkeypatch):
-    monkeypatch.setenv("AUDIONAS_WORKERS", "1")
-    taken = []
-
-    def items():
-        for i in range(50):
-            taken.append(i)
-            yield i
-
-    results = mapped(abs, items())
-    next(results)
-    assert len(taken) <= 5
-    results.close()
-
-
-def test_work_is_done_in_other_processes():
-    assert os.getpid() not in set(ordered_map(_pid, range(3)))
-
-
-def _pid(_):
-    return os.getpid()
 
 
 def test_lists_are_checked(tmp_path):

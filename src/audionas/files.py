@@ -1,14 +1,58 @@
-"""Writing files so that a reader sees the old one or the new one, never half of either."""
+"""Writing files so that a reader sees the old one or the new one, never half of either; bounded reading."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+#: Bytes of one recording, 100 minutes of CD audio or days of a lossy format; what is larger is no clip.
+LARGEST_RECORDING = 1 << 30
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+class UnfitFileError(Exception):
+    """Not a file to read whole: `not a regular file (a pipe)`, or `too large (N bytes, of at most M)`."""
+
+
+def read_bounded(path: str | Path, limit: int = LARGEST_RECORDING) -> bytes:
+    """The bytes of a regular file; a pipe or a device, which may never end, is not opened.
+
+    Raises:
+        UnfitFileError: of another kind, or of more than `limit` bytes.
+        OSError: it is not there, or not readable.
+    """
+    _require_fit(os.stat(path), limit)  # noqa: PTH116 (and not opened: some devices act on that)
+    # It may have become another since: then it is not waited for.
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:  # noqa: PTH123
+        _require_fit(os.fstat(file.fileno()), limit)
+        content = file.read(limit + 1)
+    require_size(len(content), limit)
+    return content
+
+
+def _require_fit(state: os.stat_result, limit: int) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(state.st_mode), "of another kind")
+        raise UnfitFileError(f"not a regular file ({kind})")
+    require_size(state.st_size, limit)
+
+
+def require_size(size: int, limit: int = LARGEST_RECORDING) -> None:
+    """Raise UnfitFileError for a size, as an archive says it of a member, that is too large."""
+    if size > limit:
+        raise UnfitFileError(f"too large ({size:,} bytes, of at most {limit:,})")
 
 
 def naming(error: OSError, path: str | Path) -> None:

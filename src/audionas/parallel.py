@@ -8,17 +8,20 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 
 from audionas.environment import whole_number
+from audionas.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _AHEAD = 4  # items a worker that are taken before their turn
+_KILLS = 3  # in a row, after which no item is to blame
 _KEPT = 31 << 20  # bytes; glibc's threshold rises no further than to 32 MiB
 
 
@@ -37,16 +40,60 @@ def ordered_map(
     *,
     initializer: Callable[..., None] | None = None,
     initargs: tuple = (),
+    lost: Callable[[T], R],
 ) -> Iterator[R]:
     """`map(function, items)` over processes; results in the order of the items, whatever ends first.
 
     A few items a process are taken ahead, so a generator of any length can be given. Processes are not
     forked from this one: its threads (PyTorch's) would be left locked in the copy. The function, its items
     and initargs are pickled. An exception in the function is raised here.
+
+    A process that is killed takes with it what the others of the pool do. Each of those items is then tried
+    by itself in a fresh process, and the work goes on.
+
+    Args:
+        lost: gives the result for an item whose own process was killed, too.
+
+    Raises:
+        UserError: three items in a row had their processes killed; no item is the cause then.
     """
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    return _in_order(ProcessPoolExecutor(workers(), context, initializer, initargs), function, items)
+
+    def start(processes: int) -> Executor:
+        return ProcessPoolExecutor(processes, context, initializer, initargs)
+
+    killed = 0
+
+    def alone(item: T) -> R:
+        nonlocal killed
+        try:
+            with start(1) as pool:
+                result = pool.submit(function, item).result()
+        except BrokenProcessPool:
+            killed += 1
+            if killed == _KILLS:
+                raise UserError(
+                    f"{killed} worker processes in a row were killed, or could not start; the memory may be "
+                    "too small for them (`dmesg` says so): set AUDIONAS_WORKERS to a lower number than "
+                    f"{workers()}, then run again: what was finished is kept"
+                ) from None
+            return lost(item)
+        killed = 0
+        return result
+
+    items = iter(items)
+    while True:
+        waiting: deque[tuple[T, Future[R]]] = deque()
+        try:
+            for result in _in_order(start(workers()), function, items, waiting):
+                killed = 0
+                yield result
+            return
+        except BrokenProcessPool:
+            for item, future in waiting:
+                done = future.done() and not future.cancelled() and future.exception() is None
+                yield future.result() if done else alone(item)
 
 
 def threaded_map(
@@ -57,7 +104,7 @@ def threaded_map(
     Decoding, resampling and PyTorch do; Python itself would have one thread at a time.
     """
     _keep_freed_memory()
-    return _in_order(ThreadPoolExecutor(workers(), initializer=initializer), function, items)
+    return _in_order(ThreadPoolExecutor(workers(), initializer=initializer), function, iter(items), deque())
 
 
 def _keep_freed_memory() -> None:
@@ -94,14 +141,36 @@ def _after(before: Future[None], function: Callable[..., None], args: tuple) -> 
     function(*args)
 
 
-def _in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    items = iter(items)
+def _in_order(
+    pool: Executor,
+    function: Callable[[T], R],
+    items: Iterator[T],
+    waiting: deque[tuple[T, Future[R]]],
+) -> Iterator[R]:
+    """Results in order; the items taken and not given yet stand in `waiting`, at an error too."""
     with pool:
-        waiting = deque(pool.submit(function, item) for item in itertools.islice(items, _AHEAD * workers()))
         try:
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
+            while True:
+                while len(waiting) < _AHEAD * workers():
+                    for item in itertools.islice(items, 1):
+                        waiting.append((item, _submitted(pool, function, item)))
+                        break
+                    else:
+                        break
+                if not waiting:
+                    return
+                result = waiting[0][1].result()
+                waiting.popleft()
                 yield result
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submitted(pool: Executor, function: Callable[[T], R], item: T) -> Future[R]:
+    """The item's future; a pool that is broken already gives one that says so."""
+    try:
+        return pool.submit(function, item)
+    except BrokenProcessPool as error:
+        future: Future[R] = Future()
+        future.set_exception(error)
+        return future

@@ -37,6 +37,7 @@ from audionas.corpora.segments import parse_segments, segment_id, split_labels
 from audionas.corpora.spans import SPANS, cut, read_span, span_columns
 from audionas.corpora.stratify import assign
 from audionas.errors import UserError
+from audionas.files import UnfitFileError, read_bounded
 from audionas.keys import key, repeated
 from audionas.ledger import iter_numbered, require_file
 from audionas.names import clean, likeness
@@ -377,7 +378,9 @@ def fetch_file(folder: Path, clip: Clip, follow: bool = False) -> bytes:
     """
     try:
         path = folder / clip.origin if follow else inside(folder, clip.origin, clip.clip_id)
-        return path.read_bytes()
+        return read_bounded(path)
+    except UnfitFileError as error:
+        raise FetchError(str(error)) from None
     except FileNotFoundError:
         raise FetchError("no such file") from None
     except OSError as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from audionas.errors import UserError
+from audionas.files import UnfitFileError, read_bounded
 
 # Generator numbers of the specification, section 8.1.2.
 _START, _END, _LOOP_START, _LOOP_END = 0, 1, 2, 3
@@ -28,6 +29,7 @@ _DEFAULTS = {_ATTACK: -12_000, _HOLD: -12_000, _DECAY: -12_000, _RELEASE: -12_00
 _RANGES = (_KEYS, _VELOCITIES)
 _ADDITIVE = {_ATTACK, _HOLD, _DECAY, _SUSTAIN, _RELEASE, _ATTENUATION, _COARSE_TUNE, _FINE_TUNE}
 _DRUM_BANK = 128
+_LARGEST = 1 << 32  # bytes of a soundfont
 _MAX_RELEASE = 1.5  # seconds; nothing that is heard is lost, and nothing is computed for minutes
 
 
@@ -65,7 +67,7 @@ class SoundFont:
     def __init__(self, path: str | Path, sample_rate: int):
         self.sample_rate = sample_rate
         try:
-            chunks = dict(_chunks(Path(path).read_bytes()))
+            chunks = dict(_chunks(read_bounded(path, _LARGEST)))
             self._samples = np.frombuffer(chunks[b"smpl"], "<i2")
             self._headers = list(struct.iter_unpack("<20s5IBbHH", chunks[b"shdr"]))[:-1]
             instruments = _zones(chunks, b"inst", "<20sH", b"ibag", b"igen", bag_field=1)
@@ -79,6 +81,8 @@ class SoundFont:
                     for inner in instruments[outer[_INSTRUMENT]][1]
                     if _SAMPLE in inner and (merged := _merge(outer, inner))
                 ]
+        except UnfitFileError as error:
+            raise UserError(f"{path}: {error}; give a SoundFont 2 file") from None
         except FileNotFoundError:
             raise UserError(f"{path}: no such soundfont; install the package pretty_midi again") from None
         except (KeyError, IndexError, struct.error) as error:

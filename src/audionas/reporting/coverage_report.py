@@ -36,6 +36,7 @@ MEANING = {
     "silent in its first": "sound begins after the clip's end: cut the clip out where the sound is",
     "silent below": "all of its sound lies above what audio.sample_rate can hold: raise that",
     "channels cancel": "its channels are in antiphase, and their mean is silent: give one of them",
+    "the process that read it was killed": "the file, or too little memory: run the download again",
     "too large": "no recording of a clip has so many bytes: cut it",
     "not a regular file": "a pipe, socket, device or folder where a file should be: remove it",
     "not there": "no source has it: another source",

@@ -16,6 +16,7 @@ from posixpath import dirname, join, normpath
 
 from audionas.corpora.base import Clip, inside, leaves
 from audionas.errors import UserError
+from audionas.files import UnfitFileError, read_bounded, require_size
 from audionas.sources.base import Source, SourceError
 
 _KINDS = "aac|aif|aiff|au|flac|m4a|mka|mkv|mp3|mp4|oga|ogg|opus|wav|webm|wma"
@@ -26,7 +27,6 @@ _BAD_ARCHIVE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error),
     *(OSError, EOFError, ValueError, NotImplementedError),
 )
-_LARGEST = 1 << 30  # bytes of one file: no clip has so many, an archive made to fill the memory has
 _LONGEST_LINK = 4096  # bytes of the path that a link in a zip file holds
 _PLACE = struct.Struct("<IHQQ")  # folder, suffix, offset, size: 22 bytes where a tuple takes 200
 
@@ -94,12 +94,8 @@ class Local(Source):
         name = f"{folder}{stem}{self._suffixes[suffix]}"
         try:
             if not archive:
-                path = inside(self._root, name, str(self._root))  # it may have become a link since
-                size = path.stat().st_size
-            if size > _LARGEST:
-                raise SourceError("decode", f"{archive}{name}: {size} bytes, which is no clip")
-            if not archive:
-                return path.read_bytes()
+                return read_bounded(inside(self._root, name, str(self._root)))  # it may be a link by now
+            require_size(size)
             if archive in self._zips:
                 with self._lock:
                     return self._zips[archive].read(name)
@@ -111,7 +107,7 @@ class Local(Source):
                     f"{place}: gone since it was listed; bring it back, and start again"
                 ) from None
             raise SourceError("not there", f"{archive}{name}: gone since the folder was listed") from None
-        except _BAD_ARCHIVE as error:
+        except (UnfitFileError, *_BAD_ARCHIVE) as error:
             raise SourceError("decode", f"{archive}{name}: {error}") from None
 
     def _read_tar(self, archive: str, name: str, offset: int, size: int) -> bytes:

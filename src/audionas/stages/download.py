@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,8 @@ from audionas.shards import CLIPS, write_shard
 from audionas.sources.opening import open_sources
 from audionas.sources.shelf import Shelf, fill_shard
 from audionas.state import state_key
+
+log = logging.getLogger(__name__)
 
 
 def run(config: Config, split: str, limit: int | None = None) -> None:
@@ -153,7 +156,7 @@ def _shard(stem: Path, clips: list[Clip], corpus: Corpus, config: Config, bar: t
     rows: list[dict] = []
 
     def fetched():
-        results = ordered_map(_fetch, clips, initializer=_open, initargs=(corpus,))
+        results = ordered_map(_fetch, clips, initializer=_open, initargs=(corpus,), lost=_killed)
         for clip, (data, reason) in zip(clips, results, strict=True):
             bar.update()
             row = {
@@ -212,3 +215,8 @@ def _fetch(clip: Clip) -> tuple[bytes | None, str]:
         return _corpus.fetch(clip), ""
     except FetchError as error:
         return None, str(error)
+
+
+def _killed(clip: Clip) -> tuple[None, str]:
+    log.warning("%s: the process that read it was killed; the clip is left out", clip.clip_id)
+    return None, "the process that read it was killed"
