@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import os
 import struct
 import subprocess
+from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
@@ -130,6 +132,19 @@ def test_mp3_is_read_with_and_without_a_tag_and_behind_other_bytes(rate, channel
         assert recording.rate == rate and recording.channels == channels
         assert abs(recording.frames - tagged.frames) <= 1152
     assert mpeg_start(junk * 40) is None
+
+
+@pytest.mark.parametrize("put", [Path.touch, os.mkfifo, lambda path: path.write_bytes(encode("WAV"))])
+def test_no_file_of_the_working_folder_is_taken_for_a_part_of_the_recording(tmp_path, monkeypatch, put):
+    data = encoded("-id3v2_version", "0", "-c:a", "libmp3lame", "-f", "mp3")
+    expected = read(data, 1.0)
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "._")
+    for sound in (data, b"ID3\x03\0\0\0\0\0\0" + data, b"\0" + data):
+        assert np.array_equal(read(sound, 1.0).mono, expected.mono)
+    for kind in ("wav", "flac", "ogg", "aiff", "w64", "caf", "au"):
+        assert read(encoded("-f", kind), 1.0).frames == len(NOISE)
+    assert reason(b"\0" * 5000) == reason(b"<html></html>" * 99) == "not audio"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from audionas.errors import UserError
 from audionas.reporting.coverage import NOT_ASKED, count, percent, require
 from audionas.reporting.coverage_figure import figure
-from audionas.reporting.coverage_report import by_class, markdown, summary, write
+from audionas.reporting.coverage_report import by_class, differences, markdown, summary, write
 from audionas.reporting.duplicates import duplicates
 from audionas.sources.base import PERMANENT, TRANSIENT
 
@@ -381,3 +381,44 @@ def test_missing_files_are_named_with_what_is_like_them(tmp_path):
         "2.wav; kitchen/2.wav is there, …). To mend: fix these names in the list, or put the files into "
         "corpus.audio; or lower"
     ) in str(error.value)
+
+
+def sounding(clip_id, bandwidth, level):
+    return {**resampled(clip_id), "bandwidth": str(bandwidth), "level": str(level)}
+
+
+def split_of(name, sounds):
+    clips = [clip(str(i), label) for i, (label, _, _) in enumerate(sounds)]
+    heard = [sounding(str(i), bandwidth, level) for i, (_, bandwidth, level) in enumerate(sounds)]
+    return count(name, clips, CLASSES, map(got, map(str, range(len(sounds)))), heard)
+
+
+def test_splits_and_classes_of_other_bandwidth_or_level_are_told():
+    wide = [(label, 14_000, -20.0) for label in "abc" for _ in range(10)]
+    assert differences([split_of("train", wide), split_of("test", wide)]) == []
+    narrow = [(label, 5_500, -20.0) for label, _, _ in wide]
+    found = differences([split_of("train", narrow), split_of("test", wide)])
+    assert len(found) == 1 and "**test** reaches 14.0 kHz and train 5.5 kHz" in found[0]
+    quiet = [(label, 14_000, -45.0) for label, _, _ in wide]
+    found = differences([split_of("train", wide), split_of("valid", quiet)])
+    assert len(found) == 1 and "median level of -45 dBFS and train of -20 dBFS" in found[0]
+    mixed = wide[:20] + [("c", 5_500, -20.0)] * 10 + [("d", 1_000, -20.0)] * 4
+    found = differences([split_of("train", mixed)])
+    assert len(found) == 1 and "clips of Rain reach less than half" in found[0], "four clips say nothing"
+
+
+def test_the_report_shows_bandwidth_and_level_where_they_are_known():
+    wide = [("a", 14_000, -20.4), ("b", 14_000, -20.4)]
+    text = markdown([split_of("train", wide)], "folder")
+    assert "## Bandwidth and level" in text and re.search(r"bandwidth in kHz, 50% +\| 14\.0", text)
+    assert re.search(r"level in dBFS, 50% +\| -20", text)
+    assert summary([split_of("train", wide)], "folder").bandwidth_50[0] == 14_000
+    old = count("train", LIST, CLASSES, LEDGER, [resampled("two")])  # of a version that did not measure
+    assert "Bandwidth" not in markdown([old], "folder") and differences([old]) == []
+
+
+@pytest.mark.parametrize("seconds", ["1", "0.96", "10"])
+def test_reasons_with_a_number_have_their_meaning(seconds):
+    why = f"silent in its first {seconds} s"
+    text = markdown([count("train", LIST, CLASSES, LEDGER, [resampled("two", why)])], "folder")
+    assert f"{why} " in text and "sound begins after the clip's end" in text

@@ -1,6 +1,7 @@
 """What is shipped: the files that the tables name, and cards that say what the results say."""
 
 import hashlib
+import io
 import json
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ from audionas.audio.logmel import LogMel
 from audionas.cli import main
 from audionas.errors import UserError
 from audionas.inference import Classifier
+from audionas.ledger import RESAMPLE, write_rows
 from audionas.models.cnn10 import Cnn10
 from audionas.models.modelfile import load_model, save_model
 from audionas.reporting.results import model_files
@@ -142,6 +144,30 @@ def test_names_come_from_beside_the_model_and_from_nowhere_else(
     alone.write_bytes(Path("models/release/5k.pt").read_bytes())
     assert main(["classify", str(alone), str(recording), "--top", "1"]) == 0
     assert capsys.readouterr().out.split()[-1] in Classifier(alone).classes
+
+
+def test_a_network_knows_what_its_training_clips_sounded_like(project: Path) -> None:
+    before = {path: path.read_bytes() for path in Path("models/release").iterdir()}
+    rows = [{"clip_id": i, "status": "ok", "bandwidth": 100 * i, "level": -i} for i in range(101)]
+    write_rows(paths.audio_ledger("train"), RESAMPLE, rows)
+    try:
+        assert main(["release"]) == 0
+        for path in Path("models/release").glob("[0-9]*k.pt"):
+            (network, about), (old, known) = load_model(path), read_before(before[path])
+            assert about == known | {"heard": {"bandwidth": [500, 5000, 9500], "level": [-95, -50, -5]}}
+            assert all(map(torch.equal, network.state_dict().values(), old.values()))
+            card = path.with_suffix(".md").read_text()
+            assert "up to 0.5 to 9.5 kHz, at -95 to -5 dBFS" in card
+            assert hashlib.sha256(path.read_bytes()).hexdigest() in card
+    finally:
+        paths.audio_ledger("train").unlink()
+        assert main(["release"]) == 0
+    assert {path: path.read_bytes() for path in Path("models/release").iterdir()} == before
+
+
+def read_before(content: bytes) -> tuple[dict, dict]:
+    loaded = torch.load(io.BytesIO(content), weights_only=True)
+    return loaded["state"], loaded["about"]
 
 
 @pytest.mark.parametrize(

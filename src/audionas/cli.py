@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sqlite3
@@ -22,8 +23,11 @@ from audionas.ledger import CLASSES, read_rows
 from audionas.redaction import RedactingFormatter
 from audionas.stages.study import check, notes
 from audionas.state import STATE
-from audionas.text import lines
+from audionas.text import line, lines
 from audionas.training.interruption import RESTART, Interrupted
+
+_PATH = 4096  # characters of a path that are shown
+_MANY = 10  # recordings, beyond which progress is shown
 
 # stage: (module, function, arguments, help); modules are imported on use, for torch takes seconds
 STAGES = {
@@ -167,19 +171,58 @@ def _check(options: argparse.Namespace) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def _classify(options: argparse.Namespace) -> None:
+def _classify(options: argparse.Namespace) -> int:
+    _require_model(options.model, options.recordings)
+    from tqdm import tqdm
+
     from audionas.inference import Classifier
 
     classify = Classifier(options.model)
     beside = Path(options.model).with_name(paths.CLASSES.name)
     listed = read_rows(beside, CLASSES) if beside.exists() else []
     names = {row["mid"]: row["display_name"] for row in listed}
-    for recording in options.recordings:
-        probabilities = classify(recording)
-        print(recording)
-        for place in (-probabilities).argsort()[: options.top]:
-            mid = classify.classes[place]
-            print(f"  {probabilities[place]:.3f}  {names.get(mid, mid)}")
+    failed = 0
+    # Shown only on a terminal, and where it is worth a line.
+    quiet = None if len(options.recordings) > _MANY else True
+    with tqdm(options.recordings, desc="classify", unit="files", disable=quiet, leave=False) as bar:
+        for recording in bar:
+            try:
+                heard = classify.hear(recording)
+            except UserError as error:
+                failed += 1
+                bar.write(f"audionas classify: {lines(error)}", file=sys.stderr)
+                continue
+            for warning in heard.warnings:
+                bar.write(f"audionas classify: {line(recording, _PATH)}: warning: {warning}", file=sys.stderr)
+            rest = f" (first {classify.clip_seconds:g} s of {heard.seconds:.1f} s)"
+            said = [line(recording, _PATH) + rest * (round(heard.seconds, 1) > classify.clip_seconds)]
+            for place in (-heard.probabilities).argsort()[: options.top]:
+                mid = classify.classes[place]
+                said.append(f"  {heard.probabilities[place]:.3f}  {line(names.get(mid, mid))}")
+            bar.write("\n".join(said), file=sys.stdout)
+    if failed:
+        print(
+            f"audionas classify: {failed} of {len(options.recordings)} recordings not classified",
+            file=sys.stderr,
+        )
+    return int(failed > 0)
+
+
+def _require_model(model: str, recordings: list[str]) -> None:
+    """Refuse a recording in the place of the model, before PyTorch is loaded."""
+    from audionas.audio.containers import container
+
+    try:
+        with Path(model).open("rb") if Path(model).is_file() else io.BytesIO() as file:
+            head = file.read(64)
+    except OSError:
+        return  # for the reading of models to say
+    if container(head).extension != "bin":
+        given = " ".join(line(name, _PATH) for name in (model, *recordings[:2]))
+        raise UserError(
+            f"{line(model, _PATH)}: a recording, where the model's file should stand; give that first, as "
+            f"in: audionas classify models/release/26k.pt {given}" + " …" * (len(recordings) > 2)
+        )
 
 
 def _verify_cache(options: argparse.Namespace) -> int:
@@ -333,8 +376,14 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser(
         "classify",
         help="say what is heard in recordings",
-        description="The most probable classes in the first seconds of each file, with their names where "
-        "classes.csv stands beside the model, as in models/release.",
+        description="The most probable classes in the first seconds of each file, as many as the clips have "
+        "that the network learned from, with their names where classes.csv stands beside the model, as in "
+        "models/release. A file that can't be used is reported, the others are classified, and the exit code "
+        "is 1 at the end. A warning tells where a recording reaches higher in frequency, or is much louder "
+        "or quieter, than what the network learned from.",
+        epilog="Example: audionas classify models/release/26k.pt kitchen.wav phone.m4a. Formats: WAV, FLAC, "
+        "Ogg, MP3, AIFF, CAF, AU; and by ffmpeg M4A, AAC, WebM, WMA, AMR (imageio-ffmpeg's, or the one that "
+        "AUDIONAS_FFMPEG names).",
     )
     one.add_argument("model", help="a network's file, such as models/release/26k.pt")
     one.add_argument("recordings", nargs="+", metavar="RECORDING", help="audio files")

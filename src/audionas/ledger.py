@@ -18,7 +18,10 @@ DOWNLOAD = (
     *("clip_id", "status", "reason", "source", "attempts", "bytes", "sha256", "seconds", "rate"),
     "answers",  # of the sources that did not give it: source:reason, joined by ;
 )
-RESAMPLE = ("clip_id", "status", "reason", "note", "original_rate", "channels", "seconds")
+RESAMPLE = (
+    *("clip_id", "status", "reason", "note", "original_rate", "channels", "seconds"),
+    *("bandwidth", "level"),  # Hz and dBFS of the clip, see audio.measure
+)
 SEGMENTS = ("clip_id", "source", "origin", "start", "end", "labels")
 CLASSES = ("index", "mid", "display_name")
 

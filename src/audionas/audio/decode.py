@@ -44,7 +44,11 @@ def decode(data: bytes, sample_rate: int, clip_samples: int, min_seconds: float 
             end-of-stream page), AIFF (by its FORM chunk's size) and FLAC (by its frame count); MP3 and what
             was written to a pipe carry nothing to see it by.
     """
-    recording = read(data, clip_samples / sample_rate, min_seconds)
+    return fit(read(data, clip_samples / sample_rate, min_seconds), sample_rate, clip_samples)
+
+
+def fit(recording: Recording, sample_rate: int, clip_samples: int) -> Decoded:
+    """The clip of a recording whose first seconds were kept: see `decode`. Raises DecodeError for silence."""
     wave = resample(recording.mono, recording.rate, sample_rate)
     notes = []
     if recording.channels > 1:

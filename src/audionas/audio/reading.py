@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -19,6 +23,10 @@ _FULL_SCALE = 1 - 2**-14  # what a 16-bit recorder writes when it is overdriven
 _LONGEST_CLIP = 60  # seconds that are looked at for sound
 _CANCELLED = 1e-3  # of the channels' peak: a mix this quiet, -60 dB, is what rounding leaves of them
 _LARGEST = 1 << 25  # samples decoded at once; a megabyte of FLAC can hold hours of silence
+_BY_MAGIC = {"ogg", "wav", "w64", "flac", "aiff", "au", "caf"}  # that libsndfile knows by their first bytes
+_HIGHEST_RATE = 10_000_000  # Hz
+_MOST_CHANNELS = 64  # more are samples that stand where channels should
+_MOST = 16.0  # times full scale; what is larger counts integers
 _NO_LENGTH = 1 << 62  # frames; libsndfile's word for a length that is not given
 _LOWEST_RATE = 1000  # Hz; no recorder goes so low, a damaged header does
 AUDIBLE = 0.5 / 32_767  # below it the stored 16-bit row would be all zeros
@@ -115,6 +123,40 @@ def read(data: bytes, keep_seconds: float, min_seconds: float = 0.0) -> Recordin
     return recording
 
 
+def from_samples(samples: np.ndarray, rate: int, keep_seconds: float, min_seconds: float = 0.0) -> Recording:
+    """A recording from samples, as if they had been read from a WAV file.
+
+    Args:
+        samples: [n] or [n, channels]; floats in -1..1 (beyond is clipped), or integers of 16 or 32 bits, or
+            unsigned ones of 8, over their whole range.
+        rate: Hz.
+
+    Raises:
+        DecodeError: as `read`.
+        ValueError: of another type or shape, or floats that are integers in disguise.
+    """
+    samples = np.asarray(samples)
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 0 < samples.shape[1] <= _MOST_CHANNELS):
+        raise ValueError(f"samples of shape {samples.shape}; give [n] or [n, channels]")
+    if samples.dtype == np.uint8:
+        samples = (samples.astype(np.float32) - 128) / 128
+    elif samples.dtype in (np.int16, np.int32):
+        samples = (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+    elif samples.dtype.kind != "f":
+        raise ValueError(f"samples of type {samples.dtype}; give floats in -1..1, int16, int32 or uint8")
+    if not 0 < rate <= _HIGHEST_RATE:
+        raise ValueError(f"a rate of {rate} Hz; give the samples a second")
+    if samples.size == 0:
+        raise DecodeError("no samples")
+    if samples.dtype.kind == "f" and np.nanmax(np.abs(samples), initial=0) > _MOST:
+        raise ValueError(f"floats up to {np.nanmax(np.abs(samples)):g}; divide them, full scale is 1")
+    samples = samples.astype(np.float32).reshape(len(samples), -1)
+    recording = _gather([samples], int(rate), samples.shape[1], keep_seconds)
+    if recording.seconds < min_seconds:
+        raise DecodeError("too short")
+    return recording
+
+
 def _keep(seconds: float, rate: int) -> int:
     return int(seconds * rate) + rate // 10 + 4096  # the filter's reach beyond the end
 
@@ -180,17 +222,38 @@ def _read_any(data: bytes, keep_seconds: float) -> Recording:
 
 def _opened(data: bytes) -> soundfile.SoundFile | None:
     """The file as libsndfile opens it; None for what it does not know."""
+    kind = container(data).extension
+    if kind in _BY_MAGIC:
+        return _sound_file(io.BytesIO(data))
+    file = _from_own_file(data)
+    if file is None and (start := mpeg_start(data)):  # behind a recorder's own header, or half a frame
+        file = _from_own_file(data[start:])
+    return file
+
+
+def _sound_file(source: BinaryIO | str) -> soundfile.SoundFile | None:
     try:
-        return soundfile.SoundFile(io.BytesIO(data))
-    except (soundfile.LibsndfileError, RuntimeError, ValueError):
-        pass
-    start = mpeg_start(data)  # a recorder's own header, or half a frame, may stand before it
-    if not start:
-        return None
-    try:
-        return soundfile.SoundFile(io.BytesIO(data[start:]))
+        return soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, RuntimeError, ValueError):
         return None
+
+
+def _from_own_file(data: bytes) -> soundfile.SoundFile | None:
+    """As libsndfile opens a file of these bytes that lies where nothing else does.
+
+    Of what it does not know by the first bytes, such as MP3 without a tag, it first looks for a resource
+    fork, `._NAME` beside the file; of a buffer, which has no name, `._` in the working folder. A file of that
+    name, as macOS leaves them on shared disks, would make every such recording "not audio".
+    """
+    if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
+        with open(os.memfd_create("audionas"), "w+b") as own:  # noqa: PTH123 (a descriptor)
+            own.write(data)
+            own.flush()
+            return _sound_file(f"/proc/self/fd/{own.fileno()}")
+    with tempfile.TemporaryDirectory(prefix="audionas-") as folder:
+        path = Path(folder) / "audio"
+        path.write_bytes(data)
+        return _sound_file(str(path))
 
 
 def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:

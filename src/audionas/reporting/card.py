@@ -171,10 +171,21 @@ def _origin(about: dict[str, Any], title: str) -> Iterable[tuple[str, str]]:
     for name, count in steps.items():
         yield name, f"{count:,}"
     yield "input", f"{audio['clip_seconds']:g} s at {audio['sample_rate']:,} Hz, mono"
+    yield from _sound(about)
     yield (
         "front end",
         "log-mel: " + ", ".join(f"{name} {value:g}" for name, value in sorted(features.items())),
     )
+
+
+def _sound(about: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    if heard := about.get("heard"):
+        low, _, high = (hertz / 1000 for hertz in heard["bandwidth"])
+        quiet, _, loud = heard["level"]
+        yield (
+            "sound of the clips to train on, 5 % to 95 %",
+            f"up to {low:.1f} to {high:.1f} kHz, at {quiet:.0f} to {loud:.0f} dBFS",
+        )
 
 
 def _limits(about: dict[str, Any], title: str) -> str:

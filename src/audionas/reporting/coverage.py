@@ -26,6 +26,8 @@ _NAMES = 12  # classes named in one line
 _EXAMPLES = 3  # clips named for each reason
 _TOLD = 1000  # rows of a ledger, of each reason, whose particulars are held
 _SLACK = 0.1  # seconds by which cuts of one length differ
+_BAND, _BANDS = 250, 128  # Hz, and how many
+_QUIETEST = -120  # dBFS
 _CHUNK = 4096  # clips looked up at a time
 
 
@@ -41,6 +43,8 @@ class SplitCoverage:
             recordings.
         bytes: of the original audio that was got. seconds: its length, as far as it is known.
         longer: clips got whose recording is longer than a clip; its end is not used.
+        bandwidths: decoded clips of each class by their bandwidth, int64 [classes, 128] in steps of 250 Hz.
+        levels: decoded clips by their level, int64 [121] in steps of 1 dB from -120 dBFS.
     """
 
     split: str
@@ -54,10 +58,14 @@ class SplitCoverage:
     bytes: int = 0
     seconds: float = 0.0
     longer: int = 0
+    bandwidths: np.ndarray = field(init=False)
+    levels: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.class_listed = np.zeros(len(self.classes), dtype=np.int64)
         self.counts = ClassCounts(len(self.classes))
+        self.bandwidths = np.zeros((len(self.classes), _BANDS), dtype=np.int64)
+        self.levels = np.zeros(1 - _QUIETEST, dtype=np.int64)
 
     @property
     def class_got(self) -> np.ndarray:
@@ -88,6 +96,15 @@ class SplitCoverage:
     def lost(self) -> list[int]:
         """Indices of the classes that have clips on the list and none that was got."""
         return np.flatnonzero((self.class_listed > 0) & (self.class_got == 0)).tolist()
+
+    def bandwidth(self, share: float, i: int | None = None) -> float:
+        """Hz below which that share of the clips lies, of a class or of all; NaN where none was decoded."""
+        counts = self.bandwidths.sum(axis=0) if i is None else self.bandwidths[i]
+        return _BAND * _quantile(counts, share)
+
+    def level(self, share: float) -> float:
+        """dBFS below which that share of the clips lies; NaN where none was decoded."""
+        return _QUIETEST + _quantile(self.levels, share)
 
     def name(self, i: int) -> str:
         """Display name of a class, on one line."""
@@ -166,6 +183,9 @@ def count(
                     examples.append(bad.particulars or clip["origin"])
                 continue
             result.counts.add(labels, clip["source"])
+            if decoded and decoded.level < 0:
+                result.bandwidths[labels, min(round(decoded.bandwidth / _BAND), _BANDS - 1)] += 1
+                result.levels[max(0, round(decoded.level) - _QUIETEST)] += 1
             result.sources[download.word] += 1
             result.bytes += download.bytes
             seconds = decoded.seconds if decoded else 0.0
@@ -173,6 +193,11 @@ def count(
             result.seconds += download.seconds or seconds or _span(clip)
     result.class_listed = np.array(listed, dtype=np.int64)
     return result
+
+
+def _quantile(counts: np.ndarray, share: float) -> float:
+    total = counts.sum()
+    return float(np.searchsorted(counts.cumsum(), share * total)) if total else float("nan")
 
 
 def _span(clip: Mapping[str, str]) -> float:
@@ -186,16 +211,19 @@ class _Row:
     particulars: str  # of the reason; of the first rows only
     bytes: int
     seconds: float
+    bandwidth: float
+    level: float  # 0 where it is not known
 
 
 class _Ledger:
-    """Rows of a ledger by the key of their clip id, in 36 bytes each where dictionaries would take 2,000."""
+    """Rows of a ledger by the key of their clip id, in 44 bytes each where dictionaries would take 2,000."""
 
     def __init__(self, rows: Iterable[Mapping[str, str]]):
         words: dict[tuple[bool, str], int] = {}
         self._particulars: dict[int, str] = {}
         told: Counter[str] = Counter()
         found, kinds, sizes, seconds = array("Q"), array("I"), array("q"), array("d")
+        bandwidths, levels = array("f"), array("f")
         for row in rows:
             ok = row["status"] == "ok"
             word = general(row.get("source") or "" if ok else row["reason"])
@@ -206,11 +234,13 @@ class _Ledger:
             kinds.append(words.setdefault((ok, word or "unknown"), len(words)))
             sizes.append(int(row.get("bytes") or 0))
             seconds.append(float(row.get("seconds") or 0))
+            bandwidths.append(float(row.get("bandwidth") or 0))
+            levels.append(float(row.get("level") or 0))
         self._words = list(words)
         unordered = np.frombuffer(found, dtype=np.uint64)
         self._order = np.argsort(unordered, kind="stable")  # stable: the last row of a clip stays last
         self._keys = unordered[self._order]
-        self._kinds, self._sizes, self._seconds = kinds, sizes, seconds
+        self._kinds, self._values = kinds, (sizes, seconds, bandwidths, levels)
 
     def find(self, clip_ids: Sequence[str]) -> Iterator[_Row | None]:
         """The row of each clip; None where there is none."""
@@ -222,7 +252,7 @@ class _Ledger:
             row = self._order[at]
             ok, word = self._words[self._kinds[row]]
             told = self._particulars.get(int(row), "")
-            yield _Row(ok, word, told, self._sizes[row], self._seconds[row])
+            yield _Row(ok, word, told, *(values[row] for values in self._values))
 
 
 def ranked(splits: Sequence[SplitCoverage], what: str) -> list[str]:

@@ -47,6 +47,11 @@ MEANING = {
     NOT_ASKED: "the download has not come to it: let it run on",
 }
 
+_SHARES = (0.05, 0.5, 0.95)
+_WIDER, _LOUDER = 1.25, 10.0  # times, and dB, from which on splits differ
+_NARROW = 0.5  # of the split's bandwidth
+_FEW = 5  # clips, of which nothing is said
+
 
 def summary(splits: Sequence[SplitCoverage], corpus: str) -> pd.DataFrame:
     """One row a split; clips missing by reason and got by source as columns; PANNs' counts for audioset."""
@@ -57,6 +62,10 @@ def summary(splits: Sequence[SplitCoverage], corpus: str) -> pd.DataFrame:
         row |= {"classes_listed": int((s.class_listed > 0).sum()), "classes_with_none_left": len(s.lost)}
         if corpus == "audioset":
             row |= dict(zip(("panns_got", "panns_listed"), PANNS.get(s.split, (None, None)), strict=True))
+        if s.levels.any():
+            row |= {"bandwidth_5": s.bandwidth(0.05), "bandwidth_50": s.bandwidth(0.5)}
+            row |= {"bandwidth_95": s.bandwidth(0.95), "level_5": s.level(0.05)}
+            row |= {"level_50": s.level(0.5), "level_95": s.level(0.95)}
         row |= {f"missing: {reason}": s.reasons[reason] for reason in ranked(splits, "reasons")}
         row |= {f"got: {source}": s.sources[source] for source in ranked(splits, "sources")}
         rows.append(row)
@@ -73,6 +82,8 @@ def by_class(splits: Sequence[SplitCoverage]) -> pd.DataFrame:
         table["listed"], table["got"] = s.class_listed, s.class_got
         table["share"] = table.got / table.listed.where(table.listed > 0)
         table["recordings"] = s.counts.recordings  # of what was got
+        if s.levels.any():
+            table["bandwidth_50"] = [s.bandwidth(0.5, i) for i in range(len(s.classes))]
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -108,12 +119,60 @@ def markdown(splits: Sequence[SplitCoverage], corpus: str, warnings: Sequence[st
         [f"of fewer than {FEW} recordings", *(_few(s) for s in splits)],
     ]
     parts += ["## Classes", _table(["classes", *names], rows), "\n".join(map(_thin, splits))]
+    if any(s.levels.any() for s in splits):
+        parts += ["## Bandwidth and level", _sound(splits)]
+        parts += ["\n".join(f"- {text}" for text in differences(splits))]
     parts += ["Every class: `coverage-classes.csv`.", "![Coverage](coverage.png)"]
     return "\n\n".join(parts) + "\n"
 
 
 def _few(s: SplitCoverage) -> int:
     return sum(0 < n < FEW for n in s.counts.recordings)
+
+
+def _sound(splits: Sequence[SplitCoverage]) -> str:
+    head = ["of the clips", *(s.split for s in splits)]
+    kilohertz = [[f"{s.bandwidth(share) / 1000:.1f}" for s in splits] for share in _SHARES]
+    decibels = [[f"{s.level(share):.0f}" for s in splits] for share in _SHARES]
+    rows = [[f"bandwidth in kHz, {share:.0%}", *row] for share, row in zip(_SHARES, kilohertz, strict=True)]
+    rows += [[f"level in dBFS, {share:.0%}", *row] for share, row in zip(_SHARES, decibels, strict=True)]
+    return _table(head, rows)
+
+
+def differences(splits: Sequence[SplitCoverage]) -> list[str]:
+    """Sentences on splits, and on classes of one split, whose clips differ in bandwidth or level.
+
+    A network that learned from clips of 11 kHz has half the accuracy on such of 22 kHz; and one whose classes
+    were recorded with different devices may tell them by the bandwidth.
+    """
+    found, known = [], [s for s in splits if s.levels.any()]
+    for s in known[1:]:
+        first = known[0]
+        if not 1 / _WIDER <= s.bandwidth(0.95) / max(first.bandwidth(0.95), 1.0) <= _WIDER:
+            found.append(
+                f"**{s.split}** reaches {s.bandwidth(0.95) / 1000:.1f} kHz and {first.split} "
+                f"{first.bandwidth(0.95) / 1000:.1f} kHz (95 % of the clips): results may not carry over; "
+                "record alike, or low-pass the wider ones"
+            )
+        if abs(s.level(0.5) - first.level(0.5)) > _LOUDER:
+            found.append(
+                f"**{s.split}** has a median level of {s.level(0.5):.0f} dBFS and {first.split} of "
+                f"{first.level(0.5):.0f} dBFS: set the gains alike"
+            )
+    for s in known:
+        counts = s.bandwidths.sum(axis=1)
+        narrow = [
+            i for i in np.flatnonzero(counts >= _FEW) if s.bandwidth(0.95, i) < _NARROW * s.bandwidth(0.95)
+        ]
+        if narrow:
+            names = ", ".join(map(s.name, narrow[:12])) + (
+                f" and {len(narrow) - 12} more" if narrow[12:] else ""
+            )
+            found.append(
+                f"**{s.split}**: the clips of {names} reach less than half as high as others: where the "
+                "recording is the cause and not the sound, a network tells the class by it"
+            )
+    return found
 
 
 def _meaning(reason: str) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from audionas import paths
+from audionas.audio.measure import spread
 from audionas.config import Config, parse_constraint
 from audionas.errors import UserError
 from audionas.files import atomic_write, copy, new_folder
-from audionas.ledger import CLASSES, read_rows
-from audionas.models.modelfile import read_model
+from audionas.ledger import CLASSES, RESAMPLE, iter_rows, read_rows
+from audionas.models.modelfile import load_model, read_model, save_model
 from audionas.reporting.card import network_card, supernet_card
 from audionas.reporting.results import keeps, model_files, read_result
 from audionas.reporting.titles import basis
@@ -44,7 +45,7 @@ def _write_all(config: Config, folder: Path) -> None:
         tested = read_result(paths.evaluation(model), "params", "macs", "test_clips")
         if not keeps(parse_constraint(constraint), tested):
             raise UserError(f"{_SHIP}: File: {model} is over the budget {constraint}; run `dvc repro tables`")
-        digest, about = _copied(model, target := folder / paths.released(constraint).name)
+        digest, about = _described(model, target := folder / paths.released(constraint).name)
         _write(target, network_card(target.name, digest, row, about, tested, names, title))
 
     networks = read_csv(paths.TABLES / "networks.csv", ["space", "params"])
@@ -78,7 +79,21 @@ def _named(name: str, known: list[Path]) -> Path:
 def _copied(model: Path, target: Path) -> tuple[str, dict]:
     about = read_model(model)["about"]
     copy(model, target)
-    return hashlib.sha256(target.read_bytes()).hexdigest(), about
+    return _digest(target), about
+
+
+def _described(model: Path, target: Path) -> tuple[str, dict]:
+    """A network's file with what its training clips sound like, to warn where a recording does not."""
+    ledger = paths.audio_ledger("train")
+    if not ledger.exists():  # a study of spectrograms from elsewhere
+        return _copied(model, target)
+    network, about = load_model(model)
+    save_model(target, network, about | {"heard": spread(iter_rows(ledger, RESAMPLE))})
+    return _digest(target), read_model(target)["about"]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _write(target: Path, card: str) -> None:

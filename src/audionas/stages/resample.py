@@ -18,6 +18,7 @@ from tqdm import tqdm
 from audionas import audio as decoding
 from audionas import paths
 from audionas.audio.decode import decode
+from audionas.audio.measure import measure
 from audionas.audio.reading import DecodeError
 from audionas.config import Config
 from audionas.errors import UserError
@@ -79,9 +80,11 @@ def run(config: Config, split: str) -> None:
             clip = decode(data, config.audio.sample_rate, config.audio.clip_samples, config.audio.min_seconds)
         except DecodeError as error:
             return {"clip_id": clip_id, "status": "failed", "reason": str(error)}
+        heard = measure(clip.waveform, config.audio.sample_rate)
         scaled = np.multiply(clip.waveform, _FULL_SCALE, out=clip.waveform)
         writer[row] = np.rint(scaled, out=scaled).astype(np.int16)
         entry = {"clip_id": clip_id, "status": "ok", "note": clip.note, "original_rate": clip.original_rate}
+        entry |= {"bandwidth": f"{heard.bandwidth:.0f}", "level": f"{heard.level:.1f}"}
         return entry | {"channels": clip.channels, "seconds": f"{clip.seconds:.3f}"}
 
     def finish(ledger: Path, rows: list[dict]) -> None:
