@@ -103,6 +103,9 @@ def test_silence_fails_with_the_reason_why_nothing_is_heard():
         assert reason(encode(rounded, kind=kind)) == "channels cancel"
     high = tone(rate=96_000, hertz=30_000) * np.hanning(96_000)
     assert reason(encode(high, 96_000, subtype="FLOAT")) == "silent below 16 kHz"
+    spike = np.stack([tone(), tone()], axis=1)
+    spike[100] = 1e30, -1e30
+    assert got(encode(spike, subtype="FLOAT"))
     one_sided = np.stack([tone(), silence], axis=1)
     assert got(encode(one_sided)).note == "downmixed"
 

@@ -59,7 +59,7 @@ class Recording:
         mono: float32 [n] in -1..1, the mean over channels of the first seconds, at the file's rate.
         rate: Hz. channels, frames: of the whole file.
         full_scale: share of all frames that touch full scale, from 0 to 1.
-        peak: the largest magnitude in any channel of the whole file.
+        peak: the largest magnitude in any channel of the whole file, at most 1.
         first_peak: the same, in the seconds that were asked for.
         decoder: `ffmpeg:VERSION` where that read it, else "".
     """
@@ -308,4 +308,7 @@ def _gather(blocks: Iterable[np.ndarray], rate: int, channels: int, keep_seconds
         frames += len(block)
     mono = np.concatenate(kept) if kept else np.zeros(0, np.float32)
     mono = mono.astype(np.float32, copy=False)
-    return Recording(mono, rate, channels, frames, full / max(frames, 1), peak, first_peak)
+    # As in the mix, floats beyond full scale count as full scale.
+    return Recording(
+        mono, rate, channels, frames, full / max(frames, 1), min(peak, 1.0), min(first_peak, 1.0)
+    )
