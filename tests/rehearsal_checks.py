@@ -63,12 +63,12 @@ def ledgers(project: Path, splits: Mapping[str, list], kinds: Mapping[str, str])
             kind = KINDS[kinds[row["clip_id"]]]
             answers = ";".join(f"{source}:{reason}" for source, reason in kind.reasons.items())
             wanted = "failed" if kind.reason else "ok", kind.source, kind.reason, answers
-            said = row["status"], row["source"], row["reason"], row["answers"]
+            said = row["status"], row["source"].split(" (")[0], row["reason"], row["answers"]
             assert said == wanted, (row["clip_id"], kinds[row["clip_id"]], said)
             then = decoded[row["clip_id"]]
             assert then["status"] == wanted[0]
             assert then["reason"] == (kind.reason and f"download: {kind.reason}")
-            outcomes[f"{row['source'] or 'none'}: {kinds[row['clip_id']]}"] += 1
+            outcomes[f"{row['source'].split(' (')[0] or 'none'}: {kinds[row['clip_id']]}"] += 1
     print("\n".join(f"{count:8,}  {outcome}" for outcome, count in outcomes.most_common()))
 
 

@@ -209,7 +209,7 @@ def _decoded_flac(data: bytes, rate: int, channels: int, frames: int) -> np.ndar
 
 def _read_any(data: bytes, keep_seconds: float) -> Recording:
     """By libsndfile, or by ffmpeg what that does not know; held only as far as it is needed."""
-    file = _opened(data)
+    file = open_sound(data)
     if file is None:
         return _read_ffmpeg(data, keep_seconds)
     with file:
@@ -220,7 +220,7 @@ def _read_any(data: bytes, keep_seconds: float) -> Recording:
     return recording
 
 
-def _opened(data: bytes) -> soundfile.SoundFile | None:
+def open_sound(data: bytes) -> soundfile.SoundFile | None:
     """The file as libsndfile opens it; None for what it does not know."""
     kind = container(data).extension
     if kind in _BY_MAGIC:

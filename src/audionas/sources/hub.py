@@ -11,7 +11,6 @@ a file for each file of the mirror, called by its content. Nothing else is writt
 
 from __future__ import annotations
 
-import io
 import logging
 import threading
 import zipfile
@@ -23,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 
+from audionas.audio.reading import open_sound
 from audionas.corpora.base import Clip
 from audionas.errors import UserError
 from audionas.files import atomic_write
@@ -202,7 +202,9 @@ class _Index:
 def _require_audio(data: bytes, where: str) -> None:
     """Raise SourceError (`decode`) unless the bytes are audio to their end."""
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+        if (sound := open_sound(data)) is None:
+            raise ValueError("no format that libsndfile knows")
+        with sound:
             frames = 0
             while block := len(sound.read(1 << 16, dtype="int16")):
                 frames += block
