@@ -68,7 +68,7 @@ def run(where: Path, *command: str, fails: bool | None = False, env: dict[str, s
     return said
 
 
-def until(met: Callable[[], object], what: str, seconds: float = 120, logs: Iterable[Path] = ()) -> None:
+def until(met: Callable[[], object], what: str, seconds: float = 600, logs: Iterable[Path] = ()) -> None:
     """Wait for it; the logs are shown where it does not come."""
     deadline = time.monotonic() + seconds
     while not met():

@@ -3,6 +3,7 @@
 import http.server
 import io
 import itertools
+import math
 import os
 import random
 import signal
@@ -246,12 +247,16 @@ class Web(Source):
 
 @pytest.mark.slow
 def test_killed_at_twenty_instants_nothing_is_lost_or_got_twice(tmp_path):
-    requests = []
+    requests, wanted = [], [math.inf]
+    reached, resumed = threading.Event(), threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             requests.append(self.path)
-            time.sleep(0.02)
+            if len(requests) >= wanted[0]:
+                reached.set()
+                resumed.wait()
+            time.sleep(0.005)
             body = sound(int(self.path[1:]))
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -266,21 +271,21 @@ def test_killed_at_twenty_instants_nothing_is_lost_or_got_twice(tmp_path):
     command = [sys.executable, "-c", KILLED, f"http://127.0.0.1:{server.server_port}"]
     command += [str(Path(__file__).parent), str(tmp_path / "killed")]
     random.seed(0)
-    kills = 0
-    environment = {**os.environ, "no_proxy": "*"}
-    while kills < 20:
+    kills, environment = 20, {**os.environ, "no_proxy": "*"}
+    for _ in range(kills):  # each after so many more requests; the last of them wait for it
+        reached.clear()
+        resumed.clear()
+        wanted[0] = len(requests) + random.randint(1, 9)
         process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-        assert process.stdout.readline() == b"ready\n"
-        try:
-            process.wait(random.uniform(0.0, 0.12))
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
+        assert reached.wait(600)
+        time.sleep(random.uniform(0.0, 0.02))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        wanted[0] = math.inf
+        resumed.set()
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     made = len(requests)
-    assert kills == 20 and made <= 300 + kills * QUICK.workers
+    assert made <= 300 + kills * QUICK.workers
 
     subprocess.run(
         [*command[:-1], str(tmp_path / "whole")], check=True, env=environment, stdout=subprocess.DEVNULL

@@ -129,7 +129,7 @@ def test_a_driver_stopped_with_all_it_runs_is_started_again(
     """By Ctrl-C in a terminal; by a service manager, or a machine that is shut down."""
     with training.held():
         training.driver.send_all(number)
-    assert training.driver.process.wait(timeout=120) != 0
+    assert training.driver.process.wait(timeout=600) != 0
     # It saves, maybe after the driver's end.
     until(training.stopped_at, "the end of the training", logs=[training.log])
     (saved,) = training.stopped_at()
@@ -142,6 +142,6 @@ def test_sigterm_has_the_driver_wait_for_what_runs(training: Training, undisturb
     with training.held():
         training.driver.process.terminate()
         until(lambda: "Will exit after finishing" in training.driver.said, "its answer")
-    training.driver.process.wait(timeout=120)
+    training.driver.process.wait(timeout=600)
     assert locked(training.where) == undisturbed
     assert training.began_at() == [0]

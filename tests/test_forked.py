@@ -69,7 +69,7 @@ def test_a_training_that_was_told_to_stop_is_gone_on_with(tmp_path: Path) -> Non
     log = tmp_path / "logs/forked/teacher@0.log"
     until(lambda: log.exists() and "clips/s" in log.read_text(), "the training", logs=[log])
     first.terminate()
-    assert first.wait(timeout=120) == 1 and list(Path(tmp_path, ".state").glob("teacher-0-*.pt"))
+    assert first.wait(timeout=600) == 1 and list(Path(tmp_path, ".state").glob("teacher-0-*.pt"))
     assert "stopped by SIGTERM after iteration" in log.read_text()
     assert forked(tmp_path, "run", "stages.json").returncode == 0
     assert Path(tmp_path, "models/teacher/0.pt").exists()

@@ -117,7 +117,7 @@ def mirror():
 
 @pytest.mark.slow
 def test_killed_at_twenty_instants_the_output_is_the_same_and_little_is_asked_twice(tmp_path, mirror):
-    hub = {"repository": mirror.server.name, "endpoint": mirror.server.endpoint, "timeout": 10.0}
+    hub = {"repository": mirror.server.name, "endpoint": mirror.server.endpoint, "timeout": 60.0}
     for name in ("whole", "killed"):
         make(tmp_path / name, range(10), CLIPS, sources=["local", "hub"], hub=hub)
     download(tmp_path / "whole")
@@ -137,6 +137,7 @@ def test_killed_at_twenty_instants_the_output_is_the_same_and_little_is_asked_tw
     while kills < KILLS:
         share = shares.pop(0) if shares else 1
         asked = sum(mirror.asks.values())
+        began = time.monotonic()
         process = subprocess.Popen(COMMAND, cwd=folder, stderr=subprocess.DEVNULL)
         if share < 1:
             while sum(mirror.asks.values()) < max(share * asks, asked + 1) and process.poll() is None:
@@ -147,6 +148,8 @@ def test_killed_at_twenty_instants_the_output_is_the_same_and_little_is_asked_tw
             process.send_signal(signal.SIGKILL)
         assert process.wait() in (0, -signal.SIGKILL)
         kills += process.returncode == -signal.SIGKILL
+        if share == 1 and not process.returncode:  # it was quicker than the one that was timed
+            again = min(again, time.monotonic() - began)
     download(folder)
     assert output(folder) == expected
     assert asks <= sum(mirror.asks.values()) <= asks + KILLS * WORKERS

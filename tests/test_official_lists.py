@@ -207,12 +207,12 @@ def test_a_part_that_cannot_go_on_starts_anew(server, tmp_path, change):
 @pytest.mark.parametrize("fault", [500, 503, 429, "hang"])
 def test_passing_faults_are_tried_again(server, tmp_path, fault):
     server.faults[TRAIN] = [fault]
-    fetch(server, tmp_path, timeout=0.3)
+    fetch(server, tmp_path, timeout=1.0)
     require_whole(server, tmp_path)
     server.faults[TEST] = [fault] * 3
     (tmp_path / TEST).unlink()
     with pytest.raises(UserError, match=rf"{TEST}: .*, 3 times"):
-        fetch(server, tmp_path, timeout=0.3, attempts=3)
+        fetch(server, tmp_path, timeout=1.0, attempts=3)
 
 
 @pytest.mark.parametrize(

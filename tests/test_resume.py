@@ -5,10 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny
 import torch
@@ -179,27 +177,6 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(project, stage, kil
 
 
 @pytest.mark.slow
-def test_killed_at_any_instant_and_resumed_equals_uninterrupted(project):
-    teacher.run(project, seed=0)
-    whole = Path("models/teacher/0.pt").read_bytes()
-    Path("models/teacher/0.pt").unlink()
-    command = [sys.executable, "-m", "audionas", "teacher", "--seed", "0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for pause in np.random.default_rng(0).uniform(0.0, 0.4, 3):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
-        deadline = time.monotonic() + 60
-        while (
-            not list(Path(".state").glob("*.pt")) and process.poll() is None and time.monotonic() < deadline
-        ):
-            time.sleep(0.01)
-        time.sleep(pause)
-        process.kill()
-        process.wait()
-    subprocess.run(command, check=True, capture_output=True, env=environment)
-    assert Path("models/teacher/0.pt").read_bytes() == whole
-
-
-@pytest.mark.slow
 def test_thirty_kills_and_ten_terminations_leave_no_trace(project):
     settings = {**tiny.PARAMS["training"], "valid_every": 100, "checkpoint_seconds": 0.05}
     tiny.make(Path(), teacher={"iterations": 400}, training=settings)
@@ -210,8 +187,7 @@ def test_thirty_kills_and_ten_terminations_leave_no_trace(project):
     assert len(whole) > 3
     outputs[0].unlink()
     codes = [code for [code] in ast.literal_eval(python(OFTEN_STOPPED.format(ranks=1)))]
-    # A SIGTERM that comes before the training begins ends the process as it always does.
-    assert len(codes) == 41 and codes[-1] == 0 and set(codes[:-1]) <= {-9, -15, 75}, codes
-    assert codes.count(-9) == 30 and codes.count(75) >= 3, codes
+    assert len(codes) == 41 and codes[-1] == 0, codes
+    assert codes.count(-9) == 30 and codes.count(75) == 10, codes
     assert {path: path.read_bytes() for path in outputs} == whole
     assert not list(Path(".state").iterdir()) and not list(Path("models/teacher").glob(".*"))

@@ -3,6 +3,7 @@
 Meant for a process of its own, before PyTorch has started threads there.
 """
 
+import itertools
 import os
 import random
 import signal
@@ -55,33 +56,84 @@ def end(children: list[int], grace: float = 5.0) -> list[int]:
 
 
 def stop_often(function: Callable[[], int], ranks: int) -> list[list[int]]:
-    """Run `function` stopped by 30 SIGKILLs and 10 SIGTERMs in a drawn order, then to its end.
+    """Run `function`, a training, stopped by 30 SIGKILLs and 10 SIGTERMs in a drawn order, then to its end.
 
-    A signal goes to all ranks or to one of them; where one is killed, the others are soon, as by `torchrun`.
-    One that came too late, for a quick machine had run it to its end, is sent once more.
+    Every SIGTERM and half of the SIGKILLs come in the middle of a drawn step, in which the first rank waits
+    for them, however slow or quick the machine is; the other SIGKILLs come at any instant of the start or the
+    training. A signal goes to all ranks or to one of them; where one is killed, the others are soon, as by
+    `torchrun`. One that came too late, for the training had ended before, is sent once more.
     """
     chance = random.Random(0)
-    signals = [signal.SIGKILL] * 30 + [signal.SIGTERM] * 10
+    signals = [(signal.SIGKILL, False)] * 15 + [(signal.SIGKILL, True)] * 15 + [(signal.SIGTERM, True)] * 10
     chance.shuffle(signals)
     codes = []
     while True:
-        number = signals[-1] if signals else None
-        children = start(function, ranks)
-        if number:
-            time.sleep(chance.uniform(0.0, 0.5))
-            for child in children if chance.random() < 0.5 else [chance.choice(children)]:
-                os.kill(child, number)
-            if number == signal.SIGKILL:
-                time.sleep(chance.uniform(0.0, 0.1))
-                for child in children:
+        number, within = signals[-1] if signals else (None, False)
+        with _Step(chance.randint(1, 12) if within else 0) as step:
+            children = start(lambda: step.held(function), ranks)
+            if number and (step.reached() if within else _later(chance, 0.5)):
+                for child in children if chance.random() < 0.5 else [chance.choice(children)]:
                     os.kill(child, number)
-        ended = end(children)
+                if number == signal.SIGKILL and _later(chance, 0.1):
+                    for child in children:
+                        os.kill(child, number)
+            step.release()
+            ended = end(children)
         if number and not any(ended):
             continue
         codes.append(ended)
         if not number:
             return codes
         signals.pop()
+
+
+def _later(chance: random.Random, longest: float) -> bool:
+    time.sleep(chance.uniform(0.0, longest))
+    return True
+
+
+class _Step:
+    """A step of a forked training in which its first rank waits until it is released; 0 is none."""
+
+    def __init__(self, number: int):
+        self.number = number
+        self._there, self._reached = os.pipe()
+        self._released, self._go = os.pipe()
+
+    def __enter__(self) -> "_Step":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for end in (self._there, self._reached, self._released, self._go):
+            if end is not None:
+                os.close(end)
+
+    def held(self, function: Callable[[], int]) -> int:
+        """In a rank: run `function`, and wait in the step."""
+        from audionas.training.objectives import Supervised
+
+        os.close(self._go)  # so that the end of the test releases what waits
+        compute, count = Supervised.__call__, itertools.count(1)
+
+        def call(objective, batch, iteration):
+            if next(count) == self.number and os.environ["RANK"] == "0":
+                os.write(self._reached, b"!")
+                os.read(self._released, 1)
+            return compute(objective, batch, iteration)
+
+        Supervised.__call__ = call
+        return function()
+
+    def reached(self) -> bool:
+        """Wait until the first rank waits; False where the ranks have ended before."""
+        os.close(self._reached)
+        self._reached = None
+        return bool(os.read(self._there, 1))
+
+    def release(self) -> None:
+        """Let the first rank go on."""
+        os.close(self._go)
+        self._go = None
 
 
 def python(script: str) -> str:

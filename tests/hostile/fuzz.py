@@ -1,0 +1,130 @@
+"""Feeds a reader seeded damage, in processes of limited memory and time; finds all that is no defined error.
+
+`python tests/hostile/fuzz.py KIND CASE` makes one case again, says where, and reads it in the open.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+KEPT = HERE.parents[1] / ".state" / "hostile"  # what was not refused as it should be
+CPU, WALL = 20, 240  # seconds for a case; what takes longer hangs (the second holds beside any load)
+MEMORY = 3 << 30  # bytes beyond what the imports take
+MOST = 20  # findings after which a kind is not tried further
+_FAILED = 70  # exit code where the harness itself is wrong
+
+
+def fuzz(kind: str, cases: int, seed: int, folder: Path) -> list[str]:
+    """Findings among the cases 0 to `cases` - 1 of a kind, with the command that shows each again."""
+    found, at = [], 0
+    while at < cases and len(found) < MOST:
+        command = [
+            sys.executable,
+            str(HERE / "fuzz.py"),
+            kind,
+            str(at),
+            "--to",
+            str(cases),
+            "--seed",
+            str(seed),
+        ]
+        done = subprocess.run(
+            [*command, "--in", str(folder)],
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        told = folder / "findings"
+        found += [tuple(json.loads(line)) for line in told.read_text().splitlines()] if told.exists() else []
+        told.unlink(missing_ok=True)
+        if done.returncode == 0:
+            break
+        if done.returncode > 0:
+            raise RuntimeError(f"{kind}: the harness itself failed:\n{done.stderr[-4000:]}")
+        case, name = int((folder / "case").read_text()), signal.Signals(-done.returncode).name
+        found.append((case, "hang" if name in ("SIGPROF", "SIGALRM") else f"crash: {name}"))
+        at = case + 1
+    lines = []
+    for case, what in found[:MOST]:
+        again = ["python", "tests/hostile/fuzz.py", kind, str(case), "--seed", str(seed)]
+        make = [sys.executable, *again[1:], "--make-only", "--in", str(KEPT / f"{kind}-{seed}-{case}")]
+        subprocess.run(make, cwd=HERE.parents[1], env=_environment(), capture_output=True)
+        lines.append(f"{' '.join(again)}: {what}")
+    return lines
+
+
+def _environment() -> dict[str, str]:
+    paths = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+
+
+def _limit_memory() -> None:
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind")
+    parser.add_argument("case", type=int)
+    parser.add_argument("--to", type=int, help="the case after the last one; all are read quietly")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--in", dest="folder", type=Path)
+    parser.add_argument("--make-only", action="store_true", help="make the case's files and read nothing")
+    options = parser.parse_args()
+    folder = (options.folder or KEPT / f"{options.kind}-{options.seed}-{options.case}").absolute()
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    os.chdir(work)
+    from kinds import KINDS, Wrong
+
+    kind = KINDS[options.kind](work)
+    _limit_memory()
+    quiet = options.to is not None
+    for case in range(options.case, options.to if quiet else options.case + 1):
+        (folder / "case").write_text(str(case))
+        kind.make(random.Random(f"{options.seed} {options.kind} {case}"))
+        if not quiet:
+            print(f"{work}: {kind.made}")
+        if options.make_only:
+            return
+        signal.setitimer(signal.ITIMER_PROF, CPU)  # ends the process, within a library's loop too
+        signal.setitimer(signal.ITIMER_REAL, WALL)
+        try:
+            said = kind.read()
+        except Wrong as wrong:
+            said = str(wrong)
+        except BaseException as error:
+            if not quiet:
+                raise
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            said = f"{type(error).__name__}: {error!s:.200} ({Path(last.filename).name}:{last.lineno})"
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        if not quiet:
+            print(said or "read or refused as it should be")
+        elif said:
+            with (folder / "findings").open("a") as file:
+                file.write(json.dumps((case, f"{said} [{kind.made}]")) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        _main()
+    except Exception:
+        traceback.print_exc()
+        sys.exit(_FAILED)

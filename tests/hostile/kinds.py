@@ -1,0 +1,716 @@
+"""What is damaged and how it is read: one class for each kind of file from outside or from a disk."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import random
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import h5py
+import imageio_ffmpeg
+import made
+import numpy as np
+import soundfile
+import tiny
+import torch
+import yaml
+from mutations import TEXTS, damage_bytes, damage_table, damage_tree, damage_zip
+
+from audionas import cli, paths
+from audionas.audio.decode import decode
+from audionas.audio.reading import DecodeError
+from audionas.config import Esc50Corpus
+from audionas.corpora.base import Clip, FetchError
+from audionas.corpora.esc50 import Esc50
+from audionas.errors import UserError
+from audionas.ledger import DOWNLOAD, RESAMPLE, write_rows
+from audionas.models.architecture import Architecture
+from audionas.models.cnn10 import Cnn10
+from audionas.models.modelfile import load_model, save_model
+from audionas.models.supernet import Supernet, load_supernet
+from audionas.reporting import figures
+from audionas.shards import read_shard, write_shard
+from audionas.sources.base import SourceError
+from audionas.sources.local import Local
+from audionas.stages import tables
+from audionas.store import ClipStore, write_store
+from audionas.training.checkpoint import Checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = {
+    "audio": {"sample_rate": 32000, "clip_seconds": 1.0, "min_seconds": 0.1},
+    "features": {"n_fft": 1024, "hop": 1000, "mels": 16, "fmin": 50.0, "fmax": 14000.0},
+}
+
+
+class Wrong(Exception):
+    """A result or a message that is not as it should be."""
+
+
+class Kind:
+    """Files of one kind: `make` damages one in the working folder, `read` reads it as the project does.
+
+    Attributes:
+        made: what was done, in words. file: the damaged file.
+    """
+
+    made = ""
+    file: Path
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        logging.disable(logging.CRITICAL)
+
+    def make(self, chance: random.Random) -> None:
+        """Damage something."""
+        raise NotImplementedError
+
+    def read(self) -> str:
+        """What is wrong with how it was taken, or "". Raises what the reader raises that is not defined."""
+        try:
+            self.use()
+        except UserError as error:
+            return wrong_message(str(error), self.file)
+        except (DecodeError, FetchError, SourceError):
+            pass
+        return ""
+
+    def use(self) -> None:
+        """Read the file."""
+        raise NotImplementedError
+
+    def put(self, content: bytes, made: str) -> None:
+        """Write the damaged file."""
+        self.file.write_bytes(content)
+        self.made = made
+
+
+class Originals(Kind):
+    """Whole files of a project, of which one is damaged and the one damaged before is restored."""
+
+    def keep(self, files: dict[str, bytes]) -> None:
+        """Write the files, and remember them."""
+        self.originals = files
+        for name, content in files.items():
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).write_bytes(content)
+        self.file = Path(next(iter(files)))
+
+    def choose(self, chance: random.Random, names: list[str] | None = None) -> bytes:
+        """The content of the file that is damaged now."""
+        self.file.write_bytes(self.originals[self.file.as_posix()])
+        name = chance.choice(names or sorted(self.originals))
+        self.file = Path(name)
+        return self.originals[name]
+
+
+def wrong_message(message: str, file: Path) -> str:
+    """What is wrong with a message: it names the file, is short, and nothing in it acts on a terminal."""
+    if file.name not in message:
+        return f"the message does not name {file.name}: {message:.200}"
+    if any(not (letter.isprintable() or letter in "\n\t") for letter in message):
+        return f"the message holds control characters: {message[:300]!r}"
+    if len(message) > 5_000:
+        return f"the message has {len(message)} characters: {message[:100]!r}"
+    return ""
+
+
+def command(*arguments: str) -> str:
+    """Run `audionas` here; the message of a refusal, or "" where it went well."""
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+        code = cli.main(list(arguments))
+    if code not in (0, 1):
+        raise Wrong(f"exit code {code}: {told.getvalue():.200}")
+    if code and not told.getvalue().startswith(f"audionas {arguments[0]}: "):
+        raise Wrong(f"no message: {told.getvalue():.200}")
+    return told.getvalue() if code else ""
+
+
+class Audio(Kind):
+    """Encoded audio of every format that libsndfile writes, and of those that ffmpeg does."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        rng, self.seeds = np.random.default_rng(0), {}
+        wave = np.sin(np.arange(9_600) / 9) * 0.4 + rng.normal(0, 0.05, 9_600)
+        for kind, subtypes in (
+            (kind, soundfile.available_subtypes(kind)) for kind in soundfile.available_formats()
+        ):
+            for subtype in subtypes:
+                for channels, rate in ((1, 8_000), (2, 48_000)):
+                    file = io.BytesIO()
+                    sound = np.stack([wave, wave[::-1]][:channels], axis=1)
+                    with contextlib.suppress(Exception):  # libsndfile has no such pair of rate and format
+                        soundfile.write(file, sound, rate, format=kind, subtype=subtype)
+                        self.seeds[f"{kind}-{subtype}-{channels}"] = file.getvalue()
+        Path("a.wav").write_bytes(self.seeds["WAV-PCM_16-1"])
+        for name in ("m4a", "webm", "aac", "mka", "mp3"):
+            run = [
+                imageio_ffmpeg.get_ffmpeg_exe(),
+                "-v",
+                "error",
+                "-y",
+                "-i",
+                "a.wav",
+                "-bitexact",
+                f"a.{name}",
+            ]
+            subprocess.run(run, check=True, stdin=subprocess.DEVNULL)
+            self.seeds[name] = Path(f"a.{name}").read_bytes()
+        self.file = Path("damaged")
+
+    def make(self, chance):
+        name = chance.choice(sorted(self.seeds))
+        others = [self.seeds[other] for other in chance.sample(sorted(self.seeds), 3)]
+        self.put(damage_bytes(chance, self.seeds[name], others), name)
+
+    def use(self):
+        clip = decode(self.file.read_bytes(), 32_000, 32_000, 0.1)
+        wave = clip.waveform
+        if wave.shape != (32_000,) or not np.isfinite(wave).all() or np.abs(wave).max() > 1:
+            raise Wrong(f"a waveform of shape {wave.shape}, at most {np.abs(wave).max()}")
+
+
+class Stores(Kind):
+    """HDF5 clip stores: damaged bytes, and datasets of other types, shapes and layouts than the writer's."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.file = Path("store.h5")
+        ids, labels = [f"clip{i}" for i in range(6)], np.eye(3, dtype=np.uint8)[np.arange(6) % 3]
+        data = np.random.default_rng(0).normal(0, 1, (6, 20, 8)).astype(np.float16)
+        write_store(self.file, ids, labels, data, classes=["a", "b", "c"], settings=SETTINGS)
+        self.good = self.file.read_bytes()
+        Path("secret").write_bytes(b"secret" * 1_000)
+        Path("other.h5").write_bytes(self.good)
+
+    def make(self, chance):
+        if chance.random() < 0.6:
+            self.put(damage_bytes(chance, self.good), "bytes")
+            return
+        self.put(self.good, "")
+        with h5py.File(self.file, "r+", libver="latest") as file:
+            name = chance.choice(("data", "labels", "clip_ids"))
+            if chance.random() < 0.3:
+                attribute = chance.choice(("version", "classes", "settings"))
+                value = chance.choice(
+                    (
+                        *(
+                            json.dumps(damage_tree(chance, SETTINGS)),
+                            json.dumps(["a", "\x1b[31m", "c"]),
+                            "{",
+                            "[1]",
+                            5,
+                        ),
+                        *(
+                            b"\xff",
+                            np.arange(5),
+                            "x",
+                            "[" * 10_000,
+                            h5py.Empty("f4"),
+                            np.bytes_(b"x" * 60_000),
+                            -1,
+                            2.5,
+                        ),
+                    )
+                )
+                file.attrs[attribute] = value
+                self.made = f"attribute {attribute}: {value!r:.60}"
+            else:
+                shape = tuple(file[name].shape)
+                del file[name]
+                self.made = f"{name}: {self._other(file, name, shape, chance)}"
+
+    def _other(self, file: h5py.File, name: str, shape: tuple[int, ...], chance: random.Random) -> str:
+        what = chance.choice(
+            ("type", "shape", "chunks", "compact", "external", "link", "soft", "virtual", "group", "none")
+        )
+        kinds = (
+            "f2",
+            "f4",
+            "f8",
+            "i2",
+            ">i2",
+            "u1",
+            "i8",
+            "c8",
+            "?",
+            "S1",
+            "S64",
+            "V8",
+            "O",
+            "ref",
+            "region",
+            "enum",
+            "struct",
+        )
+        kind = chance.choice(kinds) if what in ("type", "shape") or name != "data" else "f2"
+        types = {
+            "O": h5py.string_dtype(),
+            "ref": h5py.ref_dtype,
+            "region": h5py.regionref_dtype,
+            "enum": h5py.enum_dtype({"a": 0}, basetype="i1"),
+            "struct": np.dtype([("a", "f4"), ("b", h5py.string_dtype())]),
+        }
+        of = types.get(kind, np.dtype(kind) if kind not in types else None)
+        if what == "shape":
+            shape = chance.choice(
+                ((), (6,), (6, 2), (5, *shape[1:]), (0, *shape[1:]), (6, 20, 8, 2), (10**12,), (7, 3), (6, 0))
+            )
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        match what:
+            case "type" | "shape":
+                with contextlib.suppress(Exception):  # of a size that no layout has
+                    if np.prod(shape, dtype=float) > 1e6:
+                        file.create_dataset(name, shape, of, chunks=(1000,))
+                    else:
+                        layout.set_layout(h5py.h5d.CONTIGUOUS)
+                        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+                        file.create_dataset(name, shape, of, dcpl=layout)
+            case "chunks":
+                file.create_dataset(name, shape, of, chunks=True, compression=chance.choice((None, "gzip")))
+            case "compact":
+                layout.set_layout(h5py.h5d.COMPACT)
+                file.create_dataset(name, shape, of, dcpl=layout)
+            case "external" if of.kind != "O":
+                file.create_dataset(name, shape, of, external=[(str(Path("secret").absolute()), 0, 1 << 20)])
+            case "link":
+                file[name] = h5py.ExternalLink("other.h5", name)
+            case "soft":
+                file[name] = h5py.SoftLink(chance.choice(("/nowhere", f"/{name}", "/labels")))
+            case "virtual":
+                virtual = h5py.VirtualLayout(shape, "f2")
+                virtual[...] = h5py.VirtualSource("other.h5", "data", shape)
+                file.create_virtual_dataset(name, virtual)
+            case "group":
+                file.create_group(name)
+        return f"{what} {kind} {shape}"
+
+    def use(self):
+        store = ClipStore(self.file, chance_settings(self.made))
+        if len(store) != len(store.clip_ids) or len(store) != len(store.data):
+            raise Wrong(f"{len(store)} clips, {len(store.clip_ids)} ids, {len(store.data)} rows")
+        if store.data.dtype.kind not in "fi" or store.labels.dtype != np.uint8:
+            raise Wrong(f"rows of {store.data.dtype}, labels of {store.labels.dtype}")
+        store.data[:].astype(np.float32).sum()
+        store.labels[:].sum()
+        if len(store.classes) != store.labels.shape[1]:
+            raise Wrong(f"{len(store.classes)} classes, {store.labels.shape[1]} columns")
+
+
+def chance_settings(made: str) -> dict | None:
+    """Every other store is opened for settings."""
+    return SETTINGS if len(made) % 2 else None
+
+
+class Models(Kind):
+    """Networks and supernets: bytes, members of the archive, and every value within."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+        self.file = Path("network.pt")
+        about = {"kind": "found", "corpus": "x", "train_clips": 24, "iterations": 12, "settings": SETTINGS}
+        about |= {"classes": ["a", "b", "c", "d"], "space": "2-2-x", "seed": 0}
+        save_model(self.file, Cnn10(4, 4, mels=16), about)
+        save_model("supernet.pt", Supernet(Architecture(4, 4, 16)), about)
+        names = ("network.pt", "supernet.pt")
+        self.content = {name: torch.load(name, weights_only=True) for name in names}
+        self.bytes = {name: Path(name).read_bytes() for name in names}
+        soundfile.write("a.wav", np.random.default_rng(0).normal(0, 0.1, 32_000), 32_000)
+
+    def make(self, chance):
+        name = chance.choice(("network.pt", "network.pt", "supernet.pt"))
+        self.load = load_supernet if name == "supernet.pt" else load_model
+        match chance.randrange(5):
+            case 0:
+                self.put(damage_bytes(chance, self.bytes[name]), f"{name}: bytes")
+            case 1:
+                self.put(damage_zip(chance, self.bytes[name]), f"{name}: archive")
+            case 2:
+                content = dict(self.content[name])
+                state = dict(content["state"])
+                key = chance.choice(sorted(state))
+                value = state[key]
+                how, change = chance.choice(sorted(_TENSORS.items()))
+                state[key] = change(value)
+                self._save({**content, "state": state}, f"{name}: {key} {how}")
+            case _:
+                content = dict(self.content[name])
+                plain = {key: value for key, value in content.items() if key != "state"}
+                self._save(damage_tree(chance, plain) | {"state": content["state"]}, f"{name}: values")
+
+    def _save(self, content: dict, made: str) -> None:
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        self.put(buffer.getvalue(), made)
+
+    def use(self):
+        told = command("classify", str(self.file), "a.wav")
+        if told and (wrong := wrong_message(told, self.file)):
+            raise Wrong(wrong)
+        self.load(self.file)
+
+
+_TENSORS = {
+    "int8": lambda t: t.to(torch.int8),
+    "double": lambda t: t.double(),
+    "complex": lambda t: t.to(torch.complex64),
+    "nan": lambda t: t * float("nan") if t.is_floating_point() else t,
+    "longer": lambda t: torch.zeros(5),
+    "expanded": lambda t: torch.zeros(()).expand(t.shape),
+    "strided": lambda t: torch.zeros(t.numel() * 2)[::2].reshape(t.shape),
+    "sparse": lambda t: torch.zeros(t.shape or (1,)).to_sparse(),
+    "meta": lambda t: torch.zeros(t.shape, device="meta"),
+    "huge on meta": lambda t: torch.zeros(10**12, device="meta"),
+    "text": lambda t: "x",
+    "none": lambda t: None,
+    "list": lambda t: [1.0],
+    "quantised": lambda t: torch.quantize_per_tensor(torch.zeros(t.shape or (1,)), 0.1, 0, torch.qint8),
+    "gradient": lambda t: torch.nn.Parameter(t.float()),
+}
+
+
+class Checkpoints(Kind):
+    """States of trainings: bytes and members of the archive. A damaged one gives way to the one before."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.checkpoint = Checkpoint("run", "key", Path("state"))
+        state = {"iteration": 3, "network": Cnn10(4, 4, mels=16).state_dict(), "best": {"mAP": 0.5}}
+        self.checkpoint.save(state)
+        self.checkpoint.save(state)
+        self.file, self.good = self.checkpoint.path, self.checkpoint.path.read_bytes()
+
+    def make(self, chance):
+        how = chance.choice((damage_bytes, damage_zip))
+        self.put(how(chance, self.good), how.__name__)
+
+    def use(self):
+        state = self.checkpoint.load()
+        if state is None:
+            raise Wrong("the checkpoint before is not taken")
+
+
+class Params(Kind):
+    """params.yaml and the profiles, by `audionas check`."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.file = Path("params.yaml")
+        files = [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))]
+        self.texts = {path.name: path.read_text() for path in files}
+        self.texts["tiny"] = yaml.safe_dump(tiny.PARAMS)
+
+    def make(self, chance):
+        name = chance.choice(sorted(self.texts))
+        text = self.texts[name]
+        match chance.randrange(4):
+            case 0:
+                self.put(damage_bytes(chance, text.encode()), f"{name}: bytes")
+            case 1:
+                lines = text.splitlines()
+                at = chance.randrange(len(lines))
+                key = lines[at].partition(":")[0]
+                value = chance.choice(TEXTS)
+                lines[at] = f"{key}: {value}"
+                self.put("\n".join(lines).encode("utf-8", "replace"), f"{name}: {key}: {value!r:.40}")
+            case _:
+                tree = damage_tree(chance, yaml.safe_load(text))
+                dumped = yaml.safe_dump(_encodable(tree), allow_unicode=chance.random() < 0.5)
+                self.put(dumped.encode("utf-8", "replace"), f"{name}: values")
+
+    def use(self):
+        told = command("check", str(self.file))
+        if told and (wrong := wrong_message(told, self.file)):
+            raise Wrong(wrong)
+
+
+def _encodable(tree):
+    """Without lone surrogates, which YAML cannot hold."""
+    if isinstance(tree, dict):
+        return {_encodable(key): _encodable(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_encodable(value) for value in tree]
+    return tree.encode("utf-8", "replace").decode() if isinstance(tree, str) else tree
+
+
+class Lists(Originals):
+    """Lists of a folder's recordings, of both kinds, by `audionas segments`."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        Path("audio").mkdir()
+        rows = [(f"{i:02}.wav", "ab,cd"[i % 2 * 3 :][:2], f"tape{i}", i % 3) for i in range(12)]
+        listed = "file,labels,source,fold\n" + "".join("{},{},{},{}\n".format(*row) for row in rows)
+        segments = "# YTID, start_seconds, end_seconds, positive_labels\n"
+        segments += "".join(f'video{i:06}, {i}.000, {i + 10}.000, "ab,cd"\n' for i in range(12))
+        self.keep({"clips.csv": listed.encode(), "segments.csv": segments.encode()})
+        self.splits = ({"train": [0], "valid": [1], "test": [2]}, {"train": 0.5, "valid": 0.25, "test": 0.25})
+
+    def make(self, chance):
+        content = self.choose(chance)
+        split = self.splits[1] if self.file.name == "segments.csv" else chance.choice(self.splits)
+        corpus = {"name": "folder", "lists": str(self.file), "audio": "audio", "labels_column": "labels"}
+        corpus |= {"split": split, "least_coverage": 0.9}
+        values = tiny.PARAMS | {"corpus": corpus, "network": {**tiny.PARAMS["network"], "num_classes": 2}}
+        Path("params.yaml").write_text(yaml.safe_dump(values))
+        self.put(damage_table(chance, content.decode()), "rows")
+
+    def use(self):
+        told = command("segments")
+        expected = Path("params.yaml") if "num_classes" in told else self.file
+        if told and (wrong := wrong_message(told, expected)):
+            raise Wrong(wrong)
+
+
+class Study(Originals):
+    """A finished study's results, of which tables are made."""
+
+    patterns: tuple[str, ...]
+    damages = (damage_bytes,)
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.config = made.make(
+            folder, seeds=[0], spaces=["2-2-x"], chosen_space="2-2-x", draws=20, ranked=[0, 1]
+        )
+        files = sorted(path for pattern in self.patterns for path in Path().glob(pattern))
+        self.keep({path.as_posix(): path.read_bytes() for path in files})
+        tables.save = figures.figure3 = figures.figure4 = lambda *_: (
+            None
+        )  # drawing takes the most of the time
+
+    def make(self, chance):
+        content = self.choose(chance)
+        how = chance.choice(self.damages)
+        self.put(how(chance, content), f"{self.file}: {how.__name__}")
+
+    def use(self):
+        tables.run(self.config)
+
+
+class Predictions(Study):
+    """Predictions of the test split: NumPy archives."""
+
+    patterns = ("results/eval/**/*.npz",)
+    damages = (damage_bytes, damage_zip, lambda chance, content: damage_arrays(chance, content))
+
+
+class Results(Study):
+    """What was measured: JSON."""
+
+    patterns = ("results/eval/**/*.json", "results/scores/ranked/*.json")
+    damages = (
+        damage_bytes,
+        lambda chance, content: json.dumps(damage_tree(chance, json.loads(content)), default=str).encode(),
+    )
+
+
+class Scores(Study):
+    """Scores of all sub-networks: CSV."""
+
+    patterns = ("results/scores/*.csv",)
+    damages = (lambda chance, content: damage_table(chance, content.decode()),)
+
+
+class Tables(Study):
+    """The lists that the tables read: CSV."""
+
+    patterns = ("data/segments/*.csv",)
+    damages = (lambda chance, content: damage_table(chance, content.decode()),)
+
+
+def damage_arrays(chance: random.Random, content: bytes) -> bytes:
+    """An archive of arrays with one of another type or shape, or of other values."""
+    with np.load(io.BytesIO(content)) as file:
+        arrays = dict(file)
+    name = chance.choice(sorted(arrays))
+    array = arrays[name]
+    match chance.randrange(7):
+        case 0:
+            arrays[name] = (
+                array.astype(
+                    chance.choice(("S4", "U4", "f2", "c8", "?", "i1", "O")), casting="unsafe", copy=True
+                )
+                if array.dtype.kind != "U"
+                else array.astype("O")
+            )
+        case 1:
+            arrays[name] = array[:0]
+        case 2:
+            arrays[name] = array.reshape(-1)
+        case 3:
+            arrays[name] = array[..., None]
+        case 4 if array.dtype.kind == "f":
+            arrays[name] = np.where(
+                np.arange(array.size).reshape(array.shape) % 7,
+                array,
+                np.float32(chance.choice((np.nan, np.inf, -1, 2))),
+            )
+        case 5:
+            del arrays[name]
+        case _:
+            arrays[name] = array[::-1]
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+class Shards(Kind):
+    """Tar files of clips as they came."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.file = Path("0000.tar")
+        chance = random.Random(0)
+        write_shard(self.file, [(f"clip{i}", b"fLaC" + chance.randbytes(900)) for i in range(6)])
+        self.good = self.file.read_bytes()
+
+    def make(self, chance):
+        damaged = bytearray(damage_bytes(chance, self.good) if chance.random() < 0.5 else self.good)
+        made = "bytes"
+        if chance.random() < 0.7 and len(damaged) >= 512:  # a field of a header, its sum made right again
+            at = 512 * chance.randrange(len(damaged) // 512)
+            field, size = chance.choice(
+                ((0, 100), (100, 8), (124, 12), (136, 12), (156, 1), (157, 100), (257, 8))
+            )
+            value = chance.choice(
+                (*TEXTS, "7" * 12, "0", "1", "2", "3", "5", "6", "L", "x", "g", "S", "K", "../../a.flac")
+            )
+            damaged[at + field : at + field + size] = value.encode("utf-8", "replace")[:size].ljust(
+                size, b"\0"
+            )
+            damaged[at + 148 : at + 156] = b" " * 8
+            damaged[at + 148 : at + 156] = b"%06o\0 " % (sum(damaged[at : at + 512]) & 0o777777)
+            made = f"header at {at}, field {field}: {value!r:.30}"
+        self.put(bytes(damaged), made)
+
+    def use(self):
+        for clip_id, data in read_shard(self.file):
+            if not clip_id.replace("-", "").replace("_", "").isalnum() or len(data) > 1 << 20:
+                raise Wrong(f"a clip {clip_id!r} of {len(data)} bytes")
+
+
+class Ledgers(Originals):
+    """Lists and ledgers of the stages, and journals of downloads, by `audionas coverage`."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        tiny.make(folder)
+        for split in ("train", "valid", "test"):
+            ids = [f"{split}{i}" for i in range(12)]
+            path = paths.segments(split)
+            rows = "".join(f"{i},{i},{i}.wav,,,{tiny.CLASSES[n % 4]}\n" for n, i in enumerate(ids))
+            path.write_text("clip_id,source,origin,start,end,labels\n" + rows)
+            (paths.raw(split)).mkdir(parents=True)
+            got = {
+                "status": "ok",
+                "source": "local",
+                "attempts": 1,
+                "bytes": 9,
+                "sha256": "0" * 64,
+                "seconds": 1.0,
+                "rate": 8000,
+            }
+            write_rows(paths.raw(split) / "ledger.csv", DOWNLOAD, [{"clip_id": i, **got} for i in ids])
+            paths.audio_ledger(split).parent.mkdir(parents=True, exist_ok=True)
+            got = {"status": "ok", "original_rate": 8000, "channels": 1, "seconds": 1.0}
+            write_rows(paths.audio_ledger(split), RESAMPLE, [{"clip_id": i, **got} for i in ids])
+        journal = paths.DOWNLOADS / "train" / "key" / "journal.csv"
+        journal.parent.mkdir(parents=True)
+        journal.write_text(
+            "clip_id,source,reason,seconds,rate,detail\ntrain0,local,,1.000,8000,\ntrain1,hub,network,,,gone\n"
+        )
+        files = [*Path("data").rglob("*.csv"), *Path(".state").rglob("*.csv")]
+        self.keep({path.as_posix(): path.read_bytes() for path in sorted(files)})
+
+    def make(self, chance):
+        content = self.choose(chance)
+        self.put(damage_table(chance, content.decode()), str(self.file))
+
+    def use(self):
+        told = command("coverage")
+        if told and (wrong := wrong_message(told, self.file)):
+            raise Wrong(wrong)
+
+
+class Archives(Kind):
+    """Zip and tar files of recordings: a local copy of AudioSet, and ESC-50 as it is published."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        wave, file = np.random.default_rng(0).normal(0, 0.1, 800), io.BytesIO()
+        soundfile.write(file, wave, 8_000, format="FLAC")
+        names = [f"{fold}-{i}-A-{i % 2}" for i, fold in enumerate((1, 2, 3, 4, 5, 1))]
+        rows = "".join(f"{name}.flac,{name[0]},{name[-1]},class{name[-1]},True,x,A\n" for name in names)
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.writestr(
+                "ESC-50-master/meta/esc50.csv", "filename,fold,target,category,esc10,src_file,take\n" + rows
+            )
+            for name in names:
+                zipped.writestr(f"ESC-50-master/audio/{name}.flac", file.getvalue())
+        tarred = io.BytesIO()
+        with tarfile.open(fileobj=tarred, mode="w") as tar:
+            for name in names:
+                member = tarfile.TarInfo(f"audio/{name}.flac")
+                member.size = len(file.getvalue())
+                tar.addfile(member, io.BytesIO(file.getvalue()))
+        self.good = {
+            "esc50.zip": archive.getvalue(),
+            "local.zip": archive.getvalue(),
+            "local.tar": tarred.getvalue(),
+        }
+        self.clips = [Clip(name, name, name, ("a",), None, None) for name in names]
+
+    def make(self, chance):
+        name = chance.choice(sorted(self.good))
+        self.file = Path(name)
+        how = damage_zip if name.endswith("zip") and chance.random() < 0.5 else damage_bytes
+        self.put(how(chance, self.good[name]), f"{name}: {how.__name__}")
+
+    def use(self):
+        if self.file.name == "esc50.zip":
+            split = {"train": [1, 2, 3], "valid": [4], "test": [5]}
+            section = {"name": "esc50", "lists": str(self.file), "audio": str(self.file), "split": split}
+            corpus = Esc50(Esc50Corpus(**section, least_coverage=0.0))
+            for clips in corpus.streams().values():
+                for clip in clips:
+                    with contextlib.suppress(FetchError):
+                        corpus.fetch(clip)
+        else:
+            with Local(self.file) as source:
+                for clip in self.clips:
+                    with contextlib.suppress(SourceError):
+                        source.get(clip)
+
+
+KINDS = {
+    kind.__name__.lower(): kind
+    for kind in (
+        *(
+            Audio,
+            Stores,
+            Models,
+            Checkpoints,
+            Params,
+            Lists,
+            Predictions,
+            Results,
+            Scores,
+            Tables,
+            Shards,
+            Ledgers,
+        ),
+        Archives,
+    )
+}
