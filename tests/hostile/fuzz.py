@@ -55,14 +55,23 @@ def fuzz(kind: str, cases: int, seed: int, folder: Path) -> list[str]:
             raise RuntimeError(f"{kind}: the harness itself failed:\n{done.stderr[-4000:]}")
         case, name = int((folder / "case").read_text()), signal.Signals(-done.returncode).name
         found.append((case, "hang" if name in ("SIGPROF", "SIGALRM") else f"crash: {name}"))
+        make = [
+            *command[:3],
+            str(case),
+            "--seed",
+            str(seed),
+            "--make-only",
+            "--in",
+            str(_kept(kind, seed, case)),
+        ]
+        subprocess.run(make, env=_environment(), capture_output=True)
         at = case + 1
-    lines = []
-    for case, what in found[:MOST]:
-        again = ["python", "tests/hostile/fuzz.py", kind, str(case), "--seed", str(seed)]
-        make = [sys.executable, *again[1:], "--make-only", "--in", str(KEPT / f"{kind}-{seed}-{case}")]
-        subprocess.run(make, cwd=HERE.parents[1], env=_environment(), capture_output=True)
-        lines.append(f"{' '.join(again)}: {what}")
-    return lines
+    again = f"python tests/hostile/fuzz.py {kind} {{}} --seed {seed}: {{}}"
+    return [again.format(case, what) for case, what in found[:MOST]]
+
+
+def _kept(kind: str, seed: int, case: int) -> Path:
+    return KEPT / f"{kind}-{seed}-{case}"
 
 
 def _environment() -> dict[str, str]:
@@ -84,7 +93,7 @@ def _main() -> None:
     parser.add_argument("--in", dest="folder", type=Path)
     parser.add_argument("--make-only", action="store_true", help="make the case's files and read nothing")
     options = parser.parse_args()
-    folder = (options.folder or KEPT / f"{options.kind}-{options.seed}-{options.case}").absolute()
+    folder = (options.folder or _kept(options.kind, options.seed, options.case)).absolute()
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -120,6 +129,9 @@ def _main() -> None:
         elif said:
             with (folder / "findings").open("a") as file:
                 file.write(json.dumps((case, f"{said} [{kind.made}]")) + "\n")
+            kept = _kept(options.kind, options.seed, case)
+            kept.mkdir(parents=True, exist_ok=True)
+            shutil.copy(kind.file, kept)
 
 
 if __name__ == "__main__":
