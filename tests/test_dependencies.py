@@ -86,3 +86,10 @@ def test_everything_is_installed_with_hashes():
                 assert "--require-hashes" in line and "--no-build-isolation" in line, f"{path}: {line}"
     editable = [line for line in (ROOT / "Makefile").read_text().splitlines() if "--editable" in line]
     assert editable and all("--no-deps --no-build-isolation" in line for line in editable)
+
+
+def test_actions_of_others_are_named_by_their_commit():
+    """A tag can be moved to other code."""
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        uses = re.findall(r"uses: (\S+)", path.read_text())
+        assert uses and all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", use) for use in uses), uses

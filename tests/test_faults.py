@@ -3,6 +3,7 @@
 The same on Slurm: tests/cluster/test_slurm.py.
 """
 
+import os
 import re
 import shutil
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import projects
+import psutil
 import pytest
 import tiny
 import torch
@@ -20,7 +22,8 @@ from trainings import Driver, Training, left_alone, locked
 pytestmark = pytest.mark.slow
 
 SNAKEMAKE = ("snakemake", "-c2")
-SETTINGS = {"valid_every": 100, "checkpoint_seconds": 0.1}
+SETTINGS = {"valid_every": 100, "checkpoint_seconds": 0.0}
+HOLD = str(Path(__file__).parent / "plugins" / "hold")
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +42,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline.write_text(yaml.safe_dump({"stages": {"teacher": stage}}))
     (where / "dvc.lock").unlink()
     study = {**tiny.PARAMS["study"], "seeds": [0]}
-    tiny.make(where, teacher={"iterations": 300}, training=SETTINGS, study=study)
+    tiny.make(where, teacher={"iterations": 60}, training=SETTINGS, study=study)
     return where
 
 
@@ -50,9 +53,14 @@ def undisturbed(features: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 @pytest.fixture
 def training(features: Path, tmp_path: Path) -> Training:
-    """Under way, with two checkpoints."""
-    one = Training(shutil.copytree(features, tmp_path / "house", symlinks=True), *SNAKEMAKE)
-    until(lambda: len(one.checkpoints()) == 2, "two checkpoints", logs=[one.driver.log])
+    """Under way, with two checkpoints, standing still until it is no longer `held`."""
+    where = shutil.copytree(features, tmp_path / "house", symlinks=True)
+    (where / "hold").touch()
+    paths = os.pathsep.join([HOLD, *filter(None, [os.environ.get("PYTHONPATH")])])
+    one = Training(where, *SNAKEMAKE, env={"PYTHONPATH": paths})
+    until(lambda: not (where / "hold").exists(), "two checkpoints", logs=[one.driver.log])
+    until(lambda: one.trainer.status() == psutil.STATUS_STOPPED, "its stop")
+    assert len(one.checkpoints()) == 2
     return one
 
 

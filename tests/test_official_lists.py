@@ -266,6 +266,6 @@ def test_a_disk_that_takes_nothing_is_said(server, tmp_path):
 
 def test_default_addresses_are_the_authors(tmp_path):
     assert section(tmp_path).address == official.LISTS_ADDRESS
-    assert official.LISTS_ADDRESS.startswith("http://storage.googleapis.com/us_audioset/")
+    assert official.LISTS_ADDRESS.startswith("https://storage.googleapis.com/us_audioset/")
     assert section(tmp_path).ontology == official.ONTOLOGY_ADDRESS
     assert "/audioset/ontology/" in official.ONTOLOGY_ADDRESS

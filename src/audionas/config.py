@@ -314,7 +314,7 @@ class AudiosetCorpus(_Corpus):
     lists: LocalPath  # folder with the segment CSVs, and the class list
     audio: LocalPath  # folder with a copy of the audio, for the source `local`; may be empty
     # of the official lists
-    address: Address = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
+    address: Address = "https://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
     ontology: Address = "https://raw.githubusercontent.com/audioset/ontology/master/ontology.json"
     train_list: Text = "balanced_train_segments.csv"
     valid_list: Text | None = None  # None draws from the unbalanced list

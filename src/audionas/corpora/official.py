@@ -24,7 +24,7 @@ ONTOLOGY = "ontology.json"
 FILES = (CLASS_LIST, ONTOLOGY, TEST, TRAIN, UNBALANCED)
 
 #: Where AudioSet's authors publish them.
-LISTS_ADDRESS = "http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
+LISTS_ADDRESS = "https://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
 ONTOLOGY_ADDRESS = "https://raw.githubusercontent.com/audioset/ontology/master/ontology.json"
 
 CHECKSUMS = "checksums.csv"
