@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-if "teacher" in sys.orig_argv and Path("hold").exists():
+if any(Path(word).name == "audionas" for word in sys.orig_argv) and Path("hold").exists():
     _left = [2]
 
     def _hook(event, arguments):
