@@ -285,8 +285,8 @@ HERE = [
         "audionas space 2-2-x --csv",
         'eval "$(audionas completion bash)"',
     ),
-    *("dvc repro --dry --allow-missing", "dvc dag --collapse-foreach-matrix", "snakemake -n"),
-    *("python tests/rehearsal.py --help", "snakemake --profile workflow/profiles/slurm -n"),
+    *("dvc repro --dry --allow-missing", "python tests/rehearsal.py --help"),
+    "snakemake --profile workflow/profiles/slurm -n",
 ]
 
 

@@ -75,8 +75,7 @@ def _kept(kind: str, seed: int, case: int) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    paths = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
 
 def _limit_memory() -> None:
@@ -98,9 +97,13 @@ def _main() -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     os.chdir(work)
+    sys.path.append(str(HERE.parent))
     from kinds import KINDS, Wrong
 
     kind = KINDS[options.kind](work)
+    for _ in kind.whole():  # else what is refused would say nothing
+        said = kind.read() or kind.refused
+        assert not said, f"{kind.file}: the original is not read: {said}"
     _limit_memory()
     quiet = options.to is not None
     for case in range(options.case, options.to if quiet else options.case + 1):

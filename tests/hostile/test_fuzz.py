@@ -18,13 +18,13 @@ CASES = {
     "stores": 1200,
     "params": 500,
     "lists": 600,
-    "predictions": 600,
+    "predictions": 300,
     "results": 800,
     "scores": 500,
     "shards": 1500,
     "ledgers": 600,
     "archives": 800,
-    "checkpoints": 500,
+    "checkpoints": 300,
 }
 
 
