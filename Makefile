@@ -21,7 +21,7 @@ help:
 	@echo "make bench    run the benchmarks"
 	@echo "make docs     copy the tables and figures of the last run into docs/demo and the README"
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml workflow/safe_dvc.py
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "Python %d.%d found; audionas needs 3.11 or 3.12: make PYTHON=python3.11 …" % v)'
 	$(PYTHON) -m venv $(VENV)
 	# First the locked setuptools: it builds what has no wheel, in place of whatever release is the newest that day.
@@ -29,6 +29,7 @@ $(READY): requirements.lock pyproject.toml
 	$(PIP) install --require-hashes -r $(VENV)/setuptools.lock
 	$(PIP) install --require-hashes --no-build-isolation -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(BIN)/python workflow/safe_dvc.py  # what it changes in DVC, and why, stands there
 	@touch $@
 
 install: $(READY)

@@ -23,6 +23,7 @@ INERT = {
     "audionas.files",
     "audionas.parallel",
     "audionas.paths",
+    "audionas.stages.leftovers",
     "audionas.state",
     "audionas.training.checkpoint",
     "audionas.training.interruption",

@@ -1,13 +1,17 @@
 """For tests of the engines: a toy pipeline, and this project's own files, each in a folder of its own."""
 
+import importlib.util
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
+import venv
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 
 import yaml
 
@@ -140,3 +144,28 @@ def house(where: Path) -> Path:
             (where / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, where / name, follow_symlinks=False)
     return project(where)
+
+
+def environment(where: Path) -> dict[str, str]:
+    """What `make install` leaves, without its downloads: an environment whose `dvc` is changed at its start.
+
+    Returns the environment variables in which its `dvc` is found first.
+    """
+    venv.create(where, symlinks=True)
+    (site,) = where.glob("lib/python*/site-packages")
+    here = sysconfig.get_path("purelib")
+    (site / "parent.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    python = where / "bin" / "python"
+    dvc = where / "bin" / "dvc"
+    dvc.write_text(f"#!{python}\nimport sys\nfrom dvc.cli import main\nsys.exit(main())\n")
+    dvc.chmod(0o755)
+    run(where, str(python), str(ROOT / "workflow" / "safe_dvc.py"))
+    return {**ENV, "PATH": f"{where / 'bin'}{os.pathsep}{ENV['PATH']}"}
+
+
+def safe_dvc() -> ModuleType:
+    """The module of the workflow, which is no package."""
+    spec = importlib.util.spec_from_file_location("safe_dvc", ROOT / "workflow" / "safe_dvc.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -249,7 +249,7 @@ from pathlib import Path
 from dvc.utils.serialize import _yaml
 
 def slowly(data, stream, dump=_yaml._dump):
-    if stream.name.endswith("dvc.lock"):  # and no entry of the run cache
+    if stream.name.endswith(".dvc.lock.tmp"):  # and no entry of the run cache
         stream.write("#")
         stream.flush()
         Path("dumping").touch()
@@ -347,14 +347,57 @@ def test_a_killed_run_is_taken_up_again(toy: Path, done: Path) -> None:
     until(lambda: lock.exists() and "work@quick:" in lock.read_text(), "the entry of work@quick", seconds=60)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert "--unlock" in run(toy, "snakemake", "-c2", fails=True)
-    assert "Warning" not in run(toy, "snakemake", "-n")
+    assert list((toy / ".snakemake/locks").iterdir())
     edit(toy, seconds=PARAMS["seconds"])
-    assert "Warning: params.yaml changed since this plan was made" in run(toy, "snakemake", "-n")
-    run(toy, "snakemake", "--unlock")
-    assert {"work@slow", "join"} <= planned(toy)
-    run(toy, "snakemake", "-c2")
+    assert "its locks are removed" in run(toy, "snakemake", "-c2")
     assert (toy / "dvc.lock").read_bytes() == (done / "dvc.lock").read_bytes()
+
+
+def test_a_run_that_is_alive_keeps_its_plan_and_its_folder(toy: Path) -> None:
+    (toy / "step.py").write_text(HELD + STEP)
+    process = start(toy, stage="slow")
+    plan = (toy / ".state/plan/plan.json").read_bytes()
+    assert "Warning" not in run(toy, "snakemake", "-n")
+    edit(toy, sign="-")
+    assert "Warning: params.yaml changed since this plan was made" in run(toy, "snakemake", "-n")
+    assert "--unlock" in run(toy, "snakemake", "-c2", fails=True)
+    assert (toy / ".state/plan/plan.json").read_bytes() == plan and list((toy / ".snakemake/locks").iterdir())
+    edit(toy, sign="+")
+    (toy / "go").touch()
+    assert process.communicate(timeout=120) and process.returncode == 0
+    assert (toy / "join").read_text() == "slow+quick"
+
+
+DAMAGED = [b"", b"{", b"[]", b"\xff", b'{"files": 3}', b'{"files": {}, "stages": []}']
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_damaged_notes_beside_locks_that_a_kill_left_are_made_anew(done: Path, content: bytes) -> None:
+    """No file of Snakemake's or of the plan's keeps `snakemake` or `snakemake --unlock` from starting."""
+    edit(done, sign="-")
+    plan, locks = done / ".state/plan", done / ".snakemake/locks"
+    for command in (["--unlock"], ["-c2"]):
+        locks.mkdir(parents=True, exist_ok=True)
+        (locks / "0.output.lock").write_text(".state/plan/stamps/join\n")
+        (plan / "stamps/source").mkdir(parents=True)
+        for name in ("plan.json", "lock-order.json"):
+            (plan / name).write_bytes(content)
+        assert "Traceback" not in run(done, "snakemake", *command)
+    assert (done / "join").read_text() == "slow-quick"
+    assert "up to date" in run(done, "dvc", "status") and not (plan / "lock-order.json").exists()
+
+
+def test_a_damaged_plan_under_a_run_that_is_alive_is_made_anew(toy: Path) -> None:
+    (toy / "step.py").write_text(HELD + STEP)
+    process = start(toy, stage="slow")
+    (toy / ".state/plan/plan.json").write_text("{")
+    assert "plan.json is damaged" in run(
+        toy, sys.executable, "workflow/plan.py", "run", "x", "log", fails=True
+    )
+    assert "plan.json is damaged; it is made anew" in run(toy, "snakemake", "-n")
+    (toy / "go").touch()
+    assert process.communicate(timeout=120) and process.returncode == 0
+    assert (toy / "join").read_text() == "slow+quick"
 
 
 def test_a_job_elsewhere_reads_the_plan_and_leaves_it_as_it_is(done: Path) -> None:
@@ -465,7 +508,7 @@ def defined(where: Path) -> dict[str, str]:
         ("ranked", 3, {"ranked"}),
         ("spaces", "ew", {"supernet", "score", "search"}),
         ("finetune_iterations", 7, {"finetune"}),
-        ("sizes", "0.4x1", {"individual"}),
+        ("sizes", "0.4x1", {"individual-baseline", "individual-kd"}),
     ],
 )
 def test_one_more_entry_in_a_list_adds_its_own_stages_and_changes_only_what_tells_of_all(

@@ -112,7 +112,6 @@ def test_a_killed_driver_is_started_again_and_waits_for_the_training(
 ) -> None:
     with training.held():
         training.driver.kill()
-        run(training.where, "snakemake", "--unlock")
         training.driver = training.drive()
         until(lambda: "another job runs" in training.driver.said, "the second job")
     training.ends_well(undisturbed)
@@ -124,7 +123,6 @@ def test_a_machine_that_went_down_is_gone_on_with(training: Training, undisturbe
         saved = saved_at(training)
         training.driver.send_all(signal.SIGKILL)
         training.driver.process.wait()
-    run(training.where, "snakemake", "--unlock")
     training.driver = training.drive()
     training.ends_well(undisturbed)
     assert training.began_at() == [saved]

@@ -203,7 +203,9 @@ def test_averaged_weights_are_what_is_measured_and_written(project, monkeypatch)
 
     monkeypatch.setattr(Average, "update", noting)
     monkeypatch.setattr(
-        runs, "predict", lambda network, store: measured.append(network.fc2.weight.clone()) or store.labels
+        runs,
+        "predict",
+        lambda network, store, batch_size: measured.append(network.fc2.weight.clone()) or store.labels,
     )
     monkeypatch.setattr(runs, "mean_average_precision", lambda labels, scores: measure(labels, scores))
     teacher.run(tiny.make(Path(), training={"averaging": "swa"}), seed=0)

@@ -16,7 +16,7 @@ from audionas.models.architecture import LARGEST, Architecture
 from audionas.ranks import Ranks
 from audionas.search import SearchSpace
 from audionas.stages import teacher
-from audionas.state import state_key
+from audionas.state import basis_of, state_key
 from audionas.store import ClipStore
 from audionas.training import objectives
 from audionas.training.augment import draw_mixup, mix, spec_augment
@@ -242,7 +242,7 @@ def test_state_keys_tell_parameters_and_inputs_apart(tmp_path):
     for content in ("a", "b"):
         file.write_text(content)
         for rate in (1, 2):
-            keys.add(state_key([{"seed": 0}, {"rate": rate}], [file]))
+            keys.add(state_key(basis_of({"seed": 0, "training": {"rate": rate}}, [file])))
     assert len(keys) == 4
 
 
@@ -256,6 +256,7 @@ def test_a_killed_run_of_another_architecture_is_not_resumed(project):
             project,
             Path("models/init/5k-0.pt"),
             lambda device: Supervised(runs.fresh(project, widths=widths)),
+            stage="init",
             sections=("network",),
             iterations=6,
             seed=0,

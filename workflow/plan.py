@@ -23,16 +23,20 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
+
+import safe_dvc
 
 HOME = Path(".state/plan")
 PLAN = HOME / "plan.json"
 STAMPS = HOME / "stamps"
 LOCKS = HOME / "locks"
 LOCK_ORDER = HOME / "lock-order.json"
+DRIVER = HOME / "driver"  # locked by the Snakemake that plans or runs
+SNAKEMAKE_LOCKS = Path(".snakemake/locks")
 CLUSTERS = "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"  # in the environment of their jobs
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 _SPARE = 120.0  # seconds before a job's end for a checkpoint, and for what had to start before the stage
@@ -43,6 +47,7 @@ def make() -> dict:
     """Ask DVC what is stale, write the plan, and leave exactly the fresh stages with a stamp."""
     _check_parameters()
     gc.disable()  # looking for garbage in all that DVC and Snakemake keep takes a second
+    _begin_with_dvc()
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo, lock_repo
     from dvc.repo.reproduce import get_active_graph, plan_repro
@@ -53,9 +58,10 @@ def make() -> dict:
         graph = get_active_graph(repo.index.graph)
         # As `dvc repro` goes through them: what a stage needs comes before it.
         pipeline = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
+        made = [Path(out.fs_path) for stage in repo.index.stages for out in stage.outs]
         for stage in plan_repro(graph, pipeline):
             name, needs = stage.addressing, [needed.addressing for needed in graph.successors(stage)]
-            if stale.intersection(needs) or stage.status():
+            if stale.intersection(needs) or _stale(stage, made):
                 stale.add(name)
             watched.update(dep.def_path for dep in stage.deps if isinstance(dep, ParamsDependency))
             rule = _rule_name(name, rules)
@@ -83,38 +89,101 @@ def _check_parameters() -> None:
             sys.exit(f"{error}")
 
 
+def _stale(stage: "Stage", made: list[Path]) -> bool:  # noqa: F821 - DVC is imported late
+    """What DVC says of a stage, as `dvc repro --allow-missing` would of what no stage makes.
+
+    Whoever pulls a study need not have the recordings that it began with. A missing file in `made`, or a
+    folder of such, is still to be made.
+    """
+    changed = [entry for entries in stage.status().values() for entry in entries]
+    if not changed:
+        return False
+    missing = set()
+    for dep in stage.deps:
+        path = Path(dep.fs_path)
+        if not any(path.is_relative_to(out) or out.is_relative_to(path) for out in made):
+            missing.add(str(dep))
+    return not all(
+        isinstance(entry, dict)
+        and set(entry) == {"changed deps"}
+        and all(how == "deleted" and dep in missing for dep, how in entry["changed deps"].items())
+        for entry in changed
+    )
+
+
 def load() -> dict:
     """The plan as it was frozen: what every process but the main one reads."""
-    return json.loads(PLAN.read_text(encoding="utf-8"))
+    try:
+        plan = json.loads(PLAN.read_text(encoding="utf-8"))
+        return {"files": dict(plan["files"]), "stages": dict(plan["stages"])}
+    except FileNotFoundError:
+        problem = "is missing"
+    except (ValueError, KeyError, TypeError):
+        problem = "is damaged"
+    sys.exit(f"{PLAN} {problem}; start snakemake again, and it plans anew")
 
 
-def in_use() -> bool:
-    """Whether a run holds this folder, or one that was killed left it locked: its plan must stay as it is."""
-    return PLAN.exists() and any(Path(".snakemake/locks").glob("*"))
+def open_plan() -> dict:
+    """The plan for Snakemake's main process: a new one, or that of the run which holds this folder.
+
+    Snakemake's own locks outlive a SIGKILL. A lock of the operating system does not, and the main process
+    holds one for its lifetime: whoever gets it knows that no other is alive, and removes what locks a killed
+    one has left.
+    """
+    if not _claim():
+        try:
+            plan = load()
+        except SystemExit as damage:
+            print(f"Warning: {damage.code.partition(';')[0]}; it is made anew", file=sys.stderr)
+        else:
+            _warn(plan)
+            return plan
+    return make()
 
 
-def warn() -> None:
+def _claim() -> bool:
+    """Whether this process is the one that plans and runs here, from now until its end."""
+    HOME.mkdir(parents=True, exist_ok=True)
+    driver = os.open(DRIVER, os.O_CREAT | os.O_RDWR, 0o666)  # stays open; started processes do not inherit it
+    while True:
+        locked = SNAKEMAKE_LOCKS.is_dir() and any(SNAKEMAKE_LOCKS.iterdir())
+        try:
+            fcntl.flock(driver, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if locked:
+                return False
+            time.sleep(0.1)  # the other one plans, or lists
+        except OSError:  # a file system without such locks: only the user can tell whether a run is alive
+            return not locked
+        else:
+            if locked:
+                print("The last run here was killed; its locks are removed", file=sys.stderr)
+                shutil.rmtree(SNAKEMAKE_LOCKS)
+            return True
+
+
+def _warn(plan: dict) -> None:
     """Say so where the plan that stays as it is was made from other parameters or another pipeline."""
-    if changed := _changed():
+    if changed := _changed(plan):
         print(
-            f"Warning: {changed} changed since this plan was made, and a run holds this folder, or one was "
-            "killed. What follows is of the files as they were. If nothing runs here any more, "
-            "`snakemake --unlock` has the next one plan anew.",
+            f"Warning: {changed} changed since this plan was made, and a run holds this folder. What follows "
+            "is of the files as they were. If nothing runs here any more, `snakemake --unlock` has the next "
+            "one plan anew.",
             file=sys.stderr,
         )
 
 
 def check() -> None:
     """Refuse to go on with a plan made from parameters or a pipeline that have been edited since."""
-    if changed := _changed():
+    if changed := _changed(load()):
         sys.exit(
             f"{changed} changed while this run was going on, so it would mix two experiments. "
             "Nothing was run for this stage: start snakemake again, and it plans anew."
         )
 
 
-def _changed() -> str:
-    return ", ".join(path for path, digest in load()["files"].items() if _digest(path) != digest)
+def _changed(plan: dict) -> str:
+    return ", ".join(path for path, digest in plan["files"].items() if _digest(path) != digest)
 
 
 def run(stage: str, log: str, minutes: str = "") -> None:
@@ -130,7 +199,7 @@ def run(stage: str, log: str, minutes: str = "") -> None:
     deadline = time.monotonic() + allowed - min(allowed / 10, _SPARE)
     try:
         rule = load()["stages"][stage]["rule"]
-    except (FileNotFoundError, KeyError):
+    except KeyError:
         sys.exit(f"{PLAN}: no stage {stage!r} in it; `snakemake -n` makes it anew and lists what there is")
     LOCKS.mkdir(parents=True, exist_ok=True)
     lock = os.open(LOCKS / rule, os.O_CREAT | os.O_RDWR, 0o666)
@@ -148,9 +217,9 @@ def run(stage: str, log: str, minutes: str = "") -> None:
     check()
     import psutil  # noqa: F401 - a signal may come in the middle of an import, where `_hand_on` could not
 
+    _begin_with_dvc()
     signal.signal(signal.SIGTERM, _hand_on)
     _start_with(lock, deadline)
-    _replace_lock_file()
     # By this shell DVC runs the stage. Bash gives its place to the one command there is; another may stay
     # between, die of the SIGTERM, and have DVC believe that the stage has ended.
     os.environ["SHELL"] = shutil.which("bash") or "/bin/sh"
@@ -198,25 +267,14 @@ def _start_with(lock: int, deadline: float) -> None:
     starting.prepare_kwargs = prepared
 
 
-def _replace_lock_file() -> None:
-    """Have DVC write dvc.lock as `_replaced` does."""
-    import dvc.dvcfile
-
-    dvc.dvcfile.modify_yaml = _replaced
-
-
-@contextmanager
-def _replaced(path: str, fs: object = None) -> Iterator[dict]:
-    """DVC's `modify_yaml`, without the second in which a kill would leave half of the file."""
-    from dvc.utils.serialize import modify_yaml
-
-    temporary = HOME / Path(path).name
-    temporary.unlink(missing_ok=True)
-    with suppress(FileNotFoundError):
-        shutil.copyfile(path, temporary)
-    with modify_yaml(str(temporary), fs=fs) as content:
-        yield content
-    temporary.replace(path)
+def _begin_with_dvc() -> None:
+    """Change DVC as `safe_dvc` does; end where it is not the DVC whose internals are known here."""
+    if not safe_dvc.supported():
+        sys.exit(
+            f"DVC {version('dvc')} is installed, and workflow/plan.py relies on internals of DVC "
+            f"{safe_dvc.TESTED}; run `make install`, or use `dvc repro` instead of snakemake"
+        )
+    safe_dvc.activate()
 
 
 def _disable_rwlock() -> None:
@@ -246,13 +304,14 @@ def begin(plan: dict) -> None:
 def settle() -> None:
     """Put `dvc.lock` in the order noted by `begin`; the note outlives a run that was cut short."""
     from dvc.repo import Repo, lock_repo
+    from dvc.utils.serialize import modify_yaml
 
     rank = {name: place for place, name in enumerate(_noted_order())}
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         entries = _lock_entries()
         ordered = sorted(entries, key=lambda name: rank.get(name, len(rank)))
         if entries != ordered:
-            with _replaced("dvc.lock") as lock:
+            with modify_yaml("dvc.lock") as lock:
                 for name in ordered:
                     lock["stages"].move_to_end(name)
     if not rank.keys() - set(entries):
@@ -260,7 +319,13 @@ def settle() -> None:
 
 
 def _noted_order() -> list[str]:
-    return json.loads(LOCK_ORDER.read_text(encoding="utf-8")) if LOCK_ORDER.exists() else []
+    try:
+        return [str(name) for name in json.loads(LOCK_ORDER.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError):
+        print(f"Warning: {LOCK_ORDER} is damaged; dvc.lock keeps its order", file=sys.stderr)
+        return []
 
 
 def _lock_entries() -> list[str]:
@@ -299,8 +364,11 @@ def _reserved(stage: str, meta: dict | None) -> dict[str, int]:
 def _set_stamps(stages: dict, stale: set[str]) -> None:
     STAMPS.mkdir(parents=True, exist_ok=True)
     fresh = {Path(stage["stamp"]) for name, stage in stages.items() if name not in stale}
-    for stamp in set(STAMPS.iterdir()) - fresh:
-        stamp.unlink()
+    for stamp in set(STAMPS.iterdir()):
+        if stamp.is_dir() and not stamp.is_symlink():  # nothing of ours
+            shutil.rmtree(stamp)
+        elif stamp not in fresh:
+            stamp.unlink()
     for stamp in fresh:
         stamp.touch()
 

@@ -67,7 +67,8 @@ NAMED = {
     "score": "space seed",
     "search": "space constraint seed",
     "finetune": "constraint iterations seed",
-    "individual": "recipe size seed",
+    "individual-baseline": "size seed",
+    "individual-kd": "size seed",
     "init": "constraint seed",
     "ranked": "index seed",
     "evaluate-teacher": "seed",
@@ -299,9 +300,12 @@ def named(name: str, study: Study) -> tuple[str, dict]:
             model = paths.MODELS / stage.removeprefix("evaluate-") / f"{key}.pt"
             return "evaluate", {"model": model.as_posix()}
         arguments = dict(zip(axes, values, strict=True))
-        if "space" in STAGES[stage][2].split():
+        command, _, recipe = stage.partition("-")
+        if recipe:
+            arguments["recipe"] = recipe
+        if "space" in STAGES[command][2].split():
             arguments.setdefault("space", study.chosen_space)
-        return stage, arguments
+        return command, arguments
     raise UserError(f"{name[:200]!r}: {PARAMS} asks for no such stage; `dvc stage list` names them all")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
@@ -28,6 +31,18 @@ def prepare(settings: Training, seed: int) -> torch.device:
 def reseed(*numbers: int) -> None:
     """Seed torch's global generators, of every device, from whole numbers that say what is drawn next."""
     torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+
+@contextmanager
+def enough_memory(doing: str, remedy: str) -> Iterator[None]:
+    """Raise UserError where the block runs out of memory: what it was doing, and what to change."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # The CPU's allocator raises a plain RuntimeError.
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise UserError(f"{doing}: out of memory; {remedy}") from error
+        raise
 
 
 def device_of(network: torch.nn.Module) -> torch.device:

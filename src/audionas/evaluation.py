@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from audionas.device import device_of
+from audionas.device import device_of, enough_memory
 from audionas.errors import os_error
 from audionas.filearray import Descriptor, FileArray
 from audionas.ranks import current
@@ -38,7 +39,10 @@ def predict(network: torch.nn.Module, store: ClipStore, batch_size: int = 64) ->
     network.eval()
     starts = ranks.share(range(0, len(store), batch_size))
     rows = np.arange(starts.start, min(starts.stop, len(store)))
-    outputs = [torch.sigmoid(network(x.to(device))).cpu().numpy() for x in batches(store, batch_size, rows)]
+    with _enough_memory(store, batch_size):
+        outputs = [
+            torch.sigmoid(network(x.to(device))).cpu().numpy() for x in batches(store, batch_size, rows)
+        ]
     network.train(training)
     return np.concatenate([batch for part in ranks.gather(outputs) for batch in part])
 
@@ -87,15 +91,20 @@ def predict_all(
     scores = _Scores((len(index), *store.labels.shape))
     start = 0
     for x in batches(store, batch_size):
-        outputs = dict(supernet.outputs(x.to(device), subnetworks, statistics=statistics))
-        rows = [index[subnetwork] for subnetwork in outputs]
-        # A copy waits for the GPU: one a batch, not one a sub-network.
-        probabilities = torch.stack([logits.sigmoid() for logits in outputs.values()]).cpu()
+        with _enough_memory(store, batch_size):
+            outputs = dict(supernet.outputs(x.to(device), subnetworks, statistics=statistics))
+            rows = [index[subnetwork] for subnetwork in outputs]
+            # A copy waits for the GPU: one a batch, not one a sub-network.
+            probabilities = torch.stack([logits.sigmoid() for logits in outputs.values()]).cpu()
         scores.put(rows, start, probabilities.numpy())
         start += len(x)
         if bar is not None:
             bar.update(len(x))
     return scores
+
+
+def _enough_memory(store: ClipStore, batch_size: int) -> AbstractContextManager[None]:
+    return enough_memory(f"scoring {store.path} in batches of {batch_size}", "lower training.batch_size")
 
 
 def measurable(labels: np.ndarray) -> np.ndarray:

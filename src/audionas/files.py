@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
+import secrets
 import shutil
+import socket
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +23,8 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
 }
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+_TEMPORARY = re.compile(rf"\..+\.{_HOST}-(\d+)-[0-9a-f]{{8}}\.tmp")  # the writer's process
 
 
 class UnfitFileError(Exception):
@@ -63,15 +68,17 @@ def naming(error: OSError, path: str | Path) -> None:
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` at the end, remove it on an error."""
+    """Yield a temporary path beside `path`; rename it to `path` at the end, remove it on an error.
+
+    The file has the rights that the umask gives. What killed writers of `path` have left is removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    remove_abandoned(path.parent, path.name)
+    temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary.touch(0o666, exist_ok=False)
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp's 0600 would shut out the others who share a cache
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -80,6 +87,23 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, name: str = "") -> None:
+    """Remove the temporary files that dead processes of this machine have left in a folder.
+
+    Args:
+        name: of the file that they were to become; of any by default.
+    """
+    for entry in os.scandir(folder):
+        if not entry.name.startswith(f".{name}") or not (match := _TEMPORARY.fullmatch(entry.name)):
+            continue
+        try:
+            os.kill(int(match[1]), 0)
+        except ProcessLookupError:
+            Path(entry.path).unlink(missing_ok=True)
+        except (PermissionError, OverflowError):
+            continue  # another user's
 
 
 def move(source: Path, path: Path) -> None:

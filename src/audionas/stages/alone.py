@@ -11,28 +11,38 @@ from audionas.stages.runs import fresh, training_run
 from audionas.training.objectives import Distilled, Supervised
 
 
-def train_alone(config: Config, path: Path, widths, depths, recipe: str, seed: int, about: dict) -> None:
+def train_alone(
+    config: Config, path: Path, widths, depths, recipe: str, stage: str, seed: int, about: dict
+) -> None:
     """A network of these block widths and depths from fresh weights, by `baseline` or `kd`, to `path`.
 
     `about` says which it is, with `ratios` and `depths` as of a sub-network.
+    A baseline reads neither the teacher nor the section `distillation`. `stage` is its name in `dvc.yaml`.
     """
-    teacher_path = paths.teacher(seed)
+    teacher_path, baseline = paths.teacher(seed), recipe == "baseline"
 
     def build(device):
         network = fresh(config, widths=widths, depths=depths).to(device)
-        if recipe == "baseline":
+        if baseline:
             return Supervised(network)
         store = open_logmel(config, "train")
         teacher, _ = load_for(teacher_path, store)
-        return Distilled(network, teacher, config.distillation, store)
+        return Distilled(network, teacher, config.distillation, store, config.training.batch_size)
 
     iterations = config.individual.iterations
     training_run(
         config,
         path,
         build,
-        sections=("network", "augment", "distillation", "individual", "calibration"),
-        inputs=() if recipe == "baseline" else (teacher_path,),
+        stage=stage,
+        sections=(
+            "network",
+            "augment",
+            "individual",
+            "calibration",
+            *(() if baseline else ("distillation",)),
+        ),
+        inputs=() if baseline else (teacher_path,),
         iterations=iterations,
         seed=seed,
         about={**about, "recipe": recipe, "iterations": iterations},

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from audionas import corpora, paths
+from audionas import paths
 from audionas.config import AudiosetCorpus, Config
 from audionas.corpora.base import Clip, Corpus, FetchError, Reread
 from audionas.corpora.opening import open_corpus
@@ -33,7 +33,7 @@ from audionas.parallel import ordered_map
 from audionas.shards import CLIPS, write_shard
 from audionas.sources.opening import open_sources
 from audionas.sources.shelf import Shelf, fill_shard
-from audionas.state import state_key
+from audionas.state import basis_of, declared_code, only_one, open_folder
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,19 @@ def run(config: Config, split: str, limit: int | None = None) -> None:
             got serves the next run.
 
     Raises:
-        UserError: the list is bad, not one clip was got, or a source limits the rate or fails for long.
+        UserError: another process is at it, the list is bad, not one clip was got, or a source limits the
+            rate or fails for long.
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit}: no number of clips to try; give one from 1")
     clips = Reread(lambda: islice(iter_clips(paths.segments(split)), limit))
     total = sum(1 for _ in iter_clips(paths.segments(split)))  # a bad list is refused before anything is got
     total = total if limit is None else min(limit, total)
+    with only_one(f"download-{split}"):
+        _download(config, split, limit, clips, total)
+
+
+def _download(config: Config, split: str, limit: int | None, clips: Iterable[Clip], total: int) -> None:
     whole = _acquired if isinstance(config.corpus, AudiosetCorpus) else _fetched
     with tqdm(total=total, desc=f"download {split}", unit="clips", dynamic_ncols=True) as bar:
         state = whole(config, split, clips, bar)
@@ -80,7 +86,7 @@ def run(config: Config, split: str, limit: int | None = None) -> None:
 def _fetched(config: Config, split: str, clips: Iterable[Clip], bar: tqdm) -> Path:
     """The split's shards from a corpus that has its audio at hand; gives their folder."""
     corpus = open_corpus(config.corpus, config.audio.clip_seconds)
-    state = paths.DOWNLOADS / f"{split}-{_key(config, paths.segments(split))}"
+    state = open_folder("download", split, _basis(config, paths.segments(split)))
     for name, some in _shards(clips):
         _shard(state / name, some, corpus, config, bar)
     return state
@@ -189,17 +195,17 @@ def _publish(state: Path, folder: Path) -> None:
     shutil.rmtree(state)
 
 
-def _key(config: Config, segments: Path) -> str:
-    """Names everything that the shards follow from."""
-    seen = [
-        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
+def _basis(config: Config, segments: Path) -> dict[str, str]:
+    """Everything that the shards follow from."""
+    seen = {
+        str(file): (file.stat().st_size, file.stat().st_mtime_ns)
         for given in (Path(config.corpus.lists), Path(config.corpus.audio))
         for file in (sorted(given.rglob("*")) if given.is_dir() else [given])
         if file.is_file()
-    ]
-    code = sorted(Path(corpora.__file__).parent.glob("*.py"))
-    settings = [config.corpus.model_dump(), config.audio.clip_seconds, seen]
-    return state_key(settings, [segments, *code])
+    }
+    settings = {"corpus": config.corpus.model_dump(), "audio.clip_seconds": config.audio.clip_seconds}
+    code = declared_code("download", without=("sources",))  # they serve AudioSet
+    return basis_of({**settings, "given": seen}, [segments, *code])
 
 
 _corpus: Corpus | None = None  # of a worker process

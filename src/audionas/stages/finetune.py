@@ -12,13 +12,14 @@ from audionas.training.objectives import Distilled
 def run(config: Config, space: str, constraint: str, iterations: int, seed: int) -> None:
     """A found network and the teacher to models/finetuned/{constraint}-{iterations}-{seed}.pt."""
     source = paths.found(space, constraint, seed)
-    store = open_logmel(config, "train")
+    store, batch_size = open_logmel(config, "train"), config.training.batch_size
     network, about = load_for(source, store)
     teacher, _ = load_for(paths.teacher(seed), store)
     training_run(
         config,
         paths.finetuned(constraint, iterations, seed),
-        lambda device: Distilled(network.to(device), teacher, config.distillation, store),
+        lambda device: Distilled(network.to(device), teacher, config.distillation, store, batch_size),
+        stage="finetune",
         sections=("augment", "distillation", "finetune", "calibration"),
         inputs=(source, paths.teacher(seed)),
         iterations=iterations,

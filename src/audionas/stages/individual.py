@@ -19,7 +19,7 @@ def run(config: Config, recipe: str, size: str, seed: int) -> None:
     widths = Architecture.of(config).widths(form)
     path = paths.individual(recipe, size, seed)
     about = {"kind": "individual", "size": size, "ratios": list(form.ratios), "depths": list(form.depths)}
-    train_alone(config, path, widths, (2, *form.depths), recipe, seed, about)
+    train_alone(config, path, widths, (2, *form.depths), recipe, f"individual-{recipe}", seed, about)
 
 
 def run_init(config: Config, space: str, constraint: str, seed: int) -> None:
@@ -31,4 +31,4 @@ def run_init(config: Config, space: str, constraint: str, seed: int) -> None:
     form = tuple(network.spec["widths"]), tuple(network.spec["depths"])
     about = {"kind": "init", "space": space, "constraint": constraint}
     about |= {name: found[name] for name in ("ratios", "depths")}
-    train_alone(config, paths.init(constraint, seed), *form, "kd", seed, about)
+    train_alone(config, paths.init(constraint, seed), *form, "kd", "init", seed, about)

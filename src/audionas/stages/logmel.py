@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from audionas import audio, paths
+from audionas import paths
 from audionas.audio.logmel import LogMel
 from audionas.config import Config
 from audionas.files import atomic_write
 from audionas.parallel import background, threaded_map
 from audionas.ranks import current
-from audionas.state import UNFINISHED, state_key, store_folder
+from audionas.state import UNFINISHED, basis_of, declared_code, only_one, store_folder
 from audionas.store import VERSION, ClipStore, ClipStoreWriter
 
 _BLOCK = 1_000  # clips between two marks
@@ -30,17 +30,22 @@ def run(config: Config, split: str) -> None:
     finished before a kill lies in .state/ and is not made again.
 
     Raises:
-        UserError: the audio was made with other settings, or a file is damaged.
+        UserError: another process is at it, the audio was made with other settings, or a file is damaged.
     """
+    with only_one(f"logmel-{split}") if current().first else nullcontext():
+        _pack(config, split)
+
+
+def _pack(config: Config, split: str) -> None:
     settings = config.feature_settings()
     waveforms = ClipStore(paths.audio(split), {"audio": settings["audio"]})
     frontend = LogMel(config.audio.sample_rate, **config.features.model_dump())
     made = paths.audio(split).stat()
-    code = [Path(__file__), *sorted(Path(audio.__file__).parent.glob("*.py"))]
-    key = state_key([settings, made.st_size, made.st_mtime_ns, torch.__version__, VERSION], code)
+    seen = {"data/audio": [made.st_size, made.st_mtime_ns], "torch": torch.__version__, "store": VERSION}
+    basis = basis_of({**settings, **seen}, declared_code("logmel"))
     ranks = current()
     with ranks.in_turn():  # the first rank makes what the others open
-        state = store_folder("logmel", split, key)
+        state = store_folder("logmel", split, basis)
         writer = ClipStoreWriter(
             state / UNFINISHED,
             zip(waveforms.clip_ids, waveforms.labels, strict=True),

@@ -28,7 +28,7 @@ def run(config: Config, space: str, index: int, seed: int) -> None:
     about |= {"ratios": list(subnetwork.ratios), "depths": list(subnetwork.depths)}
     path = paths.ranked(index, seed)
     form = search_space.architecture.widths(subnetwork), (2, *subnetwork.depths)
-    train_alone(config, path, *form, "kd", seed, about)
+    train_alone(config, path, *form, "kd", "ranked", seed, about)
     valid = open_logmel(config, "valid")
     network, _ = load_for(path, valid)
     network = network.to(prepare(config.training, seed))

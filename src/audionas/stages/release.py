@@ -19,6 +19,7 @@ from audionas.reporting.results import keeps, model_files, read_result
 from audionas.reporting.titles import basis
 from audionas.reporting.titles import title as corpus_title
 from audionas.reporting.writing import read_csv
+from audionas.stages.leftovers import remove_leftovers
 
 _SHIP = paths.TABLES / "ship.csv"
 
@@ -30,6 +31,11 @@ def run(config: Config) -> None:
         UserError: a table or a result is missing or damaged, a file is none of this study's, or a network
             does not keep its budget.
     """
+    study = config.study
+    supernets = [paths.supernet(space, seed) for space in study.spaces for seed in study.seeds]
+    named = [*model_files(study), *supernets]
+    for folder in sorted({path.parent for path in named}):
+        remove_leftovers(folder, named)
     with new_folder(paths.released("").parent) as folder:
         _write_all(config, folder)
 

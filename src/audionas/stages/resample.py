@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from audionas import audio as decoding
 from audionas import paths
 from audionas.audio.decode import decode
 from audionas.audio.measure import measure
@@ -27,7 +26,7 @@ from audionas.parallel import background, threaded_map
 from audionas.reporting.coverage import count, require
 from audionas.reporting.duplicates import duplicates
 from audionas.shards import CLIPS, read_shard
-from audionas.state import UNFINISHED, state_key, store_folder
+from audionas.state import UNFINISHED, basis_of, declared_code, only_one, store_folder
 from audionas.store import VERSION, ClipStoreWriter
 
 log = logging.getLogger(__name__)
@@ -53,13 +52,18 @@ def run(config: Config, split: str) -> None:
     here or in the download has a reason in the ledger and no row in the store.
 
     Raises:
-        UserError: no clip survived, fewer than `corpus.least_coverage` did, or the download is not that of
-            this list.
+        UserError: another process is at it, no clip survived, fewer than `corpus.least_coverage` did, or the
+            download is not that of this list.
     """
+    with only_one(f"resample-{split}"):
+        _resample(config, split)
+
+
+def _resample(config: Config, split: str) -> None:
     listed, got = _count(split)
     names = [(row["mid"], row["display_name"]) for row in read_rows(paths.CLASSES, CLASSES)]
     classes = [mid for mid, _ in names]
-    state = store_folder("resample", split, _key(config, split))
+    state = store_folder("resample", split, _basis(config, split))
     writer = ClipStoreWriter(
         state / UNFINISHED,
         _labels(split, classes),
@@ -116,12 +120,14 @@ def run(config: Config, split: str) -> None:
     shutil.rmtree(state)
 
 
-def _key(config: Config, split: str) -> str:
-    """Names everything that the rows follow from, and what numbers them."""
-    code = [Path(__file__), *sorted(Path(decoding.__file__).parent.glob("*.py"))]
+def _basis(config: Config, split: str) -> dict[str, str]:
+    """Everything that the rows follow from, and what numbers them."""
+    code = declared_code("resample", without=("corpora", "sources", "reporting"))
     given = [paths.segments(split), paths.CLASSES, paths.raw(split) / "ledger.csv"]
-    libraries = [version(name) for name in ("miniaudio", "soundfile", "soxr")]
-    return state_key([config.audio.model_dump(), libraries, CLIPS, RESAMPLE, VERSION], [*given, *code])
+    libraries = {name: version(name) for name in ("miniaudio", "soundfile", "soxr")}
+    numbers = {"clips": CLIPS, "columns": RESAMPLE, "store": VERSION}
+    settings = {"audio": config.audio.model_dump(), **libraries, **numbers}
+    return basis_of(settings, [*given, *code])
 
 
 def _listed(split: str) -> Iterator[tuple[dict[str, str], str, str]]:

@@ -26,19 +26,21 @@ def run(config: Config, space: str, seed: int) -> None:
             search_space.architecture, block_dropout=network.block_dropout, head_dropout=network.head_dropout
         ).to(device)
         recipe = InPlace if config.distillation.in_place else OnceForAll
-        return recipe(supernet, teacher, config.distillation, search_space, schedule, seed=seed, store=store)
+        options = {"seed": seed, "store": store, "batch_size": config.training.batch_size}
+        return recipe(supernet, teacher, config.distillation, search_space, schedule, **options)
 
     ends = {"smallest": search_space.smallest, "largest": LARGEST}
 
     def validate(supernet, store, calibration):
         """mAP of the two ends of the space; their statistics are estimated aside, the weights untouched."""
-        scores = score(supernet, list(ends.values()), calibration, store)
+        scores = score(supernet, list(ends.values()), calibration, store, config.training.batch_size)
         return {f"valid_mAP_{name}": value for name, value in zip(ends, scores, strict=True)}
 
     training_run(
         config,
         paths.supernet(space, seed),
         build,
+        stage="supernet",
         sections=("network", "augment", "distillation", "supernet", "calibration"),
         inputs=(paths.teacher(seed),),
         iterations=iterations,

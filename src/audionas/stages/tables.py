@@ -23,16 +23,23 @@ from audionas.reporting.networks import (
 )
 from audionas.reporting.paper import NOTE
 from audionas.reporting.plotting import save
-from audionas.reporting.results import collect, compare
+from audionas.reporting.results import collect, compare, model_files
 from audionas.reporting.tables import Models
 from audionas.reporting.titles import title as corpus_title
 from audionas.reporting.writing import write, write_csv
+from audionas.stages.leftovers import remove_leftovers
 
 _NAMED = 10  # classes that a caption lists
 
 
 def run(config: Config) -> None:
     """What evaluation and scoring left to results/tables, results/figures and results/metrics.json."""
+    study = config.study
+    files = [*model_files(study)]
+    remove_leftovers(paths.RESULTS / "eval", [*map(paths.evaluation, files), *map(paths.predictions, files)])
+    scores = [paths.scores(space, seed) for space in study.spaces for seed in study.seeds]
+    rankings = [paths.ranking(index, seed) for index in study.ranked for seed in study.seeds]
+    remove_leftovers(paths.RESULTS / "scores", [*scores, *rankings])
     with new_folder(paths.TABLES) as tables_folder, new_folder(paths.FIGURES) as figures_folder:
         _write(config, tables_folder, figures_folder)
 

@@ -14,6 +14,7 @@ def run(config: Config, seed: int) -> None:
         config,
         paths.teacher(seed),
         lambda device: Supervised(fresh(config).to(device)),
+        stage="teacher",
         sections=("network", "augment", "teacher", "calibration"),
         mixup_alpha=config.teacher.mixup_alpha,
         iterations=config.teacher.iterations,

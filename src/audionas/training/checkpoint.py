@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from audionas.errors import UserError
 from audionas.files import atomic_write
 from audionas.models.archive import load_archive
-from audionas.state import STATE
+from audionas.state import STATE, differences
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +25,11 @@ class Checkpoint:
 
     Args:
         name: of the run. key: of what the state follows from (`state_key`); another key is another run.
+        basis: what the key was made of, to tell what differs (`basis_of`).
     """
 
-    def __init__(self, name: str, key: str, folder: Path = STATE):
-        self.key = key
+    def __init__(self, name: str, key: str, folder: Path = STATE, basis: Mapping[str, str] | None = None):
+        self.name, self.key, self.basis = name, key, dict(basis or {})
         self.path = folder / f"{name}-{key}.pt"
         self.previous = self.path.with_suffix(".previous.pt")
 
@@ -37,7 +40,7 @@ class Checkpoint:
         """
         try:
             with atomic_write(self.path) as temporary:
-                torch.save({"key": self.key, **state}, temporary)
+                torch.save({"key": self.key, "basis": self.basis, **state}, temporary)
                 if self.path.exists():
                     self.path.replace(self.previous)
         except (OSError, RuntimeError) as error:  # torch wraps what the file system says
@@ -61,13 +64,43 @@ class Checkpoint:
             except Exception as error:  # torch raises many kinds for a damaged file
                 log.warning("%s: damaged (%s); the checkpoint before it is tried", path, error)
                 continue
+            state.pop("basis", None)
             if state.pop("key", None) != self.key:
                 raise UserError(f"{path}: a checkpoint of another configuration; delete it and run again")
             return state
         return None
 
+    def tell_of_others(self) -> None:
+        """Say which checkpoint of this run is not used, and what differs; it was made under another key.
+
+        The last one stays until this run has ended, for whoever takes an edit back; older ones are removed.
+        """
+        others = sorted(self._others(), key=lambda path: path.stat().st_mtime_ns)
+        for path in others[:-1]:
+            path.unlink(missing_ok=True)
+        for path in others[-1:]:
+            try:
+                state = load_archive(path, _LARGEST, _OPERATIONS)
+                what = differences(dict(state["basis"]), self.basis)
+            except Exception as error:  # torch raises many kinds for a damaged file
+                what = f"it does not tell ({type(error).__name__})"
+            log.warning(
+                "%s: not used; what differs: %s. It stays until this run has ended: take the change back to "
+                "go on",
+                path,
+                what,
+            )
+
+    def _others(self) -> list[Path]:
+        """Checkpoints of this run under other keys."""
+        named = re.compile(rf"{re.escape(self.name)}-[0-9A-Za-z]+(\.previous)?\.pt")
+        mine = {self.path, self.previous}
+        return [
+            path for path in self.path.parent.glob("*.pt") if named.fullmatch(path.name) and path not in mine
+        ]
+
     def remove(self) -> None:
-        """The run has ended and its output is written."""
+        """The run has ended and its output is written: no checkpoint of it, under any key, is needed."""
         half_written = self.path.parent.glob(f".{self.path.name}.*.tmp")  # by kills in the middle of `save`
-        for path in (self.path, self.previous, *half_written):
+        for path in (self.path, self.previous, *half_written, *self._others()):
             path.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from audionas.config import Training
-from audionas.device import reseed
+from audionas.device import enough_memory, reseed
 from audionas.errors import UserError
 from audionas.ranks import current
 from audionas.training import schedules
@@ -29,6 +29,9 @@ from audionas.training.objectives import Objective
 log = logging.getLogger(__name__)
 
 _LOOK = {"cpu": 1, "cuda": 20}  # iterations between looks at the loss, each of which waits for the device
+_LESS_MEMORY = (
+    "lower training.batch_size or supernet.networks_per_step, or set training.precision to bfloat16 on a GPU"
+)
 _STEP = 2  # what is drawn: `feed` has 0 and 1
 
 
@@ -149,27 +152,23 @@ class _Run:
         self.objective.begin(self.iteration, self.companions())
         batch = self.feed.batch(self.iteration)
         reseed(self.feed.seed, _STEP, self.iteration, self.ranks.rank)  # for dropout
+        doing = f"{self.name}, iteration {self.iteration + 1} with batches of {self.feed.batch_size} clips"
         try:
-            with torch.autocast(
-                self.feed.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
-            ):
-                loss = self.objective(batch, self.iteration)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            self.ranks.average([p.grad for p in self.network.parameters() if p.grad is not None])
-            self.optimiser.step()
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if isinstance(error, torch._dynamo.exc.TorchDynamoException):
-                raise UserError(
-                    f"{self.name}: torch.compile failed ({str(error).strip().splitlines()[0]}); on a CPU it "
-                    "needs a C++ compiler; set training.compile to false"
-                ) from error
-            if not _is_out_of_memory(error):
+            with enough_memory(doing, _LESS_MEMORY):
+                with torch.autocast(
+                    self.feed.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
+                ):
+                    loss = self.objective(batch, self.iteration)
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                self.ranks.average([p.grad for p in self.network.parameters() if p.grad is not None])
+                self.optimiser.step()
+        except RuntimeError as error:
+            if not isinstance(error, torch._dynamo.exc.TorchDynamoException):
                 raise
             raise UserError(
-                f"{self.name}: out of memory in iteration {self.iteration + 1} with batches of "
-                f"{self.feed.batch_size} clips; lower training.batch_size or supernet.networks_per_step, or "
-                "set training.precision to bfloat16 on a GPU"
+                f"{self.name}: torch.compile failed ({str(error).strip().splitlines()[0]}); on a CPU it "
+                "needs a C++ compiler; set training.compile to false"
             ) from error
         self._unseen.append(loss.detach())
         self.iteration += 1
@@ -229,8 +228,3 @@ class _Run:
         self.average.load_state_dict(state["average"])
         for name in ("iteration", "history", "total", "since", "seconds"):
             setattr(self, name, state[name])
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """The CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

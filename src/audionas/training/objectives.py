@@ -66,13 +66,19 @@ class Distilled(Objective):
     Args:
         teacher: whose weights stay as they are.
         store: log-mel of the training split; needed for `teacher_input` stored, and only for that.
+        batch_size: of the teacher's pass over it.
 
     Raises:
         ValueError: stored without a store.
     """
 
     def __init__(
-        self, network: Cnn10, teacher: Cnn10, settings: Distillation, store: ClipStore | None = None
+        self,
+        network: Cnn10,
+        teacher: Cnn10,
+        settings: Distillation,
+        store: ClipStore | None = None,
+        batch_size: int = 64,
     ):
         super().__init__(network)
         self.settings = settings
@@ -82,7 +88,7 @@ class Distilled(Objective):
         if self.by_rows:
             if store is None:
                 raise ValueError("distillation.teacher_input stored needs the store of the training split")
-            self.stored = torch.from_numpy(predict(self.teacher, store)).to(device_of(network))
+            self.stored = torch.from_numpy(predict(self.teacher, store, batch_size)).to(device_of(network))
 
     def compile(self) -> None:
         """See `Objective`; the teacher too."""

@@ -25,7 +25,7 @@ class OnceForAll(Distilled):
 
     Args:
         seed: of the sub-networks' draws.
-        store: as in `Distilled`.
+        store, batch_size: as in `Distilled`.
     """
 
     network: Supernet
@@ -40,8 +40,9 @@ class OnceForAll(Distilled):
         *,
         seed: int = 0,
         store: ClipStore | None = None,
+        batch_size: int = 64,
     ):
-        super().__init__(network, teacher, settings, store)
+        super().__init__(network, teacher, settings, store, batch_size)
         self.space, self.schedule, self.seed = space, schedule, seed
         self._draw = {"uniform": uniform, "sandwich": sandwich}[schedule.sampling]
 
