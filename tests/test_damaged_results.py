@@ -15,9 +15,11 @@ from audionas.config import Config
 from audionas.errors import UserError
 from audionas.models.architecture import Architecture
 from audionas.reporting.networks import Scores, ranked
+from audionas.reporting.report import page
 from audionas.reporting.results import collect, compare
 from audionas.search.scoring import read_scores
 from audionas.search.space import SearchSpace
+from audionas.stages import tables
 
 MODEL = paths.teacher(0)
 
@@ -99,6 +101,21 @@ def test_whatever_is_damaged_is_named_or_of_no_weight(study: Config, kind: str) 
         assert not said or path.as_posix() in said
         refused += bool(said)
     assert refused > 60
+
+
+@pytest.mark.slow
+def test_a_damaged_table_of_the_page_is_named(study: Config) -> None:
+    tables.run(study)
+    chance = np.random.default_rng(1)
+    found = sorted([*paths.TABLES.glob("*.csv"), *paths.TABLES.glob("*.md")])
+    cut = [(paths.TABLES / "classes.csv", "high OFA - KD"), (paths.TABLES / "ship.csv", "mean over seeds")]
+    changes = [(path, path.read_bytes().replace(name.encode(), b"other")) for path, name in cut]
+    for _ in range(40):
+        path = found[chance.integers(len(found))]
+        changes.append((path, mutated(path.read_bytes(), chance)))
+    for number, (path, content) in enumerate(changes):
+        said = tried(study, path, content, lambda config: page(paths.TABLES, "made", config.study, 2_000))
+        assert "results/tables" in said if said else number >= len(cut)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def page(folder: Path, title: str, study: Study, tolerance: int) -> str:
     opens = min(single, key=lambda text: text.endswith("macs"), default="")
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.get_template("report.html").render(
+    content = dict(
         title=title,
         study=study,
         cards=cards,
@@ -94,6 +94,10 @@ def page(folder: Path, title: str, study: Study, tolerance: int) -> str:
         downloads={name: _address(folder / f"{name}.csv") for name in (*_DATA, *SECTIONS)},
         plotly=get_plotlyjs(),
     )
+    try:
+        return environment.get_template("report.html").render(content)
+    except jinja2.UndefinedError as error:
+        raise _damaged(folder, f"made for another study: {error}") from None
 
 
 def _cards(ship: pd.DataFrame) -> list[dict]:
@@ -187,7 +191,12 @@ def _figure4(near: pd.DataFrame, study: Study) -> go.Figure:
 
 
 def _table(folder: Path, name: str, heading: str) -> Table:
-    path, table = folder / f"{name}.md", shown(read_csv(folder / f"{name}.csv"))
+    path = folder / f"{name}.csv"
+    try:
+        table = shown(read_csv(path))
+    except (KeyError, ValueError, IndexError) as error:
+        raise _damaged(path, f"made for another study: {error}") from None
+    path = folder / f"{name}.md"
     try:
         caption = from_markdown(path.read_text(encoding="utf-8").splitlines()[0])
     except (OSError, ValueError, IndexError) as error:
