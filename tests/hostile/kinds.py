@@ -493,7 +493,9 @@ class Lists(Originals):
         rows = [(f"{i:02}.wav", "ab,cd"[i % 2 * 3 :][:2], f"tape{i}", i % 3) for i in range(12)]
         listed = "file,labels,source,fold\n" + "".join("{},{},{},{}\n".format(*row) for row in rows)
         segments = "# YTID, start_seconds, end_seconds, positive_labels\n"
-        segments += "".join(f'video{i:06}, {i}.000, {i + 10}.000, "ab,cd"\n' for i in range(12))
+        segments += "".join(
+            f'video{i:06}, {i}.000, {i + 10}.000, "{("ab", "cd", "ab,cd")[i % 3]}"\n' for i in range(40)
+        )
         self.keep({"clips.csv": listed.encode(), "segments.csv": segments.encode()})
         self.splits = ({"train": [0], "valid": [1], "test": [2]}, {"train": 0.5, "valid": 0.25, "test": 0.25})
 
