@@ -30,8 +30,8 @@ SECTIONS = "|".join(Config.model_fields)
 #: Fenced blocks that hold no commands: how they begin, and what they are.
 SHOWN = {
     "flowchart LR": "the drawing of the DAG; tests/test_dag.py compares it with dvc.yaml",
-    "file,labels,source,fold": "a list, which test_your_own_audio reads",
-    "corpus:": "parameters, which test_your_own_audio runs",
+    "file,labels,source": "a list, which tests/test_own_audio.py reads",
+    "corpus:": "parameters, which tests/test_own_audio.py runs",
     "params.yaml ": "where things are; test_files_and_folders_are_there",
     "Path ": "what DVC prints",
 }
@@ -295,40 +295,3 @@ HERE = [
 def test_what_needs_no_data_runs(project, command):
     assert any(command.split(" -")[0].split('"')[0] in path.read_text() for path in DOCUMENTS)
     run(project, "bash", "-ec", command, env={"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
-
-
-@pytest.mark.slow
-def test_your_own_audio(project, tmp_path):
-    """The section's list and parameters as they stand, but for paths, from the check to the coverage."""
-    document = (ROOT / "README.md").read_text()
-    section = document[document.index("## Your own audio") :].partition("\n## ")[0]
-    blocks = re.findall(r"^```[a-z]*\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-    header = next(block for block in blocks if block.startswith("file,labels")).splitlines()[0]
-    snippet = next(yaml.safe_load(block) for block in blocks if block.startswith("corpus:"))
-    audio, rng = tmp_path / "audio", np.random.default_rng(0)
-    audio.mkdir()
-    rows = []
-    for i in range(48):
-        soundfile.write(audio / f"{i:02}.wav", rng.normal(0, 0.1, 4_000), 8_000)
-        values = {
-            "file": f"{i:02}.wav",
-            "labels": "kettle" if i % 2 else "speech",
-            "source": f"tape{i}",
-            "fold": "1",
-        }
-        rows.append(",".join(values.get(name, "") for name in header.split(",")))
-    (tmp_path / "clips.csv").write_text("\n".join([header, *rows]) + "\n")
-    before = (project / "params.yaml").read_text()
-    params = yaml.safe_load(before) | {"corpus": snippet["corpus"]}
-    params["corpus"] |= {"lists": str(tmp_path / "clips.csv"), "audio": str(audio)}
-    for name, values in snippet.items():
-        params[name] = {**params[name], **values} if isinstance(values, dict) else values
-    params["network"]["num_classes"] = 2
-    try:
-        (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-        run(project, "audionas", "check")
-        run(project, "dvc", "repro", "coverage")
-        table = (project / "results/coverage/coverage.csv").read_text()
-        assert "48" in run(project, "audionas", "coverage") or "0 missing" in table
-    finally:
-        (project / "params.yaml").write_text(before)
