@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import math
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 from audionas.errors import UserError
 from audionas.files import atomic_write
 from audionas.names import clean, likeness
+from audionas.paths import remedy
 
 DOWNLOAD = (
     *("clip_id", "status", "reason", "source", "attempts", "bytes", "sha256", "seconds", "rate"),
@@ -24,6 +26,10 @@ RESAMPLE = (
 )
 SEGMENTS = ("clip_id", "source", "origin", "start", "end", "labels")
 CLASSES = ("index", "mid", "display_name")
+_NUMBERS = {  # columns of these that count or measure, where they are filled
+    **dict.fromkeys(("attempts", "bytes", "channels"), int),
+    **dict.fromkeys(("seconds", "rate", "original_rate", "bandwidth", "level", "start", "end"), float),
+}
 
 
 def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -54,6 +60,27 @@ def iter_rows(path: str | Path, required: Iterable[str] = ()) -> Iterator[dict[s
     what `parse_rows` refuses.
     """
     return (row for _, row in iter_numbered(path, required))
+
+
+def iter_ledger(path: str | Path, required: Iterable[str]) -> Iterator[dict[str, str]]:
+    """`iter_rows` of a list or ledger that a stage wrote: what counts or measures is a number, or empty.
+
+    Raises UserError as `iter_rows`, and naming the column where it is no finite number.
+    """
+    for line, row in iter_numbered(path, required):
+        for column, kind in _NUMBERS.items():
+            if not (text := row.get(column)):
+                continue
+            try:
+                number = kind(text)
+            except ValueError:
+                number = math.nan
+            if not math.isfinite(number):
+                raise UserError(
+                    f"{path}, line {line}, column {column}: {clean(text)[:40]!r} is no number; the file is "
+                    f"damaged: {remedy(path)}"
+                )
+        yield row
 
 
 def iter_numbered(

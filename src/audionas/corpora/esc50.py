@@ -95,7 +95,7 @@ class Esc50(Corpus):
                     "give the published archive"
                 )
             return zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, NotImplementedError):
+        except (*_DAMAGED, struct.error, ValueError):
             raise UserError(f"{self.path}: not a zip archive, or damaged; fetch it again") from None
 
     @cached_property

@@ -16,6 +16,7 @@ from audionas.corpora.counts import ClassCounts
 from audionas.errors import UserError
 from audionas.keys import key, keys
 from audionas.ledger import general, labels_of
+from audionas.paths import CLASSES, segments
 from audionas.sources.base import TRANSIENT
 
 NOT_ASKED = "not asked yet"
@@ -169,8 +170,8 @@ def count(
                 labels = [column[label] for label in labels_of(clip)]
             except KeyError as error:
                 raise UserError(
-                    f"{split}, clip {clip['clip_id']}: its label {error.args[0]!r} is not in classes.csv; "
-                    "make both lists again with `dvc repro segments`"
+                    f"{segments(split)}: clip {clip['clip_id']}: its label {error.args[0]!r} is not in "
+                    f"{CLASSES}; make both lists again with `dvc repro segments`"
                 ) from None
             result.listed += 1
             for label in labels:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from audionas.config import Download
 from audionas.corpora.base import Clip
 from audionas.errors import UserError
-from audionas.ledger import DOWNLOAD, iter_rows, read_rows, write_rows
+from audionas.ledger import DOWNLOAD, iter_ledger, read_rows, write_rows
 from audionas.shards import write_shard
 from audionas.sources.acquire import acquire
 from audionas.sources.base import Source
@@ -64,7 +64,7 @@ class Shelf:
                 self._database.executemany(
                     "INSERT INTO ledger VALUES (?, ?, ?) ON CONFLICT (clip_id) DO UPDATE"
                     " SET ok = excluded.ok, row = excluded.row WHERE NOT ledger.ok",
-                    map(_known, iter_rows(ledger, DOWNLOAD)),
+                    map(_known, iter_ledger(ledger, DOWNLOAD)),
                 )
             for path in sorted(folder.glob("*.tar")):
                 places = _members_of(path)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from audionas import paths
 from audionas.config import SPLITS, Config
 from audionas.files import new_folder
-from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_rows, read_rows
+from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_ledger, read_rows
 from audionas.reporting.coverage import count
 from audionas.reporting.coverage_report import markdown, write
 from audionas.reporting.duplicates import duplicates
@@ -24,11 +24,11 @@ def run(config: Config, to_results: bool = False) -> None:
     splits = []
     for split in SPLITS:
         resampled = paths.audio_ledger(split)
-        decoded = iter_rows(resampled, RESAMPLE[:3]) if resampled.exists() else []
-        clips = iter_rows(paths.segments(split), SEGMENTS)
+        decoded = iter_ledger(resampled, RESAMPLE[:3]) if resampled.exists() else []
+        clips = iter_ledger(paths.segments(split), SEGMENTS)
         splits.append(count(split, clips, classes, _downloaded(split), decoded, config.audio.clip_seconds))
     warnings = paths.WARNINGS.read_text(encoding="utf-8").splitlines() if paths.WARNINGS.exists() else []
-    warnings += duplicates(SPLITS, _published, lambda split: iter_rows(paths.segments(split), SEGMENTS))
+    warnings += duplicates(SPLITS, _published, lambda split: iter_ledger(paths.segments(split), SEGMENTS))
     warnings += [warning for split in splits for warning in split.warnings()]
     print(markdown(splits, config.corpus.name, warnings))
     if to_results:
@@ -39,13 +39,13 @@ def run(config: Config, to_results: bool = False) -> None:
 def _published(split: str) -> Iterable[dict[str, str]]:
     """The ledger of a split's last whole download."""
     ledger = paths.raw(split) / "ledger.csv"
-    return iter_rows(ledger, DOWNLOAD) if ledger.exists() else ()
+    return iter_ledger(ledger, DOWNLOAD) if ledger.exists() else ()
 
 
 def _downloaded(split: str) -> Iterator[dict[str, str]]:
     """What is known of a split's download: its last end, and one that is under way or was cut short."""
     ledger = paths.raw(split) / "ledger.csv"
     if ledger.exists():
-        yield from iter_rows(ledger, DOWNLOAD)
+        yield from iter_ledger(ledger, DOWNLOAD)
     for folder in sorted((paths.DOWNLOADS / split).glob("*")):
         yield from so_far(folder)

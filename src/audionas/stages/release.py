@@ -12,7 +12,7 @@ from audionas.audio.measure import spread
 from audionas.config import Config, parse_constraint
 from audionas.errors import UserError
 from audionas.files import atomic_write, copy, new_folder
-from audionas.ledger import CLASSES, RESAMPLE, iter_rows, read_rows
+from audionas.ledger import CLASSES, RESAMPLE, iter_ledger, read_rows
 from audionas.models.modelfile import load_model, read_model, save_model
 from audionas.reporting.card import network_card, supernet_card
 from audionas.reporting.results import keeps, model_files, read_result
@@ -94,7 +94,7 @@ def _described(model: Path, target: Path) -> tuple[str, dict]:
     if not ledger.exists():  # a study of spectrograms from elsewhere
         return _copied(model, target)
     network, about = load_model(model)
-    save_model(target, network, about | {"heard": spread(iter_rows(ledger, RESAMPLE))})
+    save_model(target, network, about | {"heard": spread(iter_ledger(ledger, RESAMPLE))})
     return _digest(target), read_model(target)["about"]
 
 

@@ -21,7 +21,17 @@ from audionas.audio.measure import measure
 from audionas.audio.reading import DecodeError
 from audionas.config import Config
 from audionas.errors import UserError
-from audionas.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_rows, labels_of, read_rows, write_rows
+from audionas.ledger import (
+    CLASSES,
+    DOWNLOAD,
+    RESAMPLE,
+    SEGMENTS,
+    iter_ledger,
+    iter_rows,
+    labels_of,
+    read_rows,
+    write_rows,
+)
 from audionas.parallel import background, threaded_map
 from audionas.reporting.coverage import count, require
 from audionas.reporting.duplicates import duplicates
@@ -198,8 +208,8 @@ def _originals(split: str, wanted: dict[Path, int]) -> Iterator[_Original]:
 
 def _require(config: Config, split: str, names: list[tuple[str, str]]) -> None:
     """Stop where too little is left."""
-    segments, raw = iter_rows(paths.segments(split)), iter_rows(paths.raw(split) / "ledger.csv")
-    decoded = iter_rows(paths.audio_ledger(split))
+    segments, raw = iter_ledger(paths.segments(split), SEGMENTS), _downloads(split)
+    decoded = iter_ledger(paths.audio_ledger(split), RESAMPLE)
     here = count(split, segments, names, raw, decoded, config.audio.clip_seconds)
     told = here.warnings()[:1] if here.longer else []
     for warning in told + duplicates([split], _downloads, lambda split: iter_rows(paths.segments(split))):
@@ -214,7 +224,7 @@ def _require(config: Config, split: str, names: list[tuple[str, str]]) -> None:
 
 
 def _downloads(split: str) -> Iterator[dict[str, str]]:
-    return iter_rows(paths.raw(split) / "ledger.csv", DOWNLOAD)
+    return iter_ledger(paths.raw(split) / "ledger.csv", DOWNLOAD)
 
 
 def _kept(split: str) -> np.ndarray:

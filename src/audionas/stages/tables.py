@@ -7,6 +7,7 @@ from pathlib import Path
 
 from audionas import paths
 from audionas.config import Config
+from audionas.errors import UserError
 from audionas.files import atomic_write, new_folder
 from audionas.ledger import CLASSES, iter_rows, read_rows
 from audionas.reporting import figures, tables
@@ -52,6 +53,11 @@ def _write(config: Config, tables_folder: Path, figures_folder: Path) -> None:
     near, ranking = near_constraints(scores), ranked(scores)
     near_means = over_seeds(near)
     names = [row["display_name"] for row in read_rows(paths.CLASSES, CLASSES)]
+    if len(names) != len(models.measured):
+        raise UserError(
+            f"{paths.CLASSES}: {len(names)} classes, and the results are of {len(models.measured)}; run "
+            "`dvc repro`"
+        )
     costs = Costs(config).table(valid_clips=sum(1 for _ in iter_rows(paths.segments("valid"))))
 
     seeds = "mean ± standard deviation over seeds" if len(study.seeds) > 1 else "one seed"
