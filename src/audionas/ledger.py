@@ -15,6 +15,7 @@ from audionas.errors import UserError
 from audionas.files import atomic_write
 from audionas.names import clean, likeness
 from audionas.paths import remedy
+from audionas.text import line as one_line
 
 DOWNLOAD = (
     *("clip_id", "status", "reason", "source", "attempts", "bytes", "sha256", "seconds", "rate"),
@@ -68,19 +69,24 @@ def iter_ledger(path: str | Path, required: Iterable[str]) -> Iterator[dict[str,
     Raises UserError as `iter_rows`, and naming the column where it is no finite number.
     """
     for line, row in iter_numbered(path, required):
-        for column, kind in _NUMBERS.items():
-            if not (text := row.get(column)):
-                continue
-            try:
-                number = kind(text)
-            except ValueError:
-                number = math.nan
-            if not math.isfinite(number):
-                raise UserError(
-                    f"{path}, line {line}, column {column}: {clean(text)[:40]!r} is no number; the file is "
-                    f"damaged: {remedy(path)}"
-                )
+        require_numbers(row, path, line)
         yield row
+
+
+def require_numbers(row: Mapping[str, str], path: str | Path, line: int) -> None:
+    """Raise UserError, naming the place, where what counts or measures is no finite number, nor empty."""
+    for column, kind in _NUMBERS.items():
+        if not (text := row.get(column)):
+            continue
+        try:
+            number = kind(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(
+                f"{path}, line {line}, column {column}: {clean(text)[:40]!r} is no number; the file is "
+                f"damaged: {remedy(path)}"
+            )
 
 
 def iter_numbered(
@@ -191,7 +197,7 @@ def _no_column(column: str, columns: list[str]) -> str:
                 "CSV with commas, and put quotes round fields that hold commas"
             )
     if text.lower().startswith("sep="):
-        return f"no column {column!r}: the first line, {text!r}, is a spreadsheet's own; remove it"
+        return f"no column {column!r}: the first line, {one_line(text)!r}, is a spreadsheet's own; remove it"
     near = difflib.get_close_matches(column, columns, 1) or [name for name in columns if column in name]
     fix = f"rename {near[0]!r}, or add it" if near else "add it"
-    return f"no column {column!r} among {text or 'none'}; {fix}"
+    return f"no column {column!r} among {one_line(text, 300) or 'none'}; {fix}"

@@ -19,6 +19,7 @@ from audionas.models.architecture import Architecture
 from audionas.models.archive import load_archive
 from audionas.models.cnn10 import BLOCKS, Cnn10
 from audionas.paths import remedy
+from audionas.text import line
 
 FORMAT = 1
 _LARGEST_FILE, _OPERATIONS = 2 << 30, 1_000_000
@@ -115,7 +116,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, ValidationError):
         problem = error.errors(include_url=False)[0]
         text = ".".join([error.title.lstrip("_").lower(), *map(str, problem["loc"])]) + f": {problem['msg']}"
-    return (text.strip() or type(error).__name__).splitlines()[0][:200]
+    return line((text.strip() or type(error).__name__).splitlines()[0])
 
 
 def _check(content: Any) -> None:

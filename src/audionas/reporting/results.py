@@ -129,18 +129,26 @@ def estimate(seeds: np.ndarray, drawn: np.ndarray) -> Estimate:
 
 def model_files(study: Study) -> Iterator[Path]:
     """The model files that a study evaluates, in the order of its lists."""
+    return (path for path, _ in _evaluated(study))
+
+
+def _evaluated(study: Study) -> Iterator[tuple[Path, dict]]:
+    """The model files, and what the result of each says that it is."""
     for seed in study.seeds:
-        yield paths.teacher(seed)
+        yield paths.teacher(seed), {"kind": "teacher", "seed": seed}
         for recipe in ("baseline", "kd"):
             for size in study.sizes:
-                yield paths.individual(recipe, size, seed)
+                what = {"kind": "individual", "recipe": recipe, "size": size, "seed": seed}
+                yield paths.individual(recipe, size, seed), what
         for constraint in study.constraints:
+            what = {"constraint": constraint, "seed": seed}
             for space in study.spaces:
-                yield paths.found(space, constraint, seed)
-                yield paths.within(space, constraint, seed)
+                yield paths.found(space, constraint, seed), {"kind": "found", "space": space, **what}
+                yield paths.within(space, constraint, seed), {"kind": "within", "space": space, **what}
             for iterations in study.finetune_iterations:
-                yield paths.finetuned(constraint, iterations, seed)
-            yield paths.init(constraint, seed)
+                tuned = {"kind": "finetuned", "iterations": iterations, **what}
+                yield paths.finetuned(constraint, iterations, seed), tuned
+            yield paths.init(constraint, seed), {"kind": "init", **what}
 
 
 def keeps(limits: Constraint, costs: Mapping) -> bool:
@@ -154,16 +162,26 @@ def collect(study: Study) -> pd.DataFrame:
     Raises:
         UserError: a result is missing or damaged; names the file.
     """
-    results = [_read_evaluation(model) for model in model_files(study)]
+    results = [_read_evaluation(model, what) for model, what in _evaluated(study)]
     rows = [{column: result.get(column) for column in COLUMNS} for result in results]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _read_evaluation(model: Path) -> dict:
+def _read_evaluation(model: Path, what: dict) -> dict:
     path = paths.evaluation(model)
     result = read_result(path, "mAP", "valid_mAP")
-    if result.get("model") != model.as_posix():  # it names the predictions, and is not followed elsewhere
-        raise _damaged(path, f"model: is {result.get('model')!r:.80} and not {model.as_posix()!r}")
+    # The model names the predictions, and is not followed elsewhere.
+    for name, value in {"model": model.as_posix(), **what}.items():
+        if result.get(name) != value:
+            raise _damaged(path, f"{name}: is {result.get(name)!r:.80} and not {value!r}")
+    for name in _COUNTED:
+        if result.get(name) is None:
+            raise _damaged(path, f"{name}: missing")
+    for name in ("ratios", "depths"):
+        if what["kind"] != "teacher" and len(result.get(name) or ()) != 3:
+            raise _damaged(
+                path, f"{name}: is {result.get(name)!r:.80} and no number for each of three blocks"
+            )
     return result
 
 
@@ -225,6 +243,11 @@ def _are_shares(value: object) -> bool:
     return isinstance(value, dict) and all(share is None or _is_share(share) for share in value.values())
 
 
+#: What every evaluated model has.
+_COUNTED = (
+    *("iterations", "train_clips", "valid_clips", "test_clips"),
+    *("params", "macs", "classes", "valid_classes"),
+)
 _LARGEST_RESULT = 64 << 20  # bytes
 #: What a result may say, and how to tell that it is that; None stands for what does not apply.
 _FIELDS: dict[str, Callable[[object], bool]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from audionas.audio.reading import DecodeError, inspect
 from audionas.files import atomic_write
-from audionas.ledger import DOWNLOAD, parse_rows, read_rows
+from audionas.ledger import DOWNLOAD, iter_ledger, parse_numbered, require_numbers
 from audionas.sources.base import TRANSIENT
 
 #: One line for every time that a source was asked and answered.
@@ -134,7 +134,8 @@ def read_answers(path: Path) -> tuple[dict[str, Answer], int]:
     content = path.read_bytes() if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1]
     answers: dict[str, Answer] = {}
-    for row in parse_rows(whole, path, COLUMNS) if whole else ():
+    for line, row in parse_numbered(whole, path, COLUMNS) if whole else ():
+        require_numbers(row, path, line)
         _take(answers, row)
     return answers, len(whole)
 
@@ -165,7 +166,7 @@ def so_far(folder: Path) -> Iterator[dict[str, str]]:
     A clip that is being got lacks bytes and sha256.
     """
     for ledger in sorted(folder.glob("*.csv")):
-        yield from read_rows(ledger, DOWNLOAD)
+        yield from iter_ledger(ledger, DOWNLOAD)
     for path in sorted(folder.glob("*/journal.csv")):
         for clip_id, answer in read_answers(path)[0].items():
             row = {"clip_id": clip_id, "status": "ok" if answer.got else "failed", "source": answer.source}
