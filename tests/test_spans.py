@@ -1,9 +1,11 @@
 """Spans of a list's files: cut to the sample, against a cut of the whole decoded file."""
 
 import io
+import struct
 import subprocess
 import tracemalloc
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import soundfile
@@ -95,6 +97,40 @@ def test_what_gives_no_span_is_said(tmp_path):
             cut(tmp_path / name, 0.0, 1.0)
 
 
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
+def test_a_span_is_cut_of_what_was_written_to_a_pipe(tmp_path, size):
+    """SoX, arecord and ffmpeg leave such sizes."""
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(1), RATE)
+    whole, _ = soundfile.read(path, dtype="int16")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.index(b"data") + 4, size)
+    path.write_bytes(data)
+    got, _ = soundfile.read(io.BytesIO(cut(path, 0.25, 0.75)), dtype="int16")
+    assert np.array_equal(got, whole[2000:6000])
+
+
+def test_a_span_is_cut_of_flac_that_does_not_tell_its_length(tmp_path):
+    path = tmp_path / "x.flac"
+    soundfile.write(path, noise(3), RATE)
+    whole, _ = soundfile.read(path, dtype="int16")
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # the 36 bits of STREAMINFO that tell it
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    for start, end in ((0.0, 0.5), (1.25, 2.0), (2.5, 3.0)):
+        got, _ = soundfile.read(io.BytesIO(cut(path, start, end)), dtype="int16")
+        assert np.array_equal(got, whole[round(start * RATE) : round(end * RATE)])
+
+
+def test_a_span_of_a_format_that_only_ffmpeg_reads_names_the_format_and_no_false_reason(tmp_path):
+    soundfile.write(tmp_path / "x.wav", noise(1), RATE)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", tmp_path / "x.wav"]
+    subprocess.run([*command, tmp_path / "x.m4a"], check=True)
+    with pytest.raises(FetchError, match=r"no span is cut of this format \(m4a\)"):
+        cut(tmp_path / "x.m4a", 0.1, 0.5)
+
+
 def test_a_span_of_a_long_recording_takes_the_memory_of_the_span(tmp_path):
     with soundfile.SoundFile(tmp_path / "long.wav", "w", 32_000, 2, subtype="PCM_16") as file:
         for _ in range(60):
@@ -108,7 +144,7 @@ def test_a_span_of_a_long_recording_takes_the_memory_of_the_span(tmp_path):
 
 
 def test_a_long_mp3_of_variable_rate_is_cut_where_it_is_decoded(tmp_path):
-    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
     wave = noise(8, 1, 44_100) * np.repeat([1, 0.01], 4 * 44_100)[:, None]
     soundfile.write(tmp_path / "x.wav", wave, 44_100)
     command = [ffmpeg, "-loglevel", "error", "-i", tmp_path / "x.wav", "-q:a", "4", tmp_path / "x.mp3"]

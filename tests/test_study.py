@@ -183,9 +183,11 @@ def test_absent_files_are_a_note_for_stages_may_run_elsewhere(capsys, tmp_path):
 def test_a_path_that_an_experiments_copy_of_the_project_lacks_is_noted(tmp_path):
     subprocess.run(["git", "init", "-q"], check=True)
     Path(".gitignore").write_text("/corpora/\n")
-    for place in ("corpora", "recordings", "../away"):
+    for place in ("corpora", "recordings", "untracked", "../away"):
         Path(place).mkdir()
         Path(place, "list.csv").touch()
+        if place == "recordings":
+            subprocess.run(["git", "add", place], check=True)
         told = list(notes(folder(f"{place}/list.csv", str(tmp_path))))
         if place == "recordings":
             assert not told

@@ -27,7 +27,7 @@ _BY_MAGIC = {"ogg", "wav", "w64", "flac", "aiff", "au", "caf"}  # that libsndfil
 _HIGHEST_RATE = 10_000_000  # Hz
 _MOST_CHANNELS = 64  # more are samples that stand where channels should
 _MOST = 16.0  # times full scale; what is larger counts integers
-_NO_LENGTH = 1 << 62  # frames; libsndfile's word for a length that is not given
+NO_LENGTH = 1 << 62  # frames; libsndfile's word for a length that is not given
 _LOWEST_RATE = 1000  # Hz; no recorder goes so low, a damaged header does
 AUDIBLE = 0.5 / 32_767  # below it the stored 16-bit row would be all zeros
 
@@ -215,7 +215,7 @@ def _read_any(data: bytes, keep_seconds: float) -> Recording:
     with file:
         recording = _gather(_blocks(file), file.samplerate, file.channels, keep_seconds)
         # libsndfile leaves out what it cannot read of FLAC. A stream of it does not say its length.
-        if file.format == "FLAC" and recording.frames < file.frames < _NO_LENGTH:
+        if file.format == "FLAC" and recording.frames < file.frames < NO_LENGTH:
             raise DecodeError("truncated")
     return recording
 

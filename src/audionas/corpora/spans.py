@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from audionas.audio.containers import Truncated, completed, container
+from audionas.audio.reading import NO_LENGTH, open_sound
 from audionas.corpora.base import FetchError
 from audionas.errors import UserError
+from audionas.files import UnfitFileError, read_bounded
 from audionas.names import clean
 
 #: Pairs of columns that give a clip's span within its file, in seconds.
@@ -25,6 +28,7 @@ _BLOCK = 1 << 16  # frames read at a time
 _SLACK = 0.05  # seconds that a list may round the end of a file up by
 _MOST_CHANNELS = 8  # of FLAC
 _DECODED_IN_ORDER = ("OGG", "MP3")  # libsndfile misses the sample when it seeks near the end of Vorbis
+_UNREADABLE = (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError)
 _EXACT = {"PCM_S8": 16, "PCM_U8": 16, "PCM_16": 16, "PCM_24": 24}  # bits that hold every sample as it is
 
 
@@ -79,13 +83,35 @@ def cut(path: Path, start: float, end: float | None) -> bytes:
     time is decoded; the encoded span is held.
 
     Raises:
-        FetchError: not audio, a span that ends beyond the file, no samples, values that are not finite.
+        FetchError: not audio, of a format that only ffmpeg reads, truncated, a span that ends beyond the
+            file, no samples, values that are not finite.
     """
     try:
-        with soundfile.SoundFile(path) as file:
+        with _open(path) as file:
             return _cut(file, start, end)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise FetchError(f"not audio (no span can be cut from it: {error})") from None
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    """The file as libsndfile reads it, else as whole recordings are opened, which takes its bytes."""
+    try:
+        file = soundfile.SoundFile(path)
+        if 0 < file.frames < NO_LENGTH:
+            return file
+        file.close()
+    except _UNREADABLE:
+        pass
+    try:
+        data = completed(read_bounded(path))
+    except Truncated:
+        raise FetchError("truncated") from None
+    except UnfitFileError as error:
+        raise FetchError(str(error)) from None
+    if file := open_sound(data):
+        return file
+    kind = container(data)
+    raise FetchError(f"no span is cut of this format ({kind.extension})" if kind.demuxer else "not audio")
 
 
 def _cut(file: soundfile.SoundFile, start: float, end: float | None) -> bytes:

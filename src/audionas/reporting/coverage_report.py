@@ -42,6 +42,7 @@ MEANING = {
     "not there": "no source has it: another source",
     "no such file": "not in corpus.audio by this name: fix the list, or put it there",
     "span beyond the end": "the file ends before the span: fix the list; rename the columns of a cut file",
+    "no span is cut of this format": "only ffmpeg reads it: convert the file to WAV or FLAC",
     "rate-limited": "the source asked to slow down: ask again later",
     "network": "the connection failed: ask again",
     NOT_ASKED: "the download has not come to it: let it run on",

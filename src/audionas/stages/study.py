@@ -76,14 +76,12 @@ _DRIVERS = "/dev/nvidiactl", "/dev/dxg"  # of Linux, and of Linux on Windows
 
 
 def _in_git(path: Path) -> bool:
-    """Whether git copies this path with the project, as far as git is there to be asked."""
+    """Whether git has this path, or files in it, as far as git is there to be asked."""
     if not path.resolve().is_relative_to(Path.cwd()):
         return False
     try:
-        return (
-            subprocess.run(["git", "check-ignore", "--quiet", "--", path], capture_output=True).returncode
-            != 0
-        )
+        command = ["git", "ls-files", "--error-unmatch", "--", path]
+        return subprocess.run(command, capture_output=True).returncode != 1
     except OSError:
         return True
 
