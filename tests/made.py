@@ -69,6 +69,8 @@ def _result(config, path, kind, seed, labels, architecture, chance, planted) -> 
         tolerance = parse_size(config.search.tolerance)
         scores = dict(zip(searched, pd.read_csv(paths.scores(space, seed)).mAP, strict=True))
         form = searched.near(budget, tolerance, config.frames)[0]
+        if kind in ("found", "within"):  # scored with the whole space
+            del result["valid_clips"], result["valid_classes"]
         if kind == "within":
             form = max(searched.within(budget, config.frames), key=scores.get)
         result |= {"space": space, "constraint": constraint, "recipe": "OFA"}

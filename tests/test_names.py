@@ -125,7 +125,7 @@ def test_the_card_keeps_ids_and_names_as_text(study):
     about = {"kind": "teacher", "seed": 0, "iterations": 12, "train_clips": 24, "settings": settings}
     names = {row["mid"]: row["display_name"] for row in read_rows(paths.CLASSES, CLASSES)}
     shipped = read_csv(paths.TABLES / "ship.csv").iloc[0]
-    card = network_card("5k.pt", "0" * 64, shipped, about, tested, names, "A <b>|corpus|</b>")
+    card = network_card("5k.pt", "0" * 64, shipped, about, tested, "over 1 class", names, "A <b>|corpus|</b>")
     rows = [cells(row) for row in card[card.index("## Classes") :].splitlines() if row.startswith("|")][2:]
     assert [row[0] for row in rows] == MIDS and [row[2] for row in rows] == ["50.0", "", "25.0", "100.0"]
     assert rows[0][1] == "nan" and rows[1][1] == r"=cmd()\|' /C calc'!A0"

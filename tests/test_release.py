@@ -66,6 +66,7 @@ def test_the_files_are_those_that_the_table_names_and_the_cards_know_them() -> N
         card = released.with_suffix(".md").read_text()
         assert hashlib.sha256(released.read_bytes()).hexdigest() in card
         assert f"| {row.mAP:.1f} [" in card and "over 4 classes, 60 clips [95 %" in card
+        assert "validation mAP × 100, over 4 classes, 12 clips, which" in card
         assert row.Network in card
         assert (row.Model == "OFA +6") == ("fine-tuned by distillation for 12 steps" in card)
     assert "over 4 classes, 12 clips" in Path("models/release/supernet.md").read_text()
@@ -74,6 +75,7 @@ def test_the_files_are_those_that_the_table_names_and_the_cards_know_them() -> N
 
 def test_what_is_shipped_keeps_its_budget_and_is_the_best_by_validation_that_does() -> None:
     models = pd.read_csv("results/tables/models.csv")
+    assert {*models.valid_clips} == {12} and {*models.valid_classes} == {4}
     shipped = pd.read_csv("results/tables/ship.csv")
     for row, limit in zip(shipped.to_dict("records"), (5_000, 12_000), strict=True):
         kept = models[models.params <= limit].sort_values(["valid_mAP", "params"], ascending=[False, True])

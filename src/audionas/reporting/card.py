@@ -34,8 +34,9 @@ for name, probability in zip(classify.classes, classify("recording.wav")):
     print(name, probability)
 ```
 
-Or `audionas classify {file} recording.wav`. Any format that libsndfile reads will do; it is mixed to mono and
-resampled, and its first {seconds:g} seconds count, with silence after where it is shorter.
+Or `audionas classify {file} recording.wav`. Any format that libsndfile reads will do, and M4A, AAC, WebM,
+WMA and AMR, which ffmpeg decodes; it is mixed to mono and resampled, and its first {seconds:g} seconds
+count, with silence after where it is shorter.
 
 """
 _CUT = """\
@@ -61,6 +62,7 @@ def network_card(
     shipped: pd.Series,
     about: dict[str, Any],
     tested: dict[str, Any],
+    validated: str,
     names,
     title: str,
 ) -> str:
@@ -71,6 +73,7 @@ def network_card(
         shipped: its row of the table `ship`.
         about: what the model file knows of itself.
         tested: what evaluation measured: `AP` of each class, None where it can't be measured, `test_clips`.
+        validated: what validation mAP is the mean over, in words.
         names: of the classes, by their ids.
         title: of the corpus.
     """
@@ -85,7 +88,7 @@ def network_card(
         ("multiply-adds a clip", f"{shipped['Multiply-adds']:,}"),
         ("widths and depths of blocks 2 to 4", shipped["Network"]),
         (f"test mAP × 100, {over} [95 % interval over test clips]", f"{shipped['mAP']:.1f}{interval}"),
-        ("validation mAP × 100, which it was chosen by", f"{shipped['valid mAP']:.1f}"),
+        (f"validation mAP × 100, {validated}, which it was chosen by", f"{shipped['valid mAP']:.1f}"),
         (
             f"test mAP × 100 over KD alone ({shipped['KD of size']}, {kd_params:,} parameters), over seeds",
             over_kd(shipped),
@@ -135,8 +138,7 @@ def supernet_card(
     Args:
         digest: the SHA-256 of its file.
         networks: its sub-networks, with `params` and `valid mAP` x 100.
-        validated: what that is the mean over, in words.
-        about, title: as of `network_card`.
+        about, validated, title: as of `network_card`.
     """
     facts = [
         ("sub-networks", f"{len(networks):,}"),

@@ -163,7 +163,9 @@ def collect(study: Study) -> pd.DataFrame:
         UserError: a result is missing or damaged; names the file.
     """
     results = [_read_evaluation(model, what) for model, what in _evaluated(study)]
-    rows = [{column: result.get(column) for column in COLUMNS} for result in results]
+    # Every model's validation split; those found in a supernet were scored on it before they had a file.
+    split = {name: results[0].get(name) for name in ("valid_clips", "valid_classes")}
+    rows = [{column: result.get(column, split.get(column)) for column in COLUMNS} for result in results]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -44,6 +44,8 @@ def _write_all(config: Config, folder: Path) -> None:
     study, title = config.study, corpus_title(config.corpus)
     names = {row["mid"]: row["display_name"] for row in read_rows(paths.CLASSES, CLASSES)}
     copy(paths.CLASSES, folder / paths.CLASSES.name)
+    teacher = read_result(paths.evaluation(paths.teacher(study.seeds[0])), "valid_classes", "valid_clips")
+    validated = basis(int(teacher["valid_classes"]), len(names), int(teacher["valid_clips"]))
     known = list(model_files(study))
     for constraint in study.constraints:
         row = _shipped(constraint)
@@ -52,7 +54,7 @@ def _write_all(config: Config, folder: Path) -> None:
         if not keeps(parse_constraint(constraint), tested):
             raise UserError(f"{_SHIP}: File: {model} is over the budget {constraint}; run `dvc repro tables`")
         digest, about = _described(model, target := folder / paths.released(constraint).name)
-        _write(target, network_card(target.name, digest, row, about, tested, names, title))
+        _write(target, network_card(target.name, digest, row, about, tested, validated, names, title))
 
     networks = read_csv(paths.TABLES / "networks.csv", ["space", "params"])
     networks = networks[networks.space == study.chosen_space]
@@ -60,8 +62,6 @@ def _write_all(config: Config, folder: Path) -> None:
     networks = networks.assign(**{"valid mAP": networks[f"valid mAP {seed}"]})
     target = folder / paths.released("supernet").name
     digest, about = _copied(paths.supernet(study.chosen_space, seed), target)
-    teacher = read_result(paths.evaluation(paths.teacher(seed)), "valid_classes", "valid_clips")
-    validated = basis(int(teacher["valid_classes"]), len(about["classes"]), int(teacher["valid_clips"]))
     _write(target, supernet_card(digest, networks, validated, about, title))
 
 
