@@ -235,6 +235,15 @@ def test_headers_are_read_without_blanks_and_in_any_case(tmp_path, header):
 # -- folds
 
 
+def test_columns_that_are_not_read_are_named(tmp_path):
+    """A span or a recording under another name would be ignored without a word."""
+    rows = "".join(f"{i}.flac,a,{i},1,2\n" for i in range(6))
+    told = folder(tmp_path, "file,labels,fold,Begin Time (s),tape\n" + rows).warnings()
+    assert len(told) == 1 and "columns that are not read: 'Begin Time (s)', 'tape'; a span" in told[0]
+    rows = "".join(f"{i}.flac,a,{i},1,2\n" for i in range(6))
+    assert not folder(tmp_path, "File,labels, fold,Start,end\n" + rows).warnings()
+
+
 @pytest.mark.parametrize("form", ["{}.0", " {}", "{}\u00a0", "{}.", "+{}"])
 def test_folds_are_read_as_spreadsheets_and_pandas_write_them(tmp_path, form):
     rows = "".join(f"{i}.flac,{'ab'[i % 2]},{form.format(i % 5 + 1)}\n" for i in range(10))

@@ -44,6 +44,7 @@ from audionas.names import clean, likeness
 from audionas.shards import extension
 
 _FOLD = re.compile(r"[+-]?[0-9]{1,9}(\.0*)?")
+_OPTIONAL = ("source", "fold", *chain(*SPANS))  # columns
 _HEAD = 1 << 16  # characters of a first line that are looked at
 _LOOKED_AT = 200_000  # files, to find one like a missing one
 
@@ -112,6 +113,12 @@ class Folder(Corpus):
             self._warnings.append(
                 f"{self._path}: clips without a label: {len(unlabelled):,} (line "
                 f"{some([*map(str, unlabelled)])}); they count as clips in which no class is heard"
+            )
+        if not self._segments and (unread := self._unread()):
+            pairs = ", or ".join("{},{}".format(*pair) for pair in SPANS)
+            self._warnings.append(
+                f"{self._path}: columns that are not read: {some(unread)}; a span is read from {pairs}, and "
+                "the recording that a clip was cut from from source"
             )
         # a.wav and a.ogg, or names that differ in case alone, would be one name in some file systems.
         lower = (clip.clip_id.lower() for _, clip, _ in self._rows())
@@ -228,10 +235,10 @@ class Folder(Corpus):
             for line, ytid, start, end, labels in parse_segments(self._path):
                 yield line, Clip(segment_id(ytid, start), ytid, f"{ytid}.*", labels, start, end), None
             return
-        column, optional = self.section.labels_column, ("source", "fold", *chain(*SPANS))
+        column = self.section.labels_column
         span: tuple[str, str] | None = None
         first = True
-        for line, row in iter_numbered(self._path, ("file", column), optional):
+        for line, row in iter_numbered(self._path, ("file", column), _OPTIONAL):
             if first:
                 span, first = span_columns(row, self._path), False
             if not any(map(clean, row.values())):
@@ -245,6 +252,12 @@ class Folder(Corpus):
                 stem += f"_{round(start * 1000)}" + ("" if end is None else f"_{round(end * 1000)}")
             source = clean(row.get("source", "")) or name
             yield line, Clip(safe_id(stem), source, name, split_labels(row[column]), start, end), fold
+
+    def _unread(self) -> list[str]:
+        """Columns of the list that mean nothing here, in which a span or a recording may be told."""
+        needed = ("file", self.section.labels_column)
+        _, row = next(iter_numbered(self._path, needed, _OPTIONAL))
+        return [repr(name) for name in row if name and name not in (*needed, *_OPTIONAL)]
 
     def _within(self, text: str, where: str) -> str:
         """A path of the list as it leads within the folder. Raises UserError when it leads out of it."""
