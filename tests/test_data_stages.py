@@ -327,11 +327,15 @@ def test_segments_refuses_what_cannot_be_trained(project):
 
 
 def test_segments_refuses_a_split_on_which_nothing_can_be_measured(project):
-    """Every clip has the one class of the corpus: its average precision would be 100 whatever is said."""
+    """Where every clip has a class its average precision is 100 whatever is said."""
     alike = [f"good{fold}{i}.wav,dog,{fold}\n" for fold in (1, 2, 3) for i in range(3)]
     (project / "list.csv").write_text("file,positive_labels,fold\n" + "".join(alike))
-    with pytest.raises(UserError, match=r"list\.csv: every clip of the split valid has the same labels: dog"):
+    with pytest.raises(UserError, match=r"list\.csv: every training clip has every class \(dog\)"):
         segments.run(make_config(num_classes=1))
+    with (project / "list.csv").open("a") as file:
+        file.write("good13.wav,cat,1\n")
+    with pytest.raises(UserError, match=r"list\.csv: every clip of the split valid has the same labels: dog"):
+        segments.run(make_config(num_classes=2))
     assert not [path for path in (project / "data").rglob("*") if path.is_file()]
 
 
