@@ -82,9 +82,6 @@ def test_names_are_compared_as_a_reader_would(text, before, after):
 )
 def test_a_file_in_two_spellings_is_refused_with_both_lines(tmp_path, spelt):
     text = f"file,labels\n00.flac,dog\n01.flac,cat\n{spelt},dog\n"
-    if ".." in spelt:
-        assert "line 4, column file: the path 'x/../00.flac' leaves" in refused(tmp_path, text)
-        return
     message = refused(tmp_path, text)
     assert "list.csv, line 4, column file: '00.flac' stands in line 2 already; keep one row" in message
 
@@ -292,9 +289,6 @@ def test_backslashes_lead_where_slashes_do(tmp_path):
 def test_absolute_paths_within_the_folder_are_taken(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "audio")
     for root in (tmp_path / "audio", tmp_path / "audio" / ".", tmp_path / "audio//sub/.."):
-        if ".." in str(root):
-            assert "leaves" in refused(tmp_path, f"file,labels\n{root}/00.flac,dog\n")
-            continue
         corpus, clip = row_of(tmp_path, f"{root}/00.flac", files=["00.flac"])
         assert clip.origin == "00.flac" and clip.clip_id == "00" and corpus.fetch(clip) == tone()
     message = refused(tmp_path, f"file,labels\n{tmp_path}/audio2/00.flac,dog\n")

@@ -267,12 +267,13 @@ class Folder(Corpus):
             for root in self._roots:
                 if Path(text).is_relative_to(root):
                     text = str(Path(text).relative_to(root))
-        if leaves(text):
+        path = posixpath.normpath(text.replace("\\", "/"))
+        if leaves(path):
             raise UserError(
                 f"{where}: the path {text!r} leaves {self.folder}; write one that stays within it, or set "
                 "corpus.audio to a folder that holds it"
             )
-        return posixpath.normpath(text.replace("\\", "/"))
+        return path
 
     def _name(self, clip: Clip) -> str:
         """What may stand in one row only."""
