@@ -105,7 +105,7 @@ def test_particulars_make_no_reasons_of_their_own():
 
 def test_a_label_of_no_class_is_refused():
     with pytest.raises(
-        UserError, match=r"train, clip odd: its label 'x' is not in classes\.csv; .*dvc repro"
+        UserError, match=r"train\.csv: clip odd: its label 'x' is not in \S+classes\.csv; .*dvc repro"
     ):
         count("train", [clip("odd", "a,x")], CLASSES, [])
 

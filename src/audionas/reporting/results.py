@@ -163,8 +163,8 @@ def collect(study: Study) -> pd.DataFrame:
         UserError: a result is missing or damaged; names the file.
     """
     results = [_read_evaluation(model, what) for model, what in _evaluated(study)]
-    # Every model's validation split; those found in a supernet were scored on it before they had a file.
-    split = {name: results[0].get(name) for name in ("valid_clips", "valid_classes")}
+    # Of the validation split, and so of every model.
+    split = {name: results[0][name] for name in _VALIDATED}
     rows = [{column: result.get(column, split.get(column)) for column in COLUMNS} for result in results]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -176,7 +176,7 @@ def _read_evaluation(model: Path, what: dict) -> dict:
     for name, value in {"model": model.as_posix(), **what}.items():
         if result.get(name) != value:
             raise _damaged(path, f"{name}: is {result.get(name)!r:.80} and not {value!r}")
-    for name in _COUNTED:
+    for name in _COUNTED if what["kind"] in ("found", "within") else (*_COUNTED, *_VALIDATED):
         if result.get(name) is None:
             raise _damaged(path, f"{name}: missing")
     for name in ("ratios", "depths"):
@@ -246,10 +246,9 @@ def _are_shares(value: object) -> bool:
 
 
 #: What every evaluated model has.
-_COUNTED = (
-    *("iterations", "train_clips", "valid_clips", "test_clips"),
-    *("params", "macs", "classes", "valid_classes"),
-)
+_COUNTED = ("iterations", "train_clips", "test_clips", "params", "macs", "classes")
+#: What each has that was validated by itself, and not with all of its space.
+_VALIDATED = ("valid_clips", "valid_classes")
 _LARGEST_RESULT = 64 << 20  # bytes
 #: What a result may say, and how to tell that it is that; None stands for what does not apply.
 _FIELDS: dict[str, Callable[[object], bool]] = {
