@@ -141,6 +141,7 @@ def test_a_corpus_title_is_no_mathematics(study, tmp_path, monkeypatch):
     params["corpus"] |= {"least_coverage": 1.0, "labels_column": "labels", "seed": 0}
     params["corpus"]["split"] = {"train": 0.8, "valid": 0.1, "test": 0.1}
     Path("params.yaml").write_text(yaml.safe_dump(params))
+    plt.close("all")  # of other tests
     assert main(["tables"]) == 0
     assert not plt.get_fignums()
     assert r"corpus R&D $x^{ a\|b, 24 clips" in Path("results/tables/table1.md").read_text()
