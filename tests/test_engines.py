@@ -301,7 +301,11 @@ def test_a_lock_file_that_dvc_left_half_written_comes_back_from_git(done: Path) 
 
 
 def test_a_stage_that_nobody_planned_is_named(toy: Path) -> None:
-    said = run(toy, sys.executable, "workflow/plan.py", "run", "nothing", "log", fails=True)
+    command = [sys.executable, "workflow/plan.py", "run", "nothing", "log"]
+    said = run(toy, *command, fails=True)
+    assert "plan.json is missing" in said and "start snakemake again" in said
+    run(toy, "snakemake", "-n")
+    said = run(toy, *command, fails=True)
     assert "no stage 'nothing'" in said and "snakemake -n" in said
 
 
@@ -379,7 +383,9 @@ def test_damaged_notes_beside_locks_that_a_kill_left_are_made_anew(done: Path, c
     for command in (["--unlock"], ["-c2"]):
         locks.mkdir(parents=True, exist_ok=True)
         (locks / "0.output.lock").write_text(".state/plan/stamps/join\n")
-        (plan / "stamps/source").mkdir(parents=True)
+        if (plan / "stamps/source").is_file():
+            (plan / "stamps/source").unlink()
+        (plan / "stamps/source").mkdir(parents=True, exist_ok=True)
         for name in ("plan.json", "lock-order.json"):
             (plan / name).write_bytes(content)
         assert "Traceback" not in run(done, "snakemake", *command)

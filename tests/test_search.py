@@ -245,7 +245,7 @@ def test_scores_of_another_space_or_damaged_are_refused(stores, tmp_path):
     assert len(read_scores(path, space, 33)) == 128
     other = Path("other.pt")
     other.write_bytes(b"another")
-    with pytest.raises(UserError, match=r"scores.csv: the scores of another supernet than other.pt; delete"):
+    with pytest.raises(UserError, match=r"scores.csv: the scores of another supernet than other.pt; give"):
         read_scores(path, space, 33, other)
     with pytest.raises(UserError, match="not the sub-networks of space"):
         read_scores(path, SearchSpace("2-2-x"), 33)
