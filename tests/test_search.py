@@ -252,7 +252,7 @@ def test_scores_of_another_space_or_damaged_are_refused(stores, tmp_path):
     table = pd.read_csv(path)
     for wrong in (1.01, -0.01, float("nan")):
         table.assign(mAP=table.mAP.where(table.index != 5, wrong)).to_csv("wrong.csv", index=False)
-        with pytest.raises(UserError, match=r"wrong.csv: its scores are not all between 0 and 1; delete"):
+        with pytest.raises(UserError, match=r"wrong.csv: its scores are not all between 0 and 1; give"):
             read_scores(Path("wrong.csv"), space, 33)
     table.head(60).to_csv(path, index=False)
     with pytest.raises(UserError, match="not the sub-networks"):
