@@ -73,7 +73,7 @@ docs: install
 # What stages write, and nothing else of these folders. DVC's cache stays: `dvc checkout` brings all of it back.
 clean:
 	rm -rf data/segments data/raw data/audio data/logmel
-	rm -rf models/teacher models/supernet models/found models/finetuned models/individual models/init models/ranked models/release
+	rm -rf models/teacher models/supernet models/found models/within models/finetuned models/individual models/init models/ranked models/release
 	rm -rf results/scores results/curves results/eval results/tables results/figures results/coverage
 	rm -f results/metrics.json results/report.html data/.gitignore models/.gitignore results/.gitignore
 	rm -rf logs/*.log logs/seconds logs/forked logs/slurm .state .snakemake
