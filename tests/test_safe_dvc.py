@@ -204,6 +204,36 @@ def test_models_are_got_from_elsewhere_without_a_trace(
     assert "touched" not in said and [path.name for path in elsewhere.iterdir()] == ["join"]
 
 
+FOLDER = """
+stages:
+  count:
+    cmd: ls recordings > count
+    deps: [recordings]
+    outs: [count]
+"""
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_named_and_not_waited_for(
+    environment: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings" / "a.wav").write_text("sound")
+    (tmp_path / "dvc.yaml").write_text(FOLDER)
+    run(tmp_path, "dvc", "init", "--no-scm", "--quiet", env=environment)
+    run(tmp_path, "dvc", "repro", env=environment)
+    odd = tmp_path / "recordings" / "odd.wav"
+    if kind == "pipe":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to("/dev/zero")
+    for command in ("status", "repro"):
+        said = run(tmp_path, "timeout", "60", "dvc", command, env=environment, fails=True)
+        assert f"{odd}: not a regular file" in said and "Traceback" not in said
+    odd.unlink()
+    assert "up to date" in run(tmp_path, "dvc", "repro", env=environment)
+
+
 ANOTHER = """
 import sys
 sys.path.insert(0, "workflow")

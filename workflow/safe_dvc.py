@@ -1,14 +1,15 @@
-"""Changes to DVC: a kill leaves no half-written file, and nobody else can write to its cache.
+"""Changes to DVC: kills leave no half-written file, its cache is private, and pipes are refused.
 
 DVC writes `.dvc/tmp/rwlock` and `dvc.lock` in place. A SIGKILL at that instant leaves an empty or partial
 file, and every later `dvc` fails. DVC also keeps a cache for all users in `/var/tmp/dvc`, which everybody may
-write to, and unpickles what it finds there. No setting in `.dvc/config` helps in every clone and from every
-folder. So:
+write to, and unpickles what it finds there. It hashes whatever lies in a folder, and waits for ever where that
+is a pipe. No setting in `.dvc/config` helps in every clone and from every folder. So:
 
 - `dvc.lock`, `dvc.yaml` and the like are written to a temporary name and renamed;
 - `.dvc/tmp/rwlock` as well; one that is empty or damaged counts as empty, and so do notes of dead processes;
 - the site cache is `.dvc/tmp/site-UID`, with mode 0700, where neither `core.site_cache_dir` nor
-  `DVC_SITE_CACHE_DIR` is set.
+  `DVC_SITE_CACHE_DIR` is set;
+- a pipe, a socket or a device is refused, and named.
 
 `workflow/plan.py` imports this module. `python workflow/safe_dvc.py`, which `make install` runs, copies it
 into the Python environment and has Python load it at startup, so that a `dvc` typed by hand is changed too.
@@ -187,10 +188,30 @@ def _private_folder(dvc_dir: str | None, error: type[Exception]) -> str:
     return str(folder)
 
 
+def _hash_files_only(hashing: object) -> None:
+    """`dvc_data.hashfile.hash`: a pipe never ends, nor does a link to `/dev/zero`."""
+    hash_file = hashing.file_md5
+
+    def hash_regular(path: str, fs: object = hashing.localfs, *arguments, **options) -> str:
+        import stat
+
+        if fs.protocol == "local" and not stat.S_ISREG(os.stat(path).st_mode):
+            from dvc.exceptions import DvcException
+
+            raise DvcException(
+                f"{path}: not a regular file but a pipe, a socket or a device; move it out of this folder, "
+                "then run again"
+            )
+        return hash_file(path, fs, *arguments, **options)
+
+    hashing.file_md5 = hash_regular
+
+
 _CHANGES = {
     "dvc.utils.serialize._common": _write_whole,
     "dvc.rwlock": _trust_the_living,
     "dvc.config": _keep_private,
+    "dvc_data.hashfile.hash": _hash_files_only,
 }
 
 
