@@ -2,8 +2,8 @@
 
 DVC writes `.dvc/tmp/rwlock` and `dvc.lock` in place. A SIGKILL at that instant leaves an empty or partial
 file, and every later `dvc` fails. DVC also keeps a cache for all users in `/var/tmp/dvc`, which everybody may
-write to, and unpickles what it finds there. It hashes whatever lies in a folder, and waits for ever where that
-is a pipe. No setting in `.dvc/config` helps in every clone and from every folder. So:
+write to, and unpickles what it finds there. It also hashes whatever lies in a folder, and waits without end
+for a pipe. No setting in `.dvc/config` helps in every clone and from every folder. So:
 
 - `dvc.lock`, `dvc.yaml` and the like are written to a temporary name and renamed;
 - `.dvc/tmp/rwlock` as well; one that is empty or damaged counts as empty, and so do notes of dead processes;
@@ -194,8 +194,9 @@ def _hash_files_only(hashing: object) -> None:
 
     def hash_regular(path: str, fs: object = hashing.localfs, *arguments, **options) -> str:
         import stat
+        from pathlib import Path
 
-        if fs.protocol == "local" and not stat.S_ISREG(os.stat(path).st_mode):
+        if fs.protocol == "local" and not stat.S_ISREG(Path(path).stat().st_mode):
             from dvc.exceptions import DvcException
 
             raise DvcException(
