@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import stat
+import struct
 import tarfile
 import threading
 import tracemalloc
@@ -290,6 +291,23 @@ def test_damaged_archives_are_refused(tmp_path):
         with pytest.raises(UserError, match=rf"{name}: not a plain archive, or damaged"):
             Local(bad)
         (bad / name).unlink()
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_member_of_a_zip_that_holds_more_than_it_says_is_not_unpacked(tmp_path, link):
+    member = zipfile.ZipInfo(f"{YTID}.wav")
+    member.external_attr = (stat.S_IFLNK if link else stat.S_IFREG) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member, bytes(1 << 26), zipfile.ZIP_DEFLATED)
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content.replace(struct.pack("<I", 1 << 26), struct.pack("<I", 1000)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError if link else SourceError, match="CRC-32"), Local(tmp_path) as source:
+            source.get(clip())
+        assert tracemalloc.get_traced_memory()[1] < 4e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_encrypted_zips_are_refused(tmp_path):

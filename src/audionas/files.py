@@ -10,6 +10,7 @@ import secrets
 import shutil
 import socket
 import stat
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,20 @@ def require_size(size: int, limit: int = LARGEST_RECORDING) -> None:
     """Raise UnfitFileError for a size, as an archive says it of a member, that is too large."""
     if size > limit:
         raise UnfitFileError(f"too large ({size:,} bytes, of at most {limit:,})")
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int = LARGEST_RECORDING) -> bytes:
+    """The bytes of a member of a zip file; no more is unpacked than it says it holds.
+
+    Raises:
+        UnfitFileError: it says more than `limit` bytes.
+        zipfile.BadZipFile: of a method by which zipfile unpacks all at once, or damaged. It may raise others.
+    """
+    require_size(member.file_size, limit)
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile(f"compressed in the way {member.compress_type}, not stored or deflated")
+    with archive.open(member) as file:
+        return file.read(member.file_size)  # a member that holds more fails by its checksum
 
 
 def naming(error: OSError, path: str | Path) -> None:

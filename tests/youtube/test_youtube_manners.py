@@ -1,5 +1,6 @@
 """How the YouTube source behaves: cookies, proxies, pauses, options, and what it leaves behind."""
 
+import io
 import logging
 import os
 import re
@@ -244,3 +245,24 @@ def test_an_ffmpeg_must_be_there(source, tmp_path, monkeypatch):
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", none)
     with pytest.raises(UserError, match="set AUDIONAS_FFMPEG"):
         source()
+
+
+def test_a_pipe_in_the_place_of_cookies_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "cookies.txt")
+    with pytest.raises(UserError, match=r"cookies\.txt is no cookies file"):
+        youtube.Youtube(cookies=tmp_path / "cookies.txt")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "2000"}])
+def test_a_file_without_a_length_is_copied_no_further_than_the_limit(tmp_path, monkeypatch, headers):
+    answer = Answer(bytes(1 << 20))
+    answer.headers = headers
+    monkeypatch.setattr(youtube, "_ask", lambda *_: answer)
+    monkeypatch.setattr(youtube, "_LARGEST", 1000)
+    with pytest.raises(SourceError, match="more than 1000 bytes"):
+        youtube.Youtube()._fetch(None, {}, tmp_path / "whole")
+    assert (tmp_path / "whole").stat().st_size <= youtube._BLOCK
+
+
+class Answer(io.BytesIO):
+    """A server's."""

@@ -15,6 +15,7 @@ from audionas.corpora.base import Clip, Corpus, FetchError, inside, safe_id, spl
 from audionas.corpora.folder import fetch_file, parse_fold
 from audionas.corpora.labels import require_plain_labels
 from audionas.errors import UserError
+from audionas.files import UnfitFileError, read_member
 from audionas.ledger import iter_numbered, parse_numbered
 from audionas.names import clean
 
@@ -24,7 +25,10 @@ _NAME = re.compile(r"\d+-(?P<source>[^-]+)-[A-Z]+(-\d+)?\.\w+")
 # Of the published archive: 2,000 clips of 441 kB, a list of 100 kB, and some 200 bytes a member to list them.
 _LARGEST_CLIP, _LARGEST_LIST, _LARGEST_DIRECTORY = 1 << 25, 1 << 22, 1 << 22
 _TAIL = 22 + (1 << 16)  # bytes at the end of an archive that may hold the place of its list of members
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
+_DAMAGED = (
+    *(UnfitFileError, zipfile.BadZipFile, zlib.error),
+    *(EOFError, OSError, RuntimeError, NotImplementedError),
+)
 
 
 class Esc50(Corpus):
@@ -68,14 +72,7 @@ class Esc50(Corpus):
 
     def _member(self, name: str, largest: int) -> bytes:
         """A member of the archive. Raises KeyError where there is none, one of _DAMAGED where it is bad."""
-        info = self._archive.getinfo(self._top + name)
-        if info.file_size > largest:
-            raise zipfile.BadZipFile(f"{info.file_size:,} bytes, and at most {largest:,} are read")
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            # Of other methods zipfile unpacks whatever is there at once.
-            raise zipfile.BadZipFile(f"compressed in the way {info.compress_type}, not stored or deflated")
-        with self._archive.open(info) as file:
-            return file.read(info.file_size)  # a member that holds more fails by its checksum
+        return read_member(self._archive, self._archive.getinfo(self._top + name), largest)
 
     def __getstate__(self) -> dict:
         return {key: value for key, value in self.__dict__.items() if key != "_archive"}

@@ -16,7 +16,7 @@ from posixpath import dirname, join, normpath
 
 from audionas.corpora.base import Clip, inside, leaves
 from audionas.errors import UserError
-from audionas.files import UnfitFileError, read_bounded, require_size
+from audionas.files import UnfitFileError, read_bounded, read_member, require_size
 from audionas.sources.base import Source, SourceError
 
 _KINDS = "aac|aif|aiff|au|flac|m4a|mka|mkv|mp3|mp4|oga|ogg|opus|wav|webm|wma"
@@ -95,10 +95,10 @@ class Local(Source):
         try:
             if not archive:
                 return read_bounded(inside(self._root, name, str(self._root)))  # it may be a link by now
-            require_size(size)
             if archive in self._zips:
                 with self._lock:
-                    return self._zips[archive].read(name)
+                    return read_member(self._zips[archive], self._zips[archive].getinfo(name))
+            require_size(size)
             return self._read_tar(archive, name, offset, size)
         except FileNotFoundError:
             place = self._root / archive
@@ -180,7 +180,7 @@ class Local(Source):
                 raise UserError(f"{path}: {name!r} is encrypted; unpack the archive, and give the folder")
             if stat.S_ISLNK(member.external_attr >> 16):
                 short = member.file_size <= _LONGEST_LINK
-                target = file.read(member).decode("utf-8", "replace") if short else "/"
+                target = read_member(file, member).decode("utf-8", "replace") if short else "/"
                 _require_inside(path, name, join(dirname(name), target))
             elif not member.is_dir():
                 self._add(archive, member.filename, 0, member.file_size)

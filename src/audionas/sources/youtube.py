@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -33,6 +32,7 @@ from audionas.audio import ffmpeg
 from audionas.audio.reading import DecodeError, read
 from audionas.corpora.base import Clip
 from audionas.errors import UserError
+from audionas.files import UnfitFileError, read_bounded
 from audionas.redaction import redact
 from audionas.sources.answers import read_error, read_ffmpeg
 from audionas.sources.base import Source, SourceError
@@ -47,6 +47,7 @@ _PLAIN = frozenset(
     {"User-Agent", "Accept", "Accept-Language", "Sec-Fetch-Mode", "Referer", "Origin"}
 )  # headers
 _LARGEST = 1 << 28  # bytes that are copied to disk whole
+_LARGEST_COOKIES = 1 << 24  # bytes
 _MATROSKA, _FLAC = b"\x1aE\xdf\xa3", b"fLaC"  # the first bytes of each
 _COOKIE = re.compile(r"[^\t]*(?:\t[^\t]*){3}\t(?:\d+(?:\.\d+)?)?\t[^\t]*\t[^\t]*", re.ASCII)
 _log = logging.getLogger(__name__)
@@ -246,13 +247,14 @@ class Youtube(Source):
         """Copy the whole file at the address. Raises SourceError."""
         try:
             with _ask(client, media) as answer, path.open("wb") as file:
-                size = int(answer.headers.get("Content-Length") or 0)
-                if size > _LARGEST:
-                    raise SourceError(
-                        "network",
-                        f"to be copied whole, and too long for it: {size} of at most {_LARGEST} bytes",
-                    )
-                shutil.copyfileobj(answer, file, _BLOCK)
+                said, got = int(answer.headers.get("Content-Length") or 0), 0
+                while max(said, got) <= _LARGEST and (block := answer.read(_BLOCK)):
+                    file.write(block)
+                    got += len(block)
+            if max(said, got) > _LARGEST:
+                raise SourceError(
+                    "network", f"to be copied whole, and too long for it: more than {_LARGEST} bytes"
+                )
         except SourceError:
             raise
         except Exception as error:  # as above
@@ -391,7 +393,7 @@ def _length(cut: Path) -> float:
 def _read_cookies(path: Path) -> str:
     """The file's text. yt-dlp would print a line that it cannot read, with the secret in it."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, _LARGEST_COOKIES).decode()
         for number, line in enumerate(text.splitlines(), 1):
             entry = line.removeprefix("#HttpOnly_")
             if entry.strip() and not entry.startswith("#") and not _COOKIE.fullmatch(entry):
@@ -401,7 +403,7 @@ def _read_cookies(path: Path) -> str:
                 )
         YoutubeDLCookieJar(io.StringIO(text)).load()
     # cookiejar's LoadError, of a missing first line, is an OSError
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, UnfitFileError) as error:
         raise UserError(
             f"youtube.cookies: {path} is no cookies file in Netscape's format ({type(error).__name__}); mend "
             "the path, or export it anew"
