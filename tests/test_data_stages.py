@@ -373,7 +373,7 @@ def test_lists_are_checked(tmp_path):
     assert len(read_rows(path)) == 1 and len(list(tmp_path.iterdir())) == 1
     with pytest.raises(UserError, match="no such file"):
         read_rows(tmp_path / "y.csv")
-    with pytest.raises(UserError, match="is a directory"):
+    with pytest.raises(UserError, match="Is a directory; fix the path"):
         read_rows(tmp_path)
     path.write_bytes(b"a,b\n\xff\xfe,1\n")
     with pytest.raises(UserError, match="not readable"):

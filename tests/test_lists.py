@@ -306,7 +306,7 @@ def test_a_list_that_is_no_file_is_refused_and_not_waited_for(tmp_path):
     (tmp_path / "audio").mkdir()
     keys = {"name": "folder", "audio": str(tmp_path / "audio"), "split": FRACTIONS}
     os.mkfifo(tmp_path / "pipe.csv")
-    for name, words in (("pipe.csv", "a pipe or a device, not a file"), ("audio", "is a directory")):
+    for name, words in (("pipe.csv", "a pipe or a device, not a file"), ("audio", "Is a directory; fix the")):
         with pytest.raises(UserError, match=words):
             Folder(FolderCorpus(lists=str(tmp_path / name), **keys))
 

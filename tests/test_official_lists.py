@@ -260,7 +260,7 @@ def test_a_disk_that_takes_nothing_is_said(server, tmp_path):
     with pytest.raises(UserError, match="file/lists: Not a directory"):
         fetch(server, tmp_path / "file" / "lists")
     (tmp_path / f".{TRAIN}.part").mkdir()
-    with pytest.raises(UserError, match=rf"{TRAIN}\.part: Is a directory; make room"):
+    with pytest.raises(UserError, match=rf"{TRAIN}\.part: Is a directory; fix the path"):
         fetch(server, tmp_path)
 
 

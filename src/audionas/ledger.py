@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from audionas.errors import UserError
+from audionas.errors import UserError, os_error
 from audionas.files import atomic_write
 from audionas.names import clean, likeness
 from audionas.paths import remedy
@@ -105,7 +105,7 @@ def iter_numbered(
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; mend the path, or make the file with `dvc repro`") from None
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror.lower()}; give a CSV file that can be read") from None
+        raise os_error(error, path) from None
 
 
 def read_rows(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:

@@ -36,7 +36,7 @@ from audionas.corpora.labels import require_plain_labels, some
 from audionas.corpora.segments import parse_segments, segment_id, split_labels
 from audionas.corpora.spans import SPANS, cut, read_span, span_columns
 from audionas.corpora.stratify import assign
-from audionas.errors import UserError
+from audionas.errors import UserError, os_error
 from audionas.files import UnfitFileError, read_bounded
 from audionas.keys import key, repeated
 from audionas.ledger import iter_numbered, require_file
@@ -409,5 +409,5 @@ def _is_segment_list(path: Path) -> bool:
     except FileNotFoundError:
         raise UserError(f"corpus.lists: {path}: no such file; fix the path") from None
     except OSError as error:
-        raise UserError(f"corpus.lists: {path}: {error.strerror.lower()}; give a CSV file") from None
+        raise os_error(error, f"corpus.lists: {path}") from None
     return first.startswith("#") or first.replace(" ", "").startswith("YTID,")

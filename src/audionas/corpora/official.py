@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from audionas.corpora.base import inside
-from audionas.errors import UserError
+from audionas.errors import UserError, os_error
 from audionas.ledger import read_rows, write_rows
 
 TRAIN, UNBALANCED, TEST = (f"{name}_segments.csv" for name in ("balanced_train", "unbalanced_train", "eval"))
@@ -128,7 +128,7 @@ def _measure(path: Path) -> tuple[int, str]:
         with path.open("rb") as file:
             return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror.lower()}; make it readable") from None
+        raise os_error(error, path) from None
 
 
 def _get(url: str, part: Path, attempts: int, pause_seconds: float, timeout: float) -> None:
@@ -214,7 +214,7 @@ def _disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; make room, or mend the folder, and start again") from None
+        raise os_error(error, path) from None
 
 
 def _require_list(name: str, part: Path, url: str) -> None:

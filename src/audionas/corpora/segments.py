@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from audionas.corpora.base import safe_id
-from audionas.errors import UserError
+from audionas.errors import UserError, os_error
 from audionas.ledger import require_file
 from audionas.names import clean
 
@@ -47,7 +47,7 @@ def parse_segments(path: str | Path) -> Iterator[tuple[int, str, float, float, t
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; mend the path") from None
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror.lower()}; give a CSV file that can be read") from None
+        raise os_error(error, path) from None
     except csv.Error as error:
         raise UserError(f"{path}, line {number}: not readable as CSV ({error}); mend it") from None
     except UnicodeDecodeError as error:

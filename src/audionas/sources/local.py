@@ -15,7 +15,7 @@ from pathlib import Path
 from posixpath import dirname, join, normpath
 
 from audionas.corpora.base import Clip, inside, leaves
-from audionas.errors import UserError
+from audionas.errors import UserError, os_error
 from audionas.files import UnfitFileError, read_bounded, read_member, require_size
 from audionas.sources.base import Source, SourceError
 
@@ -241,7 +241,7 @@ def _scan(folder: Path) -> Iterator[os.DirEntry]:
         with os.scandir(folder) as entries:
             yield from entries
     except OSError as error:
-        raise UserError(f"{folder}: {error.strerror.lower()}; make it readable") from None
+        raise os_error(error, folder) from None
 
 
 def _version(state: os.stat_result) -> tuple[int, int]:
