@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 #: Bytes of one recording, 100 minutes of CD audio or days of a lossy format; what is larger is no clip.
 LARGEST_RECORDING = 1 << 30
@@ -32,8 +33,8 @@ class UnfitFileError(Exception):
     """Not a file to read whole: `not a regular file (a pipe)`, or `too large (N bytes, of at most M)`."""
 
 
-def read_bounded(path: str | Path, limit: int = LARGEST_RECORDING) -> bytes:
-    """The bytes of a regular file; a pipe or a device, which may never end, is not opened.
+def open_regular(path: str | Path, limit: int = LARGEST_RECORDING) -> BinaryIO:
+    """A regular file, open for reading; a pipe or a device, which may never end, is not opened.
 
     Raises:
         UnfitFileError: of another kind, or of more than `limit` bytes.
@@ -41,8 +42,18 @@ def read_bounded(path: str | Path, limit: int = LARGEST_RECORDING) -> bytes:
     """
     _require_fit(os.stat(path), limit)  # noqa: PTH116 (and not opened: some devices act on that)
     # It may have become another since: then it is not waited for.
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:  # noqa: PTH123
+    file = open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")  # noqa: PTH123, SIM115
+    try:
         _require_fit(os.fstat(file.fileno()), limit)
+    except UnfitFileError:
+        file.close()
+        raise
+    return file
+
+
+def read_bounded(path: str | Path, limit: int = LARGEST_RECORDING) -> bytes:
+    """The bytes of a regular file. Raises as `open_regular`, also where it grows while it is read."""
+    with open_regular(path, limit) as file:
         content = file.read(limit + 1)
     require_size(len(content), limit)
     return content

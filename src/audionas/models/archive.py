@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import os
 import pickletools
-import stat
 import sys
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+
+from audionas.files import open_regular
 
 _TENSOR = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "collections OrderedDict")
 _STORAGES = {
@@ -40,20 +41,12 @@ def load_archive(path: Path, largest: int, operations: int) -> Any:
 
     Raises:
         OSError: the file cannot be read.
+        UnfitFileError: it is no regular file, or larger.
         ValueError: it is no such file, damaged, or beyond these bounds. PyTorch may raise others.
     """
-    with open(path, "rb", opener=_at_once) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("not a regular file")
-        if status.st_size > largest:
-            raise ValueError(f"{status.st_size:,} bytes; at most {largest:,} are expected")
-        checked = _checked(file, status.st_size, operations)
+    with open_regular(path, largest) as file:
+        checked = _checked(file, os.fstat(file.fileno()).st_size, operations)
     return torch.load(checked, map_location="cpu", weights_only=True)
-
-
-def _at_once(name: str, flags: int) -> int:
-    return os.open(name, flags | os.O_NONBLOCK)  # a pipe would wait for a writer
 
 
 def _checked(file: BinaryIO, size: int, operations: int) -> io.BytesIO:

@@ -18,7 +18,7 @@ from audionas.config import AudiosetCorpus, Config
 from audionas.corpora.base import Clip, Corpus, FetchError, Reread
 from audionas.corpora.opening import open_corpus
 from audionas.errors import UserError
-from audionas.files import copy
+from audionas.files import copy, new_folder
 from audionas.ledger import (
     DOWNLOAD,
     SEGMENTS,
@@ -184,14 +184,10 @@ def _shard(stem: Path, clips: list[Clip], corpus: Corpus, config: Config, bar: t
 
 def _publish(state: Path, folder: Path) -> None:
     """Move the finished shards to where the stage's output lies, whole or not at all."""
-    work = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    for tar in sorted(state.glob("shard-*.tar")):
-        copy(tar, work / tar.name)
-    write_rows(work / "ledger.csv", DOWNLOAD, _ledger(state))
-    shutil.rmtree(folder, ignore_errors=True)
-    work.replace(folder)
+    with new_folder(folder) as work:
+        for tar in sorted(state.glob("shard-*.tar")):
+            copy(tar, work / tar.name)
+        write_rows(work / "ledger.csv", DOWNLOAD, _ledger(state))
     shutil.rmtree(state)
 
 
