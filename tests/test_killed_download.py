@@ -44,20 +44,21 @@ def make(folder: Path, local: range, count: int, **corpus) -> None:
     lists, audio = folder / "lists", folder / "audio"
     lists.mkdir(parents=True)
     audio.mkdir()
-    (lists / "class_labels_indices.csv").write_text("index,mid,display_name\n0,/m/1,Cat\n")
+    (lists / "class_labels_indices.csv").write_text("index,mid,display_name\n0,/m/1,Cat\n1,/m/2,Dog\n")
     for name, numbers in {
         "balanced_train_segments.csv": range(count),
-        "own.csv": [count],
-        "eval_segments.csv": [count + 1],
+        "own.csv": [count, count + 1],
+        "eval_segments.csv": [count + 2, count + 3],
     }.items():
-        rows = [f'{ytid(i)}, 0.000, 10.000, "/m/1"\n' for i in numbers]
+        rows = [f'{ytid(i)}, 0.000, 10.000, "/m/{1 + i % 2}"\n' for i in numbers]
         (lists / name).write_text("# YTID, start_seconds, end_seconds, positive_labels\n" + "".join(rows))
     for i in local:
         (audio / f"{ytid(i)}.flac").write_bytes(sound(i))
     params = yaml.safe_load((ROOT / "profiles/audioset.yaml").read_text())
+    corpus["hub"] = params["corpus"]["hub"] | corpus.get("hub", {})
     params["corpus"] |= {"lists": "lists", "audio": "audio", "valid_list": "own.csv", **corpus}
     params["corpus"]["download"] |= {"pause_seconds": 0.02, "longest_pause_seconds": 0.05, "workers": WORKERS}
-    params["network"]["num_classes"] = 1
+    params["network"]["num_classes"] = 2
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     subprocess.run([sys.executable, "-m", "audionas", "segments"], cwd=folder, check=True)
 

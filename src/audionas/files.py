@@ -121,13 +121,13 @@ def remove_abandoned(folder: Path, name: str = "") -> None:
     Args:
         name: of the file that they were to become; of any by default.
     """
-    for entry in os.scandir(folder):
-        if not entry.name.startswith(f".{name}") or not (match := _TEMPORARY.fullmatch(entry.name)):
-            continue
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(f".{name}")]
+    for match in filter(None, map(_TEMPORARY.fullmatch, names)):
         try:
             os.kill(int(match[1]), 0)
         except ProcessLookupError:
-            Path(entry.path).unlink(missing_ok=True)
+            (folder / match[0]).unlink(missing_ok=True)
         except (PermissionError, OverflowError):
             continue  # another user's
 
