@@ -67,6 +67,7 @@ def broken(tmp_path, section, **values):
         ("study", {"constraints": ["5 k"]}, r"study\.constraints\.0: '5 k' is not a budget"),
         ("study", {"constraints": ["5k", "5000"]}, r"study\.constraints: an entry stands twice"),
         ("features", {"n_fft": 2**18}, r"features\.n_fft 262144 does not fit"),
+        ("features", {"n_fft": 2**15, "hop": 1}, "a transform of 32,768 samples for each of 32,001 frames"),
         ("audio", {"clip_seconds": float("inf")}, r"audio\.clip_seconds: .*finite"),
         ("nothing", {"at": "all"}, r"nothing: no such key"),
     ],

@@ -32,6 +32,7 @@ _SHAPE = re.compile(r"(0?\.[0-9]{1,15}|1(?:\.0{1,15})?)x([12])")
 _ADDRESS = re.compile(r"https?://[^\s{}]+")
 _MOST_MODELS = 20_000  # of a study
 _LARGEST_CLIP = 100_000_000  # samples, or values of its spectrogram
+_LARGEST_TRANSFORM = 1_000_000_000  # values: frames or mels, times samples of the window
 
 
 def parse_size(text: str | int) -> int:
@@ -366,6 +367,37 @@ class Features(Section):
         return int((after <= first).sum())
 
 
+def check_front_end(audio: Audio, features: Features) -> None:
+    """Raise ValueError where clips and log-mel transform do not fit each other, or memory."""
+    nyquist = audio.sample_rate / 2
+    if features.fmax > nyquist or features.fmin >= features.fmax:
+        raise ValueError(
+            f"features.fmin {features.fmin:g} and features.fmax {features.fmax:g} must rise and end at or "
+            f"below {nyquist:g} Hz, half of audio.sample_rate"
+        )
+    samples, frames = audio.clip_samples, audio.clip_samples // features.hop + 1
+    if max(samples, frames * features.mels) > _LARGEST_CLIP:
+        raise ValueError(
+            f"a clip of {samples:,} samples and {frames:,} frames x {features.mels:,} mels is too large; "
+            "lower audio.clip_seconds, or raise features.hop"
+        )
+    if features.n_fft // 2 >= samples:
+        raise ValueError(
+            f"features.n_fft {features.n_fft} does not fit into a clip of {samples} samples; lower it, or "
+            "raise audio.clip_seconds"
+        )
+    if max(frames, features.mels) * features.n_fft > _LARGEST_TRANSFORM:
+        raise ValueError(
+            f"a transform of {features.n_fft:,} samples for each of {frames:,} frames and "
+            f"{features.mels:,} mels is too large; lower features.n_fft, or raise features.hop"
+        )
+    if empty := features.empty_filters(audio.sample_rate):
+        raise ValueError(
+            f"features.mels: {empty} of {features.mels} mel filters hold no frequency bin of a transform of "
+            f"{features.n_fft} samples; lower features.mels or raise features.n_fft"
+        )
+
+
 class Network(Section):
     """CNN10's size; the paper's is 527 classes and 64 channels in the first block."""
 
@@ -551,27 +583,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self):
-        nyquist = self.audio.sample_rate / 2
-        if self.features.fmax > nyquist or self.features.fmin >= self.features.fmax:
-            raise ValueError(
-                f"features.fmin {self.features.fmin:g} and features.fmax {self.features.fmax:g} must rise "
-                f"and end at or below {nyquist:g} Hz, half of audio.sample_rate"
-            )
-        if max(self.audio.clip_samples, self.frames * self.features.mels) > _LARGEST_CLIP:
-            raise ValueError(
-                f"a clip of {self.audio.clip_samples:,} samples and {self.frames:,} frames x "
-                f"{self.features.mels:,} mels is too large; lower audio.clip_seconds, or raise features.hop"
-            )
-        if self.features.n_fft // 2 >= self.audio.clip_samples:
-            raise ValueError(
-                f"features.n_fft {self.features.n_fft} does not fit into a clip of {self.audio.clip_samples} "
-                "samples; lower it, or raise audio.clip_seconds"
-            )
-        if empty := self.features.empty_filters(self.audio.sample_rate):
-            raise ValueError(
-                f"features.mels: {empty} of {self.features.mels} mel filters hold no frequency bin of a "
-                f"transform of {self.features.n_fft} samples; lower features.mels or raise features.n_fft"
-            )
+        check_front_end(self.audio, self.features)
         if self.augment.time_mask_frames >= self.frames:
             raise ValueError(
                 f"augment.time_mask_frames {self.augment.time_mask_frames} is not shorter than a clip of "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
 
-from audionas.config import Audio, Features, Section
+from audionas.config import Audio, Features, Section, check_front_end
 from audionas.errors import UserError, os_error
 from audionas.files import atomic_write
 from audionas.models.architecture import Architecture
@@ -23,7 +22,6 @@ from audionas.text import line
 
 FORMAT = 1
 _LARGEST_FILE, _OPERATIONS = 2 << 30, 1_000_000
-_LARGEST_CLIP = 1 << 28  # samples, or values of its spectrogram
 _VALUES, _DEPTH = 1_000_000, 8  # of what is known about a network
 
 _Width = Annotated[int, Field(gt=0, le=1 << 16)]
@@ -181,17 +179,8 @@ def _check_about(about: Any, spec: dict[str, Any]) -> None:
         for section in (settings.audio, settings.features):
             if section.model_fields_set != set(type(section).model_fields):
                 raise ValueError("about.settings lacks a key")
-        _check_front_end(settings, spec["mels"])
-
-
-def _check_front_end(settings: _Settings, mels: int) -> None:
-    audio, features = settings.audio, settings.features
-    values = audio.sample_rate * audio.clip_seconds
-    if not 1 <= values <= _LARGEST_CLIP or features.n_fft // 2 >= values:
-        raise ValueError(f"about.settings: clips of {values:g} samples for n_fft {features.n_fft}")
-    if math.ceil(values / features.hop) * features.n_fft > 4 * _LARGEST_CLIP:
-        raise ValueError(f"about.settings: features.hop {features.hop} is too short")
-    if features.mels != mels or features.mels * features.n_fft > _LARGEST_CLIP:
-        raise ValueError(f"about.settings: features.mels {features.mels} for a network of {mels}")
-    if not features.fmin < features.fmax <= audio.sample_rate / 2:
-        raise ValueError(f"about.settings: features.fmin {features.fmin:g} and fmax {features.fmax:g}")
+        check_front_end(settings.audio, settings.features)
+        if settings.features.mels != spec["mels"]:
+            raise ValueError(
+                f"about.settings: features.mels {settings.features.mels} for a network of {spec['mels']}"
+            )
