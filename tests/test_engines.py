@@ -396,6 +396,8 @@ def test_damaged_notes_beside_locks_that_a_kill_left_are_made_anew(done: Path, c
 def test_a_damaged_plan_under_a_run_that_is_alive_is_made_anew(toy: Path) -> None:
     (toy / "step.py").write_text(HELD + STEP)
     process = start(toy, stage="slow")
+    for other in ("quick", "apart"):  # whose jobs read the plan when they begin
+        until((toy / "began" / other).exists, other)
     (toy / ".state/plan/plan.json").write_text("{")
     assert "plan.json is damaged" in run(
         toy, sys.executable, "workflow/plan.py", "run", "x", "log", fails=True

@@ -51,7 +51,7 @@ def test_a_member_that_is_too_large_is_refused_before_it_is_read(tmp_path):
 
     def act():
         with pytest.raises(
-            FetchError, match=r"damaged in the archive \(67,108,864 bytes, and at most 33,554,432"
+            FetchError, match=r"damaged in the archive \(too large \(67,108,864 bytes, of at most 33,554,432"
         ):
             fetch(path, "1-10-A-0.wav")
 
@@ -78,7 +78,9 @@ def test_methods_of_which_no_part_can_be_read_are_refused(tmp_path, method):
 
 def test_a_long_list_is_refused(tmp_path):
     path = made(tmp_path, {}, "filename,fold,category\n" + "\n" * (1 << 23))
-    with pytest.raises(UserError, match=r"esc50\.csv: damaged \(8,388,631 bytes, and at most 4,194,304"):
+    with pytest.raises(
+        UserError, match=r"esc50\.csv: damaged \(too large \(8,388,631 bytes, of at most 4,194,304"
+    ):
         corpus(path)
 
 

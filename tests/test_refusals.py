@@ -52,7 +52,7 @@ def run_all() -> None:
     done = sorted(done, key=lambda typed: list(TYPED).index(typed[0]))
     at = next(i for i, typed in enumerate(done) if typed[0] == "evaluate")
     baseline = ["individual", "--recipe", "baseline", "--size", "0.6x1", "--seed", "0"]
-    models = ("individual/baseline-0.6x1-0", "individual/kd-0.6x1-0", "found/2-2-x-5k-0")
+    models = ("individual/baseline-0.6x1-0", "individual/kd-0.6x1-0", "found/2-2-x-5k-0", "within/2-2-x-5k-0")
     models += ("finetuned/5k-3-0", "init/5k-0")
     done[at:at] = [baseline, *(["evaluate", f"models/{model}.pt"] for model in models)]
     for typed in done:

@@ -250,7 +250,9 @@ def test_segments_of_a_long_list_take_little_memory(tmp_path, monkeypatch):
     def act(n: int) -> None:
         folder = tmp_path / str(n)
         if not folder.exists():
-            write_lists(folder, train=((i, 0) for i in range(n)), valid=[(-1, 0)], test=[(-2, 0)])
+            write_lists(
+                folder, train=((i, 0) for i in range(n)), valid=[(-1, 0), (-3, 0)], test=[(-2, 0), (-4, 0)]
+            )
         splits = open_corpus(own(folder), 10.0).streams()
         assert sum(1 for _ in splits["train"]) == n
 
@@ -291,7 +293,12 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AUDIONAS_WORKERS", "1")
     monkeypatch.setattr(download, "CLIPS", 10)
-    write_lists(tmp_path / "lists", train=((i, 0) for i in range(95)), valid=[(200, 0)], test=[(300, 0)])
+    write_lists(
+        tmp_path / "lists",
+        train=((i, 0) for i in range(95)),
+        valid=[(200, 0), (201, 0)],
+        test=[(300, 0), (301, 0)],
+    )
     (tmp_path / "audio").mkdir()
     for i in range(1, 95, 2):
         (tmp_path / "audio" / f"Y{ytid(i)}.flac").write_bytes(sound(i))

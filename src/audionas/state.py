@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from audionas.errors import UserError
-from audionas.files import atomic_write
+from audionas.files import atomic_write, naming
 
 log = logging.getLogger(__name__)
 
@@ -152,11 +152,14 @@ def only_one(name: str) -> Iterator[None]:
     path = STATE / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = _locked(path, name)
-    os.ftruncate(handle, 0)
-    os.pwrite(
-        handle, f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%F %T}".encode(), 0
-    )
+    holder = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%F %T}"
     try:
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, holder.encode(), 0)
+        except OSError as error:
+            naming(error, path)
+            raise
         yield
     finally:
         path.unlink(missing_ok=True)
