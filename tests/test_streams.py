@@ -25,7 +25,7 @@ from audionas.corpora.base import Clip
 from audionas.corpora.opening import open_corpus
 from audionas.errors import UserError
 from audionas.ledger import DOWNLOAD, SEGMENTS, iter_rows, parse_rows, read_rows, write_rows
-from audionas.names import clean
+from audionas.names import clean, likeness
 from audionas.shards import write_shard
 from audionas.sources.local import Local
 from audionas.sources.shelf import Shelf, fill_shard
@@ -42,6 +42,9 @@ def whole(content: bytes, required) -> list[dict] | None:
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         columns = [clean(name) for name in reader.fieldnames or []]
+        for name in required:  # whatever their case, where one alone is meant
+            if name not in columns and [likeness(c) for c in columns].count(name) == 1:
+                columns[[likeness(c) for c in columns].index(name)] = name
         reader.fieldnames = columns
         rows = list(reader)
     except (csv.Error, UnicodeDecodeError):
