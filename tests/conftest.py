@@ -1,6 +1,8 @@
 """Shared fixtures."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,10 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no recordings at ../shared/data beside {SHARED.parents[1].name}; see README, Tests")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """AUDIONAS_DEBUG in one test would have all later ones keep their log, and with it what is logged."""
+    yield
+    logging.getLogger("audionas").setLevel(logging.NOTSET)
