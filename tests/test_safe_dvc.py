@@ -126,6 +126,20 @@ def test_a_kill_in_the_middle_of_writing_dvc_lock_leaves_the_old_one(
     assert not list(done.glob(".*.tmp"))
 
 
+def test_a_file_that_a_kill_left_in_the_run_cache_is_no_entry_of_it(
+    done: Path, environment: dict[str, str]
+) -> None:
+    run(done, "dvc", "repro", env=environment)
+    for entry in [path for path in (done / ".dvc/cache/runs").rglob("*") if path.is_file()]:
+        left = entry.with_name("..QBLZQwvabh3LTpzo9w51zA.tmp.tmp")
+        left.write_text("cmd: python")
+        os.utime(left, (2**32, 2**32))  # the newest of its folder
+    (done / "dvc.lock").unlink()
+    (done / "join").unlink()
+    said = run(done, "dvc", "repro", env=environment)
+    assert "'join' is cached" in said and "corrupted" not in said
+
+
 SHARED = "/var/tmp/dvc"  # noqa: S108 - where DVC itself would write
 WATCHED = f"""
 import sys

@@ -7,6 +7,7 @@ for a pipe. No setting in `.dvc/config` helps in every clone and from every fold
 
 - `dvc.lock`, `dvc.yaml` and the like are written to a temporary name and renamed;
 - `.dvc/tmp/rwlock` as well; one that is empty or damaged counts as empty, and so do notes of dead processes;
+- a temporary file that a kill left in the run cache is no entry of it;
 - the site cache is `.dvc/tmp/site-UID`, with mode 0700, where neither `core.site_cache_dir` nor
   `DVC_SITE_CACHE_DIR` is set;
 - a pipe, a socket or a device is refused, and named.
@@ -154,6 +155,22 @@ def _alive(noted: dict) -> bool:
         return True
 
 
+def _load_finished(cache: object) -> None:
+    """`dvc.stage.cache`: DVC takes the newest file of a folder, even a temporary one that a kill left."""
+
+    def load(self, stage: object) -> dict | None:
+        from pathlib import Path
+
+        key = cache._get_stage_hash(stage)
+        # Another DVC may still be writing a temporary file, so it is passed over and not deleted.
+        entries = [path for path in Path(self._get_cache_dir(key)).glob("*") if path.suffix != ".tmp"]
+        if not entries:
+            return None
+        return self._load_cache(key, max(entries, key=lambda path: path.stat().st_mtime).name)
+
+    cache.StageCache._load = load
+
+
 def _keep_private(config: object) -> None:
     """`dvc.config`: a site cache of one's own."""
     load = config.Config.load
@@ -211,6 +228,7 @@ def _hash_files_only(hashing: object) -> None:
 _CHANGES = {
     "dvc.utils.serialize._common": _write_whole,
     "dvc.rwlock": _trust_the_living,
+    "dvc.stage.cache": _load_finished,
     "dvc.config": _keep_private,
     "dvc_data.hashfile.hash": _hash_files_only,
 }
