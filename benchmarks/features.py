@@ -19,15 +19,15 @@ import soundfile
 import torch
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
-from audionas import paths
 from audionas.audio import LogMel, decode
-from audionas.config import Audio, Features
-from audionas.configfile import load_config
-from audionas.ledger import CLASSES, DOWNLOAD, SEGMENTS, write_rows
-from audionas.parallel import workers
-from audionas.shards import CLIPS, write_shard
-from audionas.stages import logmel, resample
-from audionas.store import ClipStoreWriter
+from audionas.data import paths as data_paths
+from audionas.data.ledger import CLASSES, DOWNLOAD, SEGMENTS, write_rows
+from audionas.data.shards import CLIPS, write_shard
+from audionas.data.store import ClipStoreWriter
+from audionas.runtime.parallel import workers
+from audionas.settings.audio import Audio, Features
+from audionas.systems.common import logmel, resample
+from audionas.systems.registry import load_config
 from benchmarks.ceilings import least_seconds
 from benchmarks.timing import one_core, seconds
 
@@ -86,18 +86,18 @@ def package(data: list[bytes], clips: int) -> float:
     ids = [f"clip{i:06d}" for i in range(clips)]
     rows = [{"clip_id": i, "source": i, "origin": i, "labels": "a"} for i in ids]
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        write_rows(paths.segments("train"), SEGMENTS, rows)
-        write_rows(paths.CLASSES, CLASSES, [{"index": 0, "mid": "a", "display_name": "a"}])
+        write_rows(data_paths.segments("train"), SEGMENTS, rows)
+        write_rows(data_paths.CLASSES, CLASSES, [{"index": 0, "mid": "a", "display_name": "a"}])
         digests = [hashlib.sha256(encoded).hexdigest() for encoded in data]
         got = [
             {"clip_id": clip_id, "status": "ok", "sha256": digest}
             for start in range(0, clips, CLIPS)
             for clip_id, digest in zip(ids[start : start + CLIPS], itertools.cycle(digests))
         ]
-        write_rows(paths.raw("train") / "ledger.csv", DOWNLOAD, got)
+        write_rows(data_paths.raw("train") / "ledger.csv", DOWNLOAD, got)
         for number, start in enumerate(range(0, clips, CLIPS)):
             some = zip(ids[start : start + CLIPS], itertools.cycle(data))
-            write_shard(paths.raw("train") / f"shard-{number:06d}.tar", some)
+            write_shard(data_paths.raw("train") / f"shard-{number:06d}.tar", some)
         started = time.perf_counter()
         resample.run(config, "train")
         logmel.run(config, "train")

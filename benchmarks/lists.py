@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from audionas import paths
-from audionas.config import Config
-from audionas.configfile import load_config
-from audionas.corpora.official import CLASS_LIST, TEST, TRAIN, UNBALANCED
-from audionas.ledger import DOWNLOAD, read_rows, write_rows
-from audionas.shards import write_shard
+from audionas.data import paths as data_paths
+from audionas.data.corpora.audioset_lists import CLASS_LIST, TEST, TRAIN, UNBALANCED
+from audionas.data.ledger import DOWNLOAD, read_rows, write_rows
+from audionas.data.shards import write_shard
+from audionas.systems.once_for_all.config import Config
+from audionas.systems.registry import load_config
 
 ROOT = Path(__file__).parents[1]
 FEW = 1_000  # rows that take next to nothing: what a process needs in any case
@@ -99,13 +99,13 @@ def asked_before(split: str) -> None:
                 {"status": "ok", "source": "local", "attempts": "1", "sha256": digest} if i == 0 else missing
             )
 
-    with paths.segments(split).open(encoding="utf-8") as lines:
+    with data_paths.segments(split).open(encoding="utf-8") as lines:
         next(lines)
         first = next(lines).partition(",")[0]
         lines.seek(0)
         next(lines)
-        write_rows(paths.raw(split) / "ledger.csv", DOWNLOAD, rows(lines))
-    write_shard(paths.raw(split) / "shard-000000.tar", [(first, file.getvalue())])
+        write_rows(data_paths.raw(split) / "ledger.csv", DOWNLOAD, rows(lines))
+    write_shard(data_paths.raw(split) / "shard-000000.tar", [(first, file.getvalue())])
 
 
 def measure(name: str, folder: Path, corpus: dict) -> tuple[float, float, float]:
@@ -122,9 +122,9 @@ def action(name: str, config: Config) -> Callable[[], object]:
     if name == REFERENCE:
         import pandas as pd
 
-        path = paths.segments("train")
+        path = data_paths.segments("train")
         return lambda: pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
-    run = import_module(f"audionas.stages.{name}").run
+    run = import_module(f"audionas.systems.once_for_all.stages.{name}").run
     return partial(run, config, "train") if name == "download" else partial(run, config)
 
 

@@ -8,9 +8,7 @@ from statistics import mean
 
 import torch
 
-from audionas.models.architecture import LARGEST, Architecture, Subnetwork
-from audionas.search import SearchSpace
-from audionas.search.space import SPACES
+from audionas.search.cnn10 import LARGEST, SPACES, Cnn10Architecture, Cnn10Space, Cnn10Subnetwork
 from benchmarks import panns, where
 from benchmarks.ceilings import ceilings
 from benchmarks.steps import made, supervised
@@ -20,7 +18,7 @@ from benchmarks.work import step_operations
 
 BATCH, DRAWS = 64, 200
 RATES = (10e12, 100e12)  # operations a second, to read other machines off the table
-UNIFORM = [Subnetwork((ratio,) * 3, (depth,) * 3) for ratio, depth in ((0.6, 1), (1.0, 1), (0.8, 2))]
+UNIFORM = [Cnn10Subnetwork((ratio,) * 3, (depth,) * 3) for ratio, depth in ((0.6, 1), (1.0, 1), (0.8, 2))]
 BUDGETS = (0.9e6, 1.8e6, 2.7e6, 3.6e6)
 
 
@@ -46,9 +44,9 @@ class Run:
 
 def runs(clips: int = BATCH) -> Iterator[Run]:
     """The paper's schedule (sections 3.3 and 4.3): every training, with its operations."""
-    architecture = Architecture(CLASSES)
+    architecture = Cnn10Architecture(CLASSES)
 
-    def step(subnetworks: list[Subnetwork]) -> float:
+    def step(subnetworks: list[Cnn10Subnetwork]) -> float:
         return step_operations(architecture, subnetworks, FRAMES, clips)
 
     largest = step([LARGEST])
@@ -56,14 +54,14 @@ def runs(clips: int = BATCH) -> Iterator[Run]:
     yield Run("teacher", 1, 400_000, largest, largest)
     yield Run("supernets, largest network", 4, 100_000, taught + largest, taught + largest)
     for name in SPACES:
-        draws = drawn(SearchSpace(name, architecture), 4, DRAWS)
+        draws = drawn(Cnn10Space(name, architecture), 4, DRAWS)
         shared = mean(step(draw) for draw in draws)
         separate = mean(sum(step([subnetwork]) for subnetwork in draw) for draw in draws)
         yield Run(f"supernet {name}, 4 sub-networks a step", 1, 200_000, taught + shared, taught + separate)
     alone = mean(step([subnetwork]) for subnetwork in UNIFORM)
     yield Run("individual networks, baseline", 3, 100_000, alone, alone)
     yield Run("individual networks, KD", 3, 100_000, taught + alone, taught + alone)
-    space = SearchSpace("2-2-x", architecture)
+    space = Cnn10Space("2-2-x", architecture)
     found = [min(space, key=lambda s: abs(space.parameters(s) - budget)) for budget in BUDGETS]
     tuned = taught + mean(step([subnetwork]) for subnetwork in found)
     for iterations in (10_000, 100_000):
@@ -75,7 +73,7 @@ def paper(width: int = 64, clips: int = 0, frames: int = FRAMES) -> dict:
     clips = clips or (BATCH if where.on_gpu() else 2)
     torch.manual_seed(0)
     x, y = made(2 * clips, frames, CLASSES)
-    architecture = Architecture(CLASSES, width)
+    architecture = Cnn10Architecture(CLASSES, width)
     steps = supervised(architecture, x[:clips], y[:clips]), panns.step(CLASSES, width, x, y)
     operations = step_operations(architecture, [LARGEST], frames, clips)
     ours, theirs = (operations / seconds for seconds in interleaved(*steps, repeats=3))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from audionas.models.architecture import LARGEST, Architecture
-from audionas.search import SearchSpace
+from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Space
 from benchmarks import where
 from benchmarks.steps import OnceForAllSteps, Step, made, supervised
 from benchmarks.timing import repeated
@@ -29,9 +28,9 @@ def precision(
     width: int = 64, clips: int = 64, frames: int = FRAMES, ways: tuple[tuple[str, bool], ...] = WAYS
 ) -> dict:
     """CNN10's step and a supernet's of one draw; float32 is in TF32 where PyTorch has it so, on GPUs."""
-    architecture = Architecture(CLASSES, width)
+    architecture = Cnn10Architecture(CLASSES, width)
     x, y = made(clips, frames, CLASSES)
-    draws = drawn(SearchSpace("2-2-x", architecture), 4, 1)
+    draws = drawn(Cnn10Space("2-2-x", architecture), 4, 1)
     work = step_operations(architecture, [LARGEST], frames, clips)
     of_supernet = work / 3 + step_operations(architecture, draws[0], frames, clips)
     rows, taken = [], {}

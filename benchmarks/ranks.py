@@ -12,11 +12,12 @@ from tempfile import TemporaryDirectory
 import torch
 import torch.multiprocessing as processes
 
-from audionas.config import Augment, Training
+from audionas.data.store import ClipStore
 from audionas.models import Cnn10
-from audionas.models.architecture import LARGEST, Architecture
-from audionas.ranks import current, join
-from audionas.store import ClipStore
+from audionas.runtime.ranks import current, join
+from audionas.search.cnn10 import LARGEST, Cnn10Architecture
+from audionas.settings.audio import Augment
+from audionas.settings.training import Training
 from audionas.training.feed import Feed
 from audionas.training.objectives import Supervised
 from benchmarks.steps import made_store
@@ -65,8 +66,8 @@ def ranks(width: int = 16, clips: int = 16, frames: int = 501, sizes: tuple[int,
             processes.spawn(_rank, (size, port, str(store.path), width, clips, answer), nprocs=size)
             taken[size] = [float(number) for number in Path(answer).read_text(encoding="utf-8").split()]
     alone, ours = taken[1][0], taken[sizes[-1]][0]
-    gradients = 4 * Architecture(CLASSES, width).parameters(LARGEST) / 1e6
-    least = floor(Architecture(CLASSES, width), [[LARGEST]], clips, frames)  # on all cores
+    gradients = 4 * Cnn10Architecture(CLASSES, width).parameters(LARGEST) / 1e6
+    least = floor(Cnn10Architecture(CLASSES, width), [[LARGEST]], clips, frames)  # on all cores
     return {
         "what": f"a step of a CNN10 of {width} channels, {clips} clips of {frames} frames, by "
         f"{sizes[-1]} ranks of a thread each, {gradients:.1f} MB averaged; reference: by one rank",

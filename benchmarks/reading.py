@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import torch
 
-from audionas.evaluation import batches
+from audionas.evaluation.prediction import batches
 from benchmarks import panns
 from benchmarks.ceilings import least_seconds
 from benchmarks.steps import made_store

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from audionas.models.architecture import LARGEST, Architecture
-from audionas.search import SearchSpace
+from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Space
 from benchmarks.steps import OnceForAllSteps, made, supervised
 from benchmarks.timing import interleaved, seconds
 from benchmarks.training import CLASSES, COUNTED, drawn, floor, supernet_floor
@@ -34,7 +33,7 @@ def _steps(clips: tuple[int, ...], widths: tuple[int, ...], frames: int) -> Iter
         ("channels, 4 clips", [(width, 4) for width in widths]),
     ):
         for width, count in points:
-            architecture = Architecture(CLASSES, width)
+            architecture = Cnn10Architecture(CLASSES, width)
             torch.manual_seed(0)
             took = seconds(supervised(architecture, *made(count, frames, CLASSES)))
             value = count if axis.startswith("clips") else width
@@ -49,9 +48,9 @@ def scaling(
 ) -> dict:
     """Steps of growing size; the result is that of the most sub-networks, against as many passes."""
     rows = list(_steps(clips, widths, frames))
-    architecture, (x, y) = Architecture(CLASSES, 16), made(4, frames, CLASSES)
+    architecture, (x, y) = Cnn10Architecture(CLASSES, 16), made(4, frames, CLASSES)
     for count in counts:
-        chosen = drawn(SearchSpace("2-2-x", architecture), count, 2)
+        chosen = drawn(Cnn10Space("2-2-x", architecture), count, 2)
         steps = OnceForAllSteps(architecture, chosen, x, y)
         shared, separate = (t / 2 for t in interleaved(steps.shared, steps.separate, repeats=3))
         least = supernet_floor(architecture, chosen, 4, frames)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from audionas.models import Supernet, extract
-from audionas.models.architecture import Architecture
-from audionas.models.supernet import calibrate_all
-from audionas.reporting.costs import multiply_adds
-from audionas.search import SearchSpace
+from audionas.search.cnn10 import Cnn10Architecture, Cnn10Space
+from audionas.supernet.cnn10 import Cnn10Supernet, calibrate_all, extract
+from audionas.systems.once_for_all.costs import multiply_adds
 from benchmarks import where
 from benchmarks.ceilings import least_seconds
 from benchmarks.steps import made
@@ -32,8 +30,8 @@ def score_space(
     cases = cases or tuple((s, *size) for s in SPACES for size in SIZES[where.device().type])
     for name, width, clips in cases:
         torch.manual_seed(0)
-        space = SearchSpace(name, Architecture(CLASSES, width))
-        supernet = Supernet(space.architecture).eval().to(where.device())
+        space = Cnn10Space(name, Cnn10Architecture(CLASSES, width))
+        supernet = Cnn10Supernet(space.architecture).eval().to(where.device())
         x, _ = made(clips, frames, CLASSES)
         statistics = calibrate_all(supernet, space.subnetworks, [x[:1]])
         drawn = [space.subnetworks[i] for i in np.random.default_rng(0).permutation(len(space))[:DRAWN]]

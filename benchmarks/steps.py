@@ -13,17 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audionas.config import Augment, Distillation, SupernetTraining, Training
-from audionas.models import Cnn10, Supernet
-from audionas.models.architecture import Architecture, Subnetwork
-from audionas.search import SearchSpace
-from audionas.store import ClipStore, write_store
+from audionas.data.store import ClipStore, write_store
+from audionas.models import Cnn10
+from audionas.search.cnn10 import Cnn10Architecture, Cnn10Space, Cnn10Subnetwork
+from audionas.settings.audio import Augment
+from audionas.settings.training import Distillation, SupernetTraining, Training
+from audionas.supernet.cnn10 import Cnn10Supernet
+from audionas.supernet.training import OnceForAll
 from audionas.training.augment import draw_mixup, mix, spec_augment
 from audionas.training.checkpoint import Checkpoint
 from audionas.training.feed import Batch, Feed
 from audionas.training.loop import train
 from audionas.training.objectives import Supervised
-from audionas.training.once_for_all import OnceForAll
 from benchmarks import where
 
 Step = Callable[[], None]
@@ -65,7 +66,7 @@ def augmented(x: Tensor, y: Tensor, mixup_alpha: float = 1.0) -> Batch:
 
 
 def supervised(
-    architecture: Architecture, x: Tensor, y: Tensor, precision: str = "float32", compiled: bool = False
+    architecture: Cnn10Architecture, x: Tensor, y: Tensor, precision: str = "float32", compiled: bool = False
 ) -> Step:
     """The teacher's step: mixup, SpecAugment, binary cross-entropy, Adam."""
     network = Cnn10(architecture.num_classes, architecture.base_channels).train().to(x.device)
@@ -102,14 +103,14 @@ class OnceForAllSteps:
 
     def __init__(
         self,
-        architecture: Architecture,
-        draws: list[list[Subnetwork]],
+        architecture: Cnn10Architecture,
+        draws: list[list[Cnn10Subnetwork]],
         x: Tensor,
         y: Tensor,
         precision: str = "float32",
     ):
         torch.manual_seed(0)
-        self.supernet, self.draws, self.x, self.y = Supernet(architecture).train(), draws, x, y
+        self.supernet, self.draws, self.x, self.y = Cnn10Supernet(architecture).train(), draws, x, y
         self.supernet.to(x.device)
         self.precision = precision
         teacher = Cnn10(architecture.num_classes, architecture.base_channels)
@@ -117,7 +118,7 @@ class OnceForAllSteps:
             self.supernet,
             teacher,
             Distillation(),
-            SearchSpace("2-2-x", architecture),
+            Cnn10Space("2-2-x", architecture),
             SupernetTraining(largest_iterations=0, sampled_iterations=1),
         )
         self.objective.sample = lambda iteration: self.draws[iteration]
@@ -175,7 +176,7 @@ class _Clocked(Supervised):
 
 
 def bare_and_loop(
-    architecture: Architecture, store: ClipStore, clips: int, steps: int, folder: Path
+    architecture: Cnn10Architecture, store: ClipStore, clips: int, steps: int, folder: Path
 ) -> tuple[Callable[[], float], Callable[[], float]]:
     """Seconds of a step on a store's batches, as so many take it, bare and in `training.loop.train`."""
 

@@ -9,8 +9,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from audionas.models.architecture import LARGEST, Architecture, Subnetwork
-from audionas.search import SearchSpace
+from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Space, Cnn10Subnetwork
 from benchmarks import panns, where
 from benchmarks.ceilings import least_seconds
 from benchmarks.steps import OnceForAllSteps, bare_and_loop, made, made_store, supervised
@@ -27,7 +26,9 @@ LOOP_STEPS = 12
 PAPER = ((64, 64),)  # channels of block 1 and clips, on a GPU
 
 
-def floor(architecture: Architecture, draws: list[list[Subnetwork]], clips: int, frames: int) -> float:
+def floor(
+    architecture: Cnn10Architecture, draws: list[list[Cnn10Subnetwork]], clips: int, frames: int
+) -> float:
     """Least mean seconds of a step with one of these draws of sub-networks, what they share computed once."""
     return sum(
         least_seconds(
@@ -38,7 +39,7 @@ def floor(architecture: Architecture, draws: list[list[Subnetwork]], clips: int,
 
 
 def supernet_floor(
-    architecture: Architecture, draws: list[list[Subnetwork]], clips: int, frames: int
+    architecture: Cnn10Architecture, draws: list[list[Cnn10Subnetwork]], clips: int, frames: int
 ) -> float:
     """`floor`, and the teacher's forward pass."""
     teacher = least_seconds(step_operations(architecture, [LARGEST], frames, clips) / 3)
@@ -77,9 +78,9 @@ def train_step(sizes: tuple[tuple[int, int], ...] = (), frames: int = FRAMES) ->
     for width, clips in sizes:
         torch.manual_seed(0)
         x, y = made(2 * clips, frames, CLASSES)
-        ours = supervised(Architecture(CLASSES, width), x[:clips], y[:clips])
+        ours = supervised(Cnn10Architecture(CLASSES, width), x[:clips], y[:clips])
         taken = interleaved(ours, panns.step(CLASSES, width, x, y))
-        results.append((*taken, floor(Architecture(CLASSES, width), [[LARGEST]], clips, frames)))
+        results.append((*taken, floor(Cnn10Architecture(CLASSES, width), [[LARGEST]], clips, frames)))
     names = [f"CNN10 of {width} channels, {clips} clips" for width, clips in sizes]
     return by_size(
         f"a training step of a {names[0]} of {frames} frames, mixup, SpecAugment and Adam; "
@@ -90,7 +91,7 @@ def train_step(sizes: tuple[tuple[int, int], ...] = (), frames: int = FRAMES) ->
     )
 
 
-def drawn(space: SearchSpace, count: int, steps: int) -> list[list[Subnetwork]]:
+def drawn(space: Cnn10Space, count: int, steps: int) -> list[list[Cnn10Subnetwork]]:
     """Uniform draws of so many sub-networks for so many steps."""
     rng = np.random.default_rng(0)
     return [[space.subnetworks[i] for i in rng.integers(len(space), size=count)] for _ in range(steps)]
@@ -100,8 +101,8 @@ def supernet_step(sizes: tuple[tuple[int, int], ...] = (), frames: int = FRAMES,
     """A step of four sub-networks of `2-2-x` for (channels of block 1, clips), shared and separate."""
     results, sizes = [], sizes or (PAPER if where.on_gpu() else ((16, 16), (64, 2)))
     for width, clips in sizes:
-        architecture = Architecture(CLASSES, width)
-        chosen = drawn(SearchSpace("2-2-x", architecture), 4, draws)
+        architecture = Cnn10Architecture(CLASSES, width)
+        chosen = drawn(Cnn10Space("2-2-x", architecture), 4, draws)
         x, y = made(clips, frames, CLASSES)
         steps = OnceForAllSteps(architecture, chosen, x, y)
         shared, separate = (t / draws for t in interleaved(steps.shared, steps.separate, repeats=3))
@@ -122,7 +123,7 @@ def loop(width: int = 0, clips: int = 0, frames: int = 0, steps: int = LOOP_STEP
     width, clips, frames = (
         given or default for given, default in zip((width, clips, frames), size, strict=True)
     )
-    architecture = Architecture(10, width)
+    architecture = Cnn10Architecture(10, width)
     with made_store(4 * clips, frames, 10) as store, tempfile.TemporaryDirectory() as folder:
         bare, looped = bare_and_loop(architecture, store, clips, steps, Path(folder))
         bare()

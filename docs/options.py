@@ -18,15 +18,18 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from audionas import paths
-from audionas.config import Config, parse_constraint, parse_size
-from audionas.configfile import PARAMS, load_config
-from audionas.errors import UserError
-from audionas.models.architecture import LARGEST, Architecture
-from audionas.search.scoring import read_scores
-from audionas.search.space import SearchSpace
-from audionas.stages import score, supernet
-from audionas.stages.study import check
+from audionas.data import paths as data_paths
+from audionas.runtime.errors import UserError
+from audionas.search.cnn10 import LARGEST, Cnn10Space
+from audionas.settings.file import PARAMS
+from audionas.settings.values import parse_constraint, parse_size
+from audionas.supernet.scoring import read_scores
+from audionas.systems.once_for_all import paths
+from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.config import Config
+from audionas.systems.once_for_all.stages import score, supernet
+from audionas.systems.once_for_all.study import check
+from audionas.systems.registry import load_config
 
 Changes = dict[str, dict[str, Any]]
 SECONDS = "seconds per iteration"
@@ -63,7 +66,7 @@ def experiment(project: Path, config: Config, changes: Changes) -> Iterator[Conf
         values[section] |= keys
     with TemporaryDirectory() as folder, chdir(folder):
         PARAMS.write_text(yaml.safe_dump(values), encoding="utf-8")
-        paths.DATA.symlink_to(project / paths.DATA)
+        data_paths.DATA.symlink_to(project / data_paths.DATA)
         yield load_config()
 
 
@@ -77,7 +80,7 @@ def trial(project: Path, config: Config, changes: Changes, seed: int, teacher: i
         supernet.run(changed, name, seed)
         seconds = time.perf_counter() - started
         score.run(changed, name, seed)
-        space = SearchSpace(name, Architecture.of(changed))
+        space = Cnn10Space(name, architecture_of(changed))
         scores = read_scores(paths.scores(name, seed), space, changed.frames)
     tolerance = parse_size(config.search.tolerance)
     best = {
@@ -141,7 +144,7 @@ def main() -> None:
         chosen = arguments.options or list(known)
         if unknown := set(chosen) - set(known):
             parser.error(f"no such option: {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
-        for needed in (project / paths.teacher(arguments.teacher), project / paths.logmel("valid")):
+        for needed in (project / paths.teacher(arguments.teacher), project / data_paths.logmel("valid")):
             if not needed.exists():
                 raise UserError(f"{needed}: no such file; run `dvc repro` in {project}")
         runs = [(option, seed) for option in chosen for seed in arguments.seeds]

@@ -10,13 +10,15 @@ import pandas as pd
 from options import experiment
 from update import put
 
-from audionas import paths
-from audionas.config import Config
-from audionas.configfile import PARAMS, load_config
-from audionas.evaluation import mean_average_precision, predict
-from audionas.models.modelfile import load_model
-from audionas.stages import teacher
-from audionas.stages.inputs import open_logmel
+from audionas.evaluation.metrics import mean_average_precision
+from audionas.evaluation.prediction import predict
+from audionas.models.files import load_model
+from audionas.settings.file import PARAMS
+from audionas.systems.common.loading import open_logmel
+from audionas.systems.once_for_all import paths
+from audionas.systems.once_for_all.config import Config
+from audionas.systems.once_for_all.stages import teacher
+from audionas.systems.registry import load_config
 
 WAYS = {"float32": {}, "bfloat16": {"precision": "bfloat16"}, "compiled": {"compile": True}}
 

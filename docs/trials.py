@@ -19,11 +19,12 @@ import yaml
 from options import in_words
 from update import ROOT, put
 
-from audionas.configfile import PARAMS, load_config
-from audionas.errors import UserError
-from audionas.files import atomic_write
-from audionas.reporting.results import Estimate, Model, collect, compare, gain
-from audionas.reporting.tables import Models
+from audionas.runtime.errors import UserError
+from audionas.runtime.files import atomic_write
+from audionas.settings.file import PARAMS
+from audionas.systems.once_for_all.results import Estimate, Model, collect, compare, gain
+from audionas.systems.once_for_all.tables import Models
+from audionas.systems.registry import load_config
 
 EVALUATED = Path("results") / "eval"
 # A budget just below the KD network's size, so that what OFA wins is not won by size.

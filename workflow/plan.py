@@ -79,9 +79,9 @@ def make() -> dict:
 def _check_parameters() -> None:
     """Refuse parameters that the stages would refuse, before DVC reads them, with the same words."""
     if "cmd: audionas" in Path("dvc.yaml").read_text(encoding="utf-8"):
-        from audionas.configfile import load_config
-        from audionas.errors import UserError
-        from audionas.stages.study import check
+        from audionas.runtime.errors import UserError
+        from audionas.systems.registry import load_config
+        from audionas.systems.once_for_all.study import check
 
         try:
             check(load_config())

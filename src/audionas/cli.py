@@ -14,50 +14,94 @@ from importlib import import_module
 from itertools import product
 from pathlib import Path, PurePath
 
-from audionas import paths
-from audionas.config import SPACES, SPLITS, Config, Study, parse_constraint, parse_shape
-from audionas.configfile import PARAMS, load_config
-from audionas.environment import world_size
-from audionas.errors import UserError, os_error
-from audionas.ledger import CLASSES, read_rows
-from audionas.redaction import RedactingFormatter
-from audionas.stages.study import check, notes
-from audionas.state import STATE
-from audionas.text import line, lines
-from audionas.training.interruption import RESTART, Interrupted
+from audionas.data import paths as data_paths
+from audionas.data.ledger import CLASSES, read_rows
+from audionas.runtime.environment import world_size
+from audionas.runtime.errors import UserError, os_error
+from audionas.runtime.interruption import RESTART, Interrupted
+from audionas.runtime.redaction import RedactingFormatter
+from audionas.runtime.state import STATE
+from audionas.runtime.text import line, lines
+from audionas.settings.file import PARAMS
+from audionas.settings.values import SPLITS, parse_constraint
+from audionas.systems.common.checks import notes
+from audionas.systems.once_for_all import paths
+from audionas.systems.once_for_all.config import SPACES, Config, Study, parse_shape
+from audionas.systems.once_for_all.study import check
+from audionas.systems.registry import load_config
 
 _PATH = 4096  # characters of a path that are shown
 _MANY = 10  # recordings, beyond which progress is shown
 
 # stage: (module, function, arguments, help); modules are imported on use, for torch takes seconds
 STAGES = {
-    "segments": ("segments", "run", "", "write the lists of clips and labels of every split"),
-    "download": ("download", "run", "split limit", "get the original audio of a split, with a ledger"),
-    "resample": ("resample", "run", "split", "decode to mono waveforms of one rate and length"),
-    "coverage": ("coverage", "run", "to_results", "report how much of the audio is here, and why not all"),
-    "logmel": ("logmel", "run", "split", "pack log-mel spectrograms of a split in HDF5"),
-    "teacher": ("teacher", "run", "seed", "train the CNN10 teacher"),
+    "segments": ("common.segments", "run", "", "write the lists of clips and labels of every split"),
+    "download": ("common.download", "run", "split limit", "get the original audio of a split, with a ledger"),
+    "resample": ("common.resample", "run", "split", "decode to mono waveforms of one rate and length"),
+    "coverage": (
+        "common.coverage",
+        "run",
+        "to_results",
+        "report how much of the audio is here, and why not all",
+    ),
+    "logmel": ("common.logmel", "run", "split", "pack log-mel spectrograms of a split in HDF5"),
+    "teacher": ("once_for_all.stages.teacher", "run", "seed", "train the CNN10 teacher"),
     "supernet": (
-        "supernet",
+        "once_for_all.stages.supernet",
         "run",
         "space seed",
         "train a once-for-all supernet, distilled from the teacher",
     ),
-    "score": ("score", "run", "space seed", "score every sub-network on validation, in one pass"),
-    "search": ("search", "run", "space constraint seed", "cut out the best sub-networks for a constraint"),
-    "finetune": ("finetune", "run", "space constraint iterations seed", "train a found sub-network further"),
-    "individual": ("individual", "run", "recipe size seed", "train one uniform network: baseline or kd"),
+    "score": (
+        "once_for_all.stages.score",
+        "run",
+        "space seed",
+        "score every sub-network on validation, in one pass",
+    ),
+    "search": (
+        "once_for_all.stages.search",
+        "run",
+        "space constraint seed",
+        "cut out the best sub-networks for a constraint",
+    ),
+    "finetune": (
+        "once_for_all.stages.finetune",
+        "run",
+        "space constraint iterations seed",
+        "train a found sub-network further",
+    ),
+    "individual": (
+        "once_for_all.stages.individual",
+        "run",
+        "recipe size seed",
+        "train one uniform network: baseline or kd",
+    ),
     "init": (
-        "individual",
+        "once_for_all.stages.individual",
         "run_init",
         "space constraint seed",
         "train a found architecture from fresh weights",
     ),
-    "ranked": ("ranked", "run", "space index seed", "train a drawn sub-network by itself, and score it"),
-    "evaluate": ("evaluate", "run", "model", "measure a model on the test split"),
-    "tables": ("tables", "run", "", "make the study's tables and figures, with intervals, from all results"),
-    "report": ("report", "run", "", "put the study on one page, results/report.html"),
-    "release": ("release", "run", "", "put what there is to ship into models/release, with model cards"),
+    "ranked": (
+        "once_for_all.stages.ranked",
+        "run",
+        "space index seed",
+        "train a drawn sub-network by itself, and score it",
+    ),
+    "evaluate": ("once_for_all.stages.evaluate", "run", "model", "measure a model on the test split"),
+    "tables": (
+        "once_for_all.stages.tables",
+        "run",
+        "",
+        "make the study's tables and figures, with intervals, from all results",
+    ),
+    "report": ("once_for_all.stages.report", "run", "", "put the study on one page, results/report.html"),
+    "release": (
+        "once_for_all.stages.release",
+        "run",
+        "",
+        "put what there is to ship into models/release, with model cards",
+    ),
 }
 #: What stands after the @ in the names that dvc.yaml makes from the study's lists, in order. Such a stage is
 #: told its name alone, so no text of params.yaml reaches a shell, and only names of checked values are known.
@@ -131,12 +175,13 @@ ARGUMENTS = {
 
 
 def _space(options: argparse.Namespace) -> None:
-    from audionas.models.architecture import Architecture
-    from audionas.search.scoring import describe
-    from audionas.search.space import SearchSpace
+    from audionas.search.cnn10 import Cnn10Architecture, Cnn10Space
+    from audionas.search.tables import describe
 
-    architecture = Architecture(options.classes, options.base_channels, options.mels, options.width_rounding)
-    table = describe(SearchSpace(options.name, architecture), options.frames)
+    architecture = Cnn10Architecture(
+        options.classes, options.base_channels, options.mels, options.width_rounding
+    )
+    table = describe(Cnn10Space(options.name, architecture), options.frames)
     if options.csv:
         table.to_csv(sys.stdout, index=False, lineterminator="\n")
         return
@@ -149,7 +194,7 @@ def _space(options: argparse.Namespace) -> None:
 
 
 def _lists(options: argparse.Namespace) -> None:
-    from audionas.corpora.official import fetch_lists
+    from audionas.data.corpora.audioset_lists import fetch_lists
 
     corpus = load_config().corpus
     if corpus.name != "audioset":
@@ -179,7 +224,7 @@ def _classify(options: argparse.Namespace) -> int:
     from audionas.inference import Classifier
 
     classify = Classifier(options.model)
-    beside = Path(options.model).with_name(paths.CLASSES.name)
+    beside = Path(options.model).with_name(data_paths.CLASSES.name)
     listed = read_rows(beside, CLASSES) if beside.exists() else []
     names = {row["mid"]: row["display_name"] for row in listed}
     failed = 0
@@ -227,7 +272,7 @@ def _require_model(model: str, recordings: list[str]) -> None:
 
 
 def _verify_cache(options: argparse.Namespace) -> int:
-    from audionas.cache import verify
+    from audionas.runtime.dvc_cache import verify
 
     verdict = verify(Path(_dvc("cache", "dir")) / "files" / "md5", Path(_dvc("root")))
     for kept in verdict.objects:
@@ -328,11 +373,13 @@ def _run(config: Config, command: str, arguments: dict, line: list[str]) -> int:
     if ranks > 1 and command not in _SHARED:
         raise UserError("this stage is for one process; run it without `torchrun`")
     if ranks == 1 and command in _TRAINED and config.training.gpus > 1:
-        from audionas.ranks import launch
+        from audionas.runtime.ranks import launch
 
         return launch(line, config.training.gpus, RESTART)
-    with nullcontext() if ranks == 1 else import_module("audionas.ranks").join(config.training.device):
-        getattr(import_module(f"audionas.stages.{module}"), function)(config, **arguments)
+    with (
+        nullcontext() if ranks == 1 else import_module("audionas.runtime.ranks").join(config.training.device)
+    ):
+        getattr(import_module(f"audionas.systems.{module}"), function)(config, **arguments)
     return 0
 
 

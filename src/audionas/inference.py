@@ -15,9 +15,9 @@ from audionas.audio.decode import Decoded, fit
 from audionas.audio.logmel import LogMel
 from audionas.audio.measure import measure
 from audionas.audio.reading import DecodeError, Recording, from_samples, read
-from audionas.errors import UserError, os_error
-from audionas.files import LARGEST_RECORDING, UnfitFileError, read_bounded
-from audionas.models.modelfile import load_model
+from audionas.models.files import load_model
+from audionas.runtime.errors import UserError, os_error
+from audionas.runtime.files import LARGEST_RECORDING, UnfitFileError, read_bounded
 
 log = logging.getLogger(__name__)
 

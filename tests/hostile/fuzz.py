@@ -97,7 +97,7 @@ def _main() -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     os.chdir(work)
-    sys.path.append(str(HERE.parent))
+    sys.path.append(str(HERE.parent / "support"))
     from kinds import KINDS, Wrong
 
     kind = KINDS[options.kind](work)

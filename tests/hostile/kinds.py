@@ -23,24 +23,25 @@ import torch
 import yaml
 from mutations import TEXTS, damage_bytes, damage_table, damage_tree, damage_zip
 
-from audionas import cli, paths
+from audionas import cli
 from audionas.audio.decode import decode
 from audionas.audio.reading import DecodeError
-from audionas.config import Esc50Corpus, FolderCorpus
-from audionas.corpora.base import Clip, FetchError
-from audionas.corpora.esc50 import Esc50
-from audionas.errors import UserError
-from audionas.ledger import DOWNLOAD, RESAMPLE, write_rows
-from audionas.models.architecture import Architecture
+from audionas.data import paths as data_paths
+from audionas.data.corpora.base import Clip, FetchError
+from audionas.data.corpora.esc50 import Esc50
+from audionas.data.ledger import DOWNLOAD, RESAMPLE, write_rows
+from audionas.data.shards import read_shard, write_shard
+from audionas.data.sources.base import SourceError
+from audionas.data.sources.local import Local
+from audionas.data.store import ClipStore, write_store
 from audionas.models.cnn10 import Cnn10
-from audionas.models.modelfile import load_model, save_model
-from audionas.models.supernet import Supernet, load_supernet
-from audionas.reporting import figures
-from audionas.shards import read_shard, write_shard
-from audionas.sources.base import SourceError
-from audionas.sources.local import Local
-from audionas.stages import tables
-from audionas.store import ClipStore, write_store
+from audionas.models.files import load_model, load_supernet, save_model
+from audionas.runtime.errors import UserError
+from audionas.search.cnn10 import Cnn10Architecture
+from audionas.settings.corpora import Esc50Corpus, FolderCorpus
+from audionas.supernet.cnn10 import Cnn10Supernet
+from audionas.systems.once_for_all import figures
+from audionas.systems.once_for_all.stages import tables
 from audionas.training.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -351,7 +352,7 @@ class Models(Kind):
         about = {"kind": "found", "corpus": "x", "train_clips": 24, "iterations": 12, "settings": SETTINGS}
         about |= {"classes": ["a", "b", "c", "d"], "space": "2-2-x", "seed": 0}
         save_model(self.file, Cnn10(4, 4, mels=16), about)
-        save_model("supernet.pt", Supernet(Architecture(4, 4, 16)), about)
+        save_model("supernet.pt", Cnn10Supernet(Cnn10Architecture(4, 4, 16)), about)
         names = ("network.pt", "supernet.pt")
         self.content = {name: torch.load(name, weights_only=True) for name in names}
         self.bytes = {name: Path(name).read_bytes() for name in names}
@@ -667,10 +668,10 @@ class Ledgers(Originals):
         tiny.make(folder)
         for split in ("train", "valid", "test"):
             ids = [f"{split}{i}" for i in range(12)]
-            path = paths.segments(split)
+            path = data_paths.segments(split)
             rows = "".join(f"{i},{i},{i}.wav,,,{tiny.CLASSES[n % 4]}\n" for n, i in enumerate(ids))
             path.write_text("clip_id,source,origin,start,end,labels\n" + rows)
-            (paths.raw(split)).mkdir(parents=True)
+            (data_paths.raw(split)).mkdir(parents=True)
             got = {
                 "status": "ok",
                 "source": "local",
@@ -680,11 +681,11 @@ class Ledgers(Originals):
                 "seconds": 1.0,
                 "rate": 8000,
             }
-            write_rows(paths.raw(split) / "ledger.csv", DOWNLOAD, [{"clip_id": i, **got} for i in ids])
-            paths.audio_ledger(split).parent.mkdir(parents=True, exist_ok=True)
+            write_rows(data_paths.raw(split) / "ledger.csv", DOWNLOAD, [{"clip_id": i, **got} for i in ids])
+            data_paths.audio_ledger(split).parent.mkdir(parents=True, exist_ok=True)
             got = {"status": "ok", "original_rate": 8000, "channels": 1, "seconds": 1.0}
-            write_rows(paths.audio_ledger(split), RESAMPLE, [{"clip_id": i, **got} for i in ids])
-        journal = paths.DOWNLOADS / "train" / "list" / "0000" / "journal.csv"
+            write_rows(data_paths.audio_ledger(split), RESAMPLE, [{"clip_id": i, **got} for i in ids])
+        journal = data_paths.DOWNLOADS / "train" / "list" / "0000" / "journal.csv"
         journal.parent.mkdir(parents=True)
         journal.write_text(
             "clip_id,source,reason,seconds,rate,detail\ntrain0,local,,1.000,8000,\ntrain1,hub,network,,,gone\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audionas.errors import UserError
+from audionas.runtime.errors import UserError
 
 _SECONDS = 300.0  # of one decoding; hours of AAC take less
 _HEADER = struct.Struct(">4sIIIII")  # of AU: magic, offset of the samples, size, encoding, rate, channels

@@ -6,7 +6,7 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
-from audionas.errors import UserError
+from audionas.runtime.errors import UserError
 
 
 class LogMel(nn.Module):

@@ -16,7 +16,7 @@ from miniaudio import ffi, lib
 
 from audionas.audio import ffmpeg
 from audionas.audio.containers import Truncated, completed, container, mpeg_start
-from audionas.errors import UserError
+from audionas.runtime.errors import UserError
 
 _BLOCK = 1 << 16  # frames read at a time
 _FULL_SCALE = 1 - 2**-14  # what a 16-bit recorder writes when it is overdriven

@@ -1,18 +1,5 @@
-"""Networks: CNN10, its elastic layers, the supernet and the extraction of sub-networks."""
+"""Networks, their layers and their files."""
 
-from importlib import import_module
+from audionas.models.cnn10 import Cnn10
 
-_HOMES = {
-    "Cnn10": "cnn10",
-    "Supernet": "supernet",
-    "Subnetwork": "supernet",
-    "extract": "supernet",
-}
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str):
-    # Loaded on use: a stage that trains CNN10 must not depend on the supernet's code.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__all__ = ["Cnn10"]

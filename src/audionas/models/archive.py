@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from audionas.files import open_regular
+from audionas.runtime.files import open_regular
 
 _TENSOR = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "collections OrderedDict")
 _STORAGES = {

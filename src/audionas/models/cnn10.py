@@ -5,13 +5,33 @@ Trap avoided: PANNs' dropout after its first linear layer feeds only the embeddi
 
 from __future__ import annotations
 
+from typing import Annotated, Any, Literal
+
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from audionas.models.convolution import conv3x3, in_fastest_layout
-from audionas.models.normalisation import BatchNorm2d
+from audionas.models.layers.convolution import conv3x3, in_fastest_layout
+from audionas.models.layers.normalisation import BatchNorm2d
+from audionas.settings.values import Section
 
 BLOCKS = 4
+
+Width = Annotated[int, Field(gt=0, le=1 << 16)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Cnn10Spec(Section):
+    """What `Cnn10` is built from."""
+
+    num_classes: Annotated[int, Field(gt=0, le=1_000_000)]
+    base_channels: Width
+    widths: Annotated[list[Width], Field(min_length=BLOCKS, max_length=BLOCKS)]
+    depths: Annotated[list[Literal[1, 2]], Field(min_length=BLOCKS, max_length=BLOCKS)]
+    hidden: Annotated[int, Field(gt=0, le=1 << 20)]
+    mels: Annotated[int, Field(gt=0, le=1 << 16)]
+    block_dropout: Share
+    head_dropout: Share
 
 
 class ConvBlock(nn.Module):
@@ -59,6 +79,8 @@ class Cnn10(nn.Module):
         block_dropout, head_dropout: after every block, and before the first linear layer.
     """
 
+    name = "cnn10"
+
     def __init__(
         self,
         num_classes: int,
@@ -94,6 +116,11 @@ class Cnn10(nn.Module):
         self.fc1 = nn.Linear(widths[-1], hidden)
         self.fc2 = nn.Linear(hidden, num_classes)
         self.reset_parameters()
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> Cnn10:
+        """The network that has this `spec`."""
+        return cls(**spec)
 
     def reset_parameters(self) -> None:
         """Xavier-uniform weights, zero biases; BatchNorm weight 1 and bias 0 (PANNs)."""

@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from audionas.reporting.coverage import NOT_ASKED, PANNS, SplitCoverage, percent, ranked
+from audionas.data.coverage import NOT_ASKED, PANNS, SplitCoverage, percent, ranked
+from audionas.data.sources.base import TRANSIENT
 from audionas.reporting.plotting import plt
-from audionas.sources.base import TRANSIENT
 
 # Okabe and Ito's colours; warm for what is lost, cold for what may still come
 _COLOURS = {

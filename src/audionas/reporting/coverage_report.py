@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from audionas import text
-from audionas.corpora.counts import FEW
-from audionas.files import atomic_write
-from audionas.reporting.coverage import NOT_ASKED, PANNS, SplitCoverage, percent, ranked
+from audionas.data.corpora.counts import FEW
+from audionas.data.coverage import NOT_ASKED, PANNS, SplitCoverage, percent, ranked
 from audionas.reporting.coverage_figure import figure
 from audionas.reporting.plotting import save
+from audionas.runtime import text
+from audionas.runtime.files import atomic_write
 
 #: What a reason means for someone who wants the clip.
 MEANING = {

@@ -9,7 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from audionas.files import atomic_write
+from audionas.runtime.files import atomic_write
 
 # Okabe and Ito's colours, told apart by colour-blind readers too
 COLOURS = {"2-2-x": "#D55E00", "2-x-x": "#E69F00", "x-x-x": "#009E73", "ew": "#0072B2"}

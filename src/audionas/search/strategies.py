@@ -10,32 +10,31 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from audionas.config import Evolution as EvolutionSettings
-from audionas.config import Search
-from audionas.models.architecture import Subnetwork
-from audionas.search.space import SearchSpace
+from audionas.search.cnn10 import Cnn10Space, Cnn10Subnetwork
+from audionas.settings.search import Evolution as EvolutionSettings
+from audionas.settings.search import Search
 
 
 class Strategy(Protocol):
     """What `search` runs."""
 
-    def ask(self) -> Sequence[Subnetwork]:
+    def ask(self) -> Sequence[Cnn10Subnetwork]:
         """Sub-networks to score; none when the search is over."""
 
-    def tell(self, scores: Mapping[Subnetwork, float]) -> None:
+    def tell(self, scores: Mapping[Cnn10Subnetwork, float]) -> None:
         """The scores of what was asked for."""
 
 
 class _AtOnce:
-    def __init__(self, chosen: Sequence[Subnetwork]):
+    def __init__(self, chosen: Sequence[Cnn10Subnetwork]):
         self.chosen = chosen
 
-    def ask(self) -> Sequence[Subnetwork]:
+    def ask(self) -> Sequence[Cnn10Subnetwork]:
         """All of them, once."""
         asked, self.chosen = self.chosen, ()
         return asked
 
-    def tell(self, scores: Mapping[Subnetwork, float]) -> None:
+    def tell(self, scores: Mapping[Cnn10Subnetwork, float]) -> None:
         """Nothing is learned."""
 
 
@@ -46,7 +45,7 @@ class Exhaustive(_AtOnce):
 class Random(_AtOnce):
     """The paper's (section 2.4): `population` candidates, drawn without replacement, or all if fewer."""
 
-    def __init__(self, candidates: Sequence[Subnetwork], population: int, seed: int):
+    def __init__(self, candidates: Sequence[Cnn10Subnetwork], population: int, seed: int):
         drawn = np.random.default_rng(seed).permutation(len(candidates))[:population]
         super().__init__([candidates[i] for i in sorted(drawn)])
 
@@ -61,16 +60,16 @@ class Evolution:
     _ATTEMPTS = 20
 
     def __init__(
-        self, space: SearchSpace, candidates: Sequence[Subnetwork], settings: EvolutionSettings, seed: int
+        self, space: Cnn10Space, candidates: Sequence[Cnn10Subnetwork], settings: EvolutionSettings, seed: int
     ):
         self.space, self.candidates, self.settings = space, candidates, settings
         self._allowed = set(candidates)
         self._chance = np.random.default_rng(seed)
-        self._scores: dict[Subnetwork, float] = {}
-        self._generation: list[Subnetwork] = []
+        self._scores: dict[Cnn10Subnetwork, float] = {}
+        self._generation: list[Cnn10Subnetwork] = []
         self._left = settings.generations
 
-    def ask(self) -> Sequence[Subnetwork]:
+    def ask(self) -> Sequence[Cnn10Subnetwork]:
         """The first generation at random, then the best of the last one and as many children."""
         size = self.settings.population
         if not self._left:
@@ -88,14 +87,14 @@ class Evolution:
             ]
         return self._generation
 
-    def tell(self, scores: Mapping[Subnetwork, float]) -> None:
+    def tell(self, scores: Mapping[Cnn10Subnetwork, float]) -> None:
         """By which the next generation's parents are chosen."""
         self._scores.update(scores)
 
-    def _any(self) -> Subnetwork:
+    def _any(self) -> Cnn10Subnetwork:
         return self.candidates[self._chance.integers(len(self.candidates))]
 
-    def _child(self, parents: Sequence[Subnetwork], mutate: bool) -> Subnetwork:
+    def _child(self, parents: Sequence[Cnn10Subnetwork], mutate: bool) -> Cnn10Subnetwork:
         for _ in range(self._ATTEMPTS):
             first, second = (parents[self._chance.integers(len(parents))] for _ in range(2))
             child = self._mutated(first) if mutate else self._crossed(first, second)
@@ -103,7 +102,7 @@ class Evolution:
                 return child
         return self._any()
 
-    def _mutated(self, parent: Subnetwork) -> Subnetwork:
+    def _mutated(self, parent: Cnn10Subnetwork) -> Cnn10Subnetwork:
         def drawn(values: Sequence, choices: Sequence[Sequence]) -> tuple:
             changed = self._chance.random(len(values)) < self.settings.mutation_probability
             return tuple(
@@ -112,34 +111,34 @@ class Evolution:
             )
 
         ratios = drawn(parent.ratios, [self.space.ratios] * len(parent.ratios))
-        return Subnetwork(ratios, drawn(parent.depths, self.space.depths))
+        return Cnn10Subnetwork(ratios, drawn(parent.depths, self.space.depths))
 
-    def _crossed(self, first: Subnetwork, second: Subnetwork) -> Subnetwork:
+    def _crossed(self, first: Cnn10Subnetwork, second: Cnn10Subnetwork) -> Cnn10Subnetwork:
         def mixed(a: Sequence, b: Sequence) -> tuple:
             return tuple(np.where(self._chance.random(len(a)) < 0.5, a, b).tolist())
 
-        return Subnetwork(mixed(first.ratios, second.ratios), mixed(first.depths, second.depths))
+        return Cnn10Subnetwork(mixed(first.ratios, second.ratios), mixed(first.depths, second.depths))
 
 
 class Found(NamedTuple):
     """What a search ends with."""
 
-    subnetwork: Subnetwork
+    subnetwork: Cnn10Subnetwork
     scored: int  # different sub-networks
 
 
-def order(space: SearchSpace, scores: Mapping[Subnetwork, float], subnetwork: Subnetwork) -> tuple:
+def order(space: Cnn10Space, scores: Mapping[Cnn10Subnetwork, float], subnetwork: Cnn10Subnetwork) -> tuple:
     """What sub-networks are sorted by, best first; of equal scores the smaller wins."""
     return -scores[subnetwork], space.parameters(subnetwork), subnetwork
 
 
-def search(strategy: Strategy, space: SearchSpace, scores: Mapping[Subnetwork, float]) -> Found:
+def search(strategy: Strategy, space: Cnn10Space, scores: Mapping[Cnn10Subnetwork, float]) -> Found:
     """The best sub-network that a strategy comes across.
 
     Args:
         scores: mAP on validation of (at least) every candidate; kept ones cost nothing.
     """
-    seen: dict[Subnetwork, float] = {}
+    seen: dict[Cnn10Subnetwork, float] = {}
     while asked := strategy.ask():
         told = {subnetwork: scores[subnetwork] for subnetwork in asked}
         strategy.tell(told)
@@ -148,7 +147,7 @@ def search(strategy: Strategy, space: SearchSpace, scores: Mapping[Subnetwork, f
 
 
 def strategy_of(
-    settings: Search, space: SearchSpace, candidates: Sequence[Subnetwork], seed: int
+    settings: Search, space: Cnn10Space, candidates: Sequence[Cnn10Subnetwork], seed: int
 ) -> Strategy:
     """The strategy that params.yaml names, over the sub-networks that meet a constraint."""
     if settings.strategy == "random":

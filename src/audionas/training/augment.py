@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audionas.config import Augment
+from audionas.settings.audio import Augment
 
 ALL = slice(None)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audionas.config import Training
+from audionas.settings.training import Training
 
 
 class Average:

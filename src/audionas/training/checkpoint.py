@@ -1,4 +1,4 @@
-"""Training state that outlives a killed process; where it lies and what names it, see `audionas.state`."""
+"""Training state that outlives a killed process; where it lies and what names it, see `audionas.runtime.state`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from audionas.errors import UserError
-from audionas.files import atomic_write
 from audionas.models.archive import load_archive
-from audionas.state import STATE, differences
+from audionas.runtime.errors import UserError
+from audionas.runtime.files import atomic_write
+from audionas.runtime.state import STATE, differences
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audionas.config import Augment, Training
-from audionas.device import reseed
-from audionas.errors import UserError
-from audionas.ranks import Ranks, current
-from audionas.store import ClipStore
+from audionas.data.store import ClipStore
+from audionas.runtime.device import reseed
+from audionas.runtime.errors import UserError
+from audionas.runtime.ranks import Ranks, current
+from audionas.settings.audio import Augment
+from audionas.settings.training import Training
 from audionas.training.augment import draw_mixup, mix, spec_augment
 
 _SHARE = 0.5  # of the device's free memory that a split may take

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from audionas.config import Training
-from audionas.device import enough_memory, reseed
-from audionas.errors import UserError
-from audionas.ranks import current
+from audionas.runtime.device import enough_memory, reseed
+from audionas.runtime.errors import UserError
+from audionas.runtime.interruption import Interrupted, watch
+from audionas.runtime.ranks import current
+from audionas.settings.training import Training
 from audionas.training import schedules
 from audionas.training.averaging import Average
 from audionas.training.checkpoint import Checkpoint
 from audionas.training.curves import Curves
 from audionas.training.feed import Feed
-from audionas.training.interruption import Interrupted, watch
 from audionas.training.objectives import Objective
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def train(
     """Train `objective.network` in place with Adam (section 3.3), from the checkpoint on if there is one.
 
     Every draw follows from the seed and the iteration, so there is no generator whose state could be lost.
-    The ranks of one training (see `audionas.ranks`) each take a part of every batch; gradients are averaged
+    The ranks of one training (see `audionas.runtime.ranks`) each take a part of every batch; gradients are averaged
     once a step, after all sub-networks, and the first rank writes. A checkpoint of one number of ranks goes
     on with any other. It is left behind; remove it once the network is written.
 

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audionas.config import Distillation
-from audionas.device import device_of
-from audionas.evaluation import predict
+from audionas.data.store import ClipStore
+from audionas.evaluation.prediction import predict
 from audionas.models.cnn10 import Cnn10
-from audionas.store import ClipStore
+from audionas.runtime.device import device_of
+from audionas.settings.training import Distillation
 from audionas.training.feed import Batch
 
 

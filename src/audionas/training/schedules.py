@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from audionas.config import Training
+from audionas.settings.training import Training
 
 
 def rate(settings: Training, iteration: int, iterations: int) -> float:

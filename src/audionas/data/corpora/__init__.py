@@ -1,0 +1,1 @@
+"""Corpora: which clips there are, their labels and their splits."""

@@ -1,0 +1,73 @@
+"""How many clips and recordings each class of a split has."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from audionas.data.corpora.labels import some
+from audionas.data.hashing import key
+
+FEW = 5  # recordings: a class of fewer is learned, or measured, by chance
+_NAMES = 12  # classes named in one line
+
+
+class ClassCounts:
+    """Counts that grow clip by clip; some 8 bytes a label of a clip are held.
+
+    Attributes:
+        clips: int of each class. total, unlabelled: clips in all, and those without a label.
+    """
+
+    def __init__(self, classes: int):
+        self.clips = [0] * classes
+        self.total = self.unlabelled = 0
+        self._sources = [array("Q") for _ in range(classes)]
+        self._every = array("Q")
+
+    def add(self, labels: Iterable[int], source: str) -> None:
+        """Count a clip: the numbers of its classes, and the recording that it was cut from."""
+        recording = key(source)
+        self.total += 1
+        self._every.append(recording)
+        none = True
+        for label in labels:
+            self.clips[label] += 1
+            self._sources[label].append(recording)
+            none = False
+        self.unlabelled += none
+
+    @property
+    def recordings(self) -> list[int]:
+        """Recordings of each class."""
+        return [_different(sources) for sources in self._sources]
+
+    @property
+    def all_recordings(self) -> int:
+        """Recordings of all clips."""
+        return _different(self._every)
+
+    def warnings(self, split: str, names: Sequence[str]) -> list[str]:
+        """Which classes of the split have no clip, or few recordings: a sentence each."""
+        recordings = self.recordings
+        without = [name for name, n in zip(names, recordings, strict=True) if not n]
+        few = [
+            f"{name} ({n}, {clips:,} clips)"
+            for name, clips, n in zip(names, self.clips, recordings, strict=True)
+            if 0 < n < FEW
+        ]
+        told = []
+        if without:
+            told.append(f"{split}: no clip of {some(without, _NAMES)}; what is said of it leaves them out")
+        if few:
+            told.append(
+                f"{split}: fewer than {FEW} recordings of {some(few, _NAMES)}; what is said of them rests on "
+                "chance"
+            )
+        return told
+
+
+def _different(keys: array) -> int:
+    return len(np.unique(np.frombuffer(keys, np.uint64))) if keys else 0

@@ -1,0 +1,310 @@
+"""How much of the listed audio is here, and why the rest is not."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from audionas.data.corpora.counts import ClassCounts
+from audionas.data.hashing import key, keys
+from audionas.data.ledger import general, labels_of
+from audionas.data.paths import CLASSES, segments
+from audionas.data.sources.base import TRANSIENT
+from audionas.runtime.errors import UserError
+
+NOT_ASKED = "not asked yet"
+#: Clips that PANNs (Kong et al., 2020) had, of those on the official list.
+PANNS = {"train": (20_550, 22_160), "test": (18_887, 20_371)}
+NAMED = ("no such file", "span beyond the end")  # reasons whose particulars name the file
+_NAMES = 12  # classes named in one line
+_EXAMPLES = 3  # clips named for each reason
+_TOLD = 1000  # rows of a ledger, of each reason, whose particulars are held
+_SLACK = 0.1  # seconds by which cuts of one length differ
+_BAND, _BANDS = 250, 128  # Hz, and how many
+_QUIETEST = -120  # dBFS
+_CHUNK = 4096  # clips looked up at a time
+
+
+@dataclass
+class SplitCoverage:
+    """What became of the clips of one split.
+
+    Attributes:
+        split: its name. classes: (id, display name) of each class.
+        listed: clips on the list. sources: clips got, by source. reasons: clips missing, by reason.
+        examples: the first few missing, by reason: their files, and what the ledger adds.
+        class_listed, class_got: clips on the list, and got, of each class. counts: those got, and their
+            recordings.
+        bytes: of the original audio that was got. seconds: its length, as far as it is known.
+        longer: clips got whose recording is longer than a clip; its end is not used.
+        bandwidths: decoded clips of each class by their bandwidth, int64 [classes, 128] in steps of 250 Hz.
+        levels: decoded clips by their level, int64 [121] in steps of 1 dB from -120 dBFS.
+    """
+
+    split: str
+    classes: Sequence[tuple[str, str]]
+    listed: int = 0
+    sources: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    class_listed: np.ndarray = field(init=False)
+    counts: ClassCounts = field(init=False)
+    bytes: int = 0
+    seconds: float = 0.0
+    longer: int = 0
+    bandwidths: np.ndarray = field(init=False)
+    levels: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.class_listed = np.zeros(len(self.classes), dtype=np.int64)
+        self.counts = ClassCounts(len(self.classes))
+        self.bandwidths = np.zeros((len(self.classes), _BANDS), dtype=np.int64)
+        self.levels = np.zeros(1 - _QUIETEST, dtype=np.int64)
+
+    @property
+    def class_got(self) -> np.ndarray:
+        """Clips got of each class, int64 [classes]."""
+        return np.array(self.counts.clips, dtype=np.int64)
+
+    @property
+    def got(self) -> int:
+        """Clips that are here."""
+        return self.sources.total()
+
+    @property
+    def missing(self) -> int:
+        """Clips that are not."""
+        return self.reasons.total()
+
+    @property
+    def share(self) -> float:
+        """Clips got of those listed, from 0 to 1; 0 where none is listed."""
+        return self.got / self.listed if self.listed else 0.0
+
+    @property
+    def may_come(self) -> int:
+        """Missing clips that another run may get."""
+        return sum(n for reason, n in self.reasons.items() if reason in TRANSIENT or reason == NOT_ASKED)
+
+    @property
+    def lost(self) -> list[int]:
+        """Indices of the classes that have clips on the list and none that was got."""
+        return np.flatnonzero((self.class_listed > 0) & (self.class_got == 0)).tolist()
+
+    def bandwidth(self, share: float, i: int | None = None) -> float:
+        """Hz below which that share of the clips lies, of a class or of all; NaN where none was decoded."""
+        counts = self.bandwidths.sum(axis=0) if i is None else self.bandwidths[i]
+        return _BAND * _quantile(counts, share)
+
+    def level(self, share: float) -> float:
+        """dBFS below which that share of the clips lies; NaN where none was decoded."""
+        return _QUIETEST + _quantile(self.levels, share)
+
+    def name(self, i: int) -> str:
+        """Display name of a class, on one line."""
+        return " ".join(self.classes[i][1].split())
+
+    def lost_names(self) -> str:
+        """Names of the lost classes for people: the first dozen, and how many more."""
+        names = ", ".join(map(self.name, self.lost[:_NAMES])) or "none"
+        return f"{names} and {len(self.lost) - _NAMES:,} more" if len(self.lost) > _NAMES else names
+
+    def warnings(self) -> list[str]:
+        """What may make results of this split mean less than they seem to: a sentence each."""
+        told = []
+        if self.longer:
+            told.append(
+                f"{self.split}: {self.longer:,} of {self.got:,} recordings are longer than "
+                "audio.clip_seconds; only their beginning is used, with all their labels: cut them into "
+                "spans (columns start,end of the list), or raise audio.clip_seconds"
+            )
+        if self.counts.unlabelled:
+            told.append(
+                f"{self.split}: {self.counts.unlabelled:,} of {self.got:,} clips have no label: in them no "
+                "class is heard"
+            )
+        if self.got:
+            told += self.counts.warnings(self.split, [self.name(i) for i in range(len(self.classes))])
+        return told
+
+
+def count(
+    split: str,
+    clips: Iterable[Mapping[str, str]],
+    classes: Sequence[tuple[str, str]],
+    ledger: Iterable[Mapping[str, str]],
+    resampled: Iterable[Mapping[str, str]] = (),
+    clip_seconds: float = math.inf,
+) -> SplitCoverage:
+    """What became of the clips of a list; each argument is read once, some 60 bytes a clip are held.
+
+    Args:
+        clips: rows of `data/segments/{split}.csv`.
+        classes: (id, display name), in the order of `data/segments/classes.csv`.
+        ledger: rows of the download's ledger, in any order; of several for a clip the last one holds, and
+            those of clips that are not listed count nowhere. A clip without one was not asked for yet.
+        resampled: rows of the ledger of `resample`; a clip that failed there is missing too. What it says
+            of the download is left out: the download's own ledger may be newer.
+        clip_seconds: length of a clip, to count the recordings that are longer.
+
+    Raises:
+        UserError: a clip has a label that is not among the classes.
+    """
+    result = SplitCoverage(split, classes)
+    column = {mid: i for i, (mid, _) in enumerate(classes)}
+    listed = [0] * len(column)
+    downloads = _Ledger(ledger)
+    failures = _Ledger(row for row in resampled if not (row.get("reason") or "").startswith("download:"))
+    clips = iter(clips)
+    while chunk := list(islice(clips, _CHUNK)):
+        ids = [clip["clip_id"] for clip in chunk]
+        for clip, download, decoded in zip(chunk, downloads.find(ids), failures.find(ids), strict=True):
+            try:
+                labels = [column[label] for label in labels_of(clip)]
+            except KeyError as error:
+                raise UserError(
+                    f"{segments(split)}: clip {clip['clip_id']}: its label {error.args[0]!r} is not in "
+                    f"{CLASSES}; make both lists again with `dvc repro segments`"
+                ) from None
+            result.listed += 1
+            for label in labels:
+                listed[label] += 1
+            bad = next((row for row in (download, decoded) if row and not row.ok), None)
+            if bad or not download:
+                reason = bad.word if bad else NOT_ASKED
+                result.reasons[reason] += 1
+                if bad and len(examples := result.examples.setdefault(reason, [])) < _EXAMPLES:
+                    examples.append(bad.particulars or clip["origin"])
+                continue
+            result.counts.add(labels, clip["source"])
+            if decoded and decoded.level < 0:
+                result.bandwidths[labels, min(round(decoded.bandwidth / _BAND), _BANDS - 1)] += 1
+                result.levels[max(0, round(decoded.level) - _QUIETEST)] += 1
+            result.sources[download.word] += 1
+            result.bytes += download.bytes
+            seconds = decoded.seconds if decoded else 0.0
+            result.longer += seconds > clip_seconds + _SLACK
+            result.seconds += download.seconds or seconds or _span(clip)
+    result.class_listed = np.array(listed, dtype=np.int64)
+    return result
+
+
+def _quantile(counts: np.ndarray, share: float) -> float:
+    total = counts.sum()
+    return float(np.searchsorted(counts.cumsum(), share * total)) if total else float("nan")
+
+
+def _span(clip: Mapping[str, str]) -> float:
+    return float(clip["end"]) - float(clip["start"]) if clip.get("start") and clip.get("end") else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    ok: bool
+    word: str  # the source, or the reason
+    particulars: str  # of the reason; of the first rows only
+    bytes: int
+    seconds: float
+    bandwidth: float
+    level: float  # 0 where it is not known
+
+
+class _Ledger:
+    """Rows of a ledger by the key of their clip id, in 44 bytes each where dictionaries would take 2,000."""
+
+    def __init__(self, rows: Iterable[Mapping[str, str]]):
+        words: dict[tuple[bool, str], int] = {}
+        self._particulars: dict[int, str] = {}
+        told: Counter[str] = Counter()
+        found, kinds, sizes, seconds = array("Q"), array("I"), array("q"), array("d")
+        bandwidths, levels = array("f"), array("f")
+        for row in rows:
+            ok = row["status"] == "ok"
+            word = general(row.get("source") or "" if ok else row["reason"])
+            if not ok and word in NAMED and told[word] < _TOLD:
+                told[word] += 1
+                self._particulars[len(found)] = row["reason"].partition(" (")[2].removesuffix(")")
+            found.append(key(row["clip_id"]))
+            kinds.append(words.setdefault((ok, word or "unknown"), len(words)))
+            sizes.append(int(row.get("bytes") or 0))
+            seconds.append(float(row.get("seconds") or 0))
+            bandwidths.append(float(row.get("bandwidth") or 0))
+            levels.append(float(row.get("level") or 0))
+        self._words = list(words)
+        unordered = np.frombuffer(found, dtype=np.uint64)
+        self._order = np.argsort(unordered, kind="stable")  # stable: the last row of a clip stays last
+        self._keys = unordered[self._order]
+        self._kinds, self._values = kinds, (sizes, seconds, bandwidths, levels)
+
+    def find(self, clip_ids: Sequence[str]) -> Iterator[_Row | None]:
+        """The row of each clip; None where there is none."""
+        wanted = keys(clip_ids)
+        for each, at in zip(wanted, np.searchsorted(self._keys, wanted, side="right") - 1, strict=True):
+            if at < 0 or self._keys[at] != each:
+                yield None
+                continue
+            row = self._order[at]
+            ok, word = self._words[self._kinds[row]]
+            told = self._particulars.get(int(row), "")
+            yield _Row(ok, word, told, *(values[row] for values in self._values))
+
+
+def ranked(splits: Sequence[SplitCoverage], what: str) -> list[str]:
+    """Reasons or sources of all splits, the most frequent first."""
+    total = sum((getattr(s, what) for s in splits), Counter())
+    return sorted(total, key=lambda word: (-total[word], word))
+
+
+def percent(part: int, whole: int) -> str:
+    """A share for people, rounded down, so that what falls short never reads as if it did not."""
+    tenths = 1000 * part // whole if whole else 0
+    return f"{tenths // 10}.{tenths % 10} %"
+
+
+def require(splits: Sequence[SplitCoverage], least: float, key: str, report: Path) -> None:
+    """Refuse to go on with too little audio.
+
+    Args:
+        least: share of the clips listed, from 0 to 1, that every split must have.
+        key: name of the parameter that says so. report: where the report was written.
+
+    Raises:
+        UserError: naming each split that has less, its share, what is missing and what to do.
+    """
+    if lines := [_short(s, least, key) for s in splits if s.share < least]:
+        raise UserError("\n".join([*lines, f"The whole report: {report}"]))
+
+
+def _named(s: SplitCoverage, reason: str) -> str:
+    """Which clips a reason holds for: the first few."""
+    names = s.examples.get(reason, [])
+    more = ", …" if s.reasons[reason] > len(names) else ""
+    return f" ({', '.join(names)}{more})" if names else ""
+
+
+def _short(s: SplitCoverage, least: float, key: str) -> str:
+    main = [f"{n:,} {reason}{_named(s, reason)}" for reason, n in s.reasons.most_common(4)]
+    if rest := s.missing - sum(n for _, n in s.reasons.most_common(4)):
+        main.append(f"{rest:,} for other reasons")
+    mends = []
+    if s.reasons[NOT_ASKED]:
+        mends.append("let the download run to its end")
+    if any(s.reasons[reason] for reason in TRANSIENT):
+        mends.append("ask again for those that failed in passing (raise corpus.download.round)")
+    if s.reasons["no such file"]:
+        mends.append("fix these names in the list, or put the files into corpus.audio")
+    elif (s.got + s.may_come) / max(s.listed, 1) < least:
+        mends.append("add a source that has the missing clips")
+    mends.append(f"lower {key} to {100 * s.got // max(s.listed, 1) / 100:g}, and say so beside the results")
+    return (
+        f"{s.split}: {s.got:,} of {s.listed:,} clips are here ({percent(s.got, s.listed)}), and {key} "
+        f"asks for {100 * least:g} %. Missing: {', '.join(main) or 'nothing is listed'}. "
+        f"To mend: {'; or '.join(mends)}"
+    )

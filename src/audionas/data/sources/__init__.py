@@ -1,0 +1,1 @@
+"""Sources of audio: a folder, a hub, YouTube."""

@@ -1,0 +1,167 @@
+"""Gets many clips from several sources over days: resumed at any instant, paused by rate limits."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from audionas.audio.reading import DecodeError, inspect
+from audionas.data.corpora.base import Clip
+from audionas.data.sources.base import PERMANENT, Source, SourceError
+from audionas.data.sources.journal import Journal
+from audionas.runtime.errors import UserError
+from audionas.settings.corpora import Download
+
+log = logging.getLogger(__name__)
+
+
+def acquire(
+    clips: Sequence[Clip],
+    sources: Sequence[Source],
+    journal: Journal,
+    patience: Download,
+    min_seconds: float = 0.0,
+    progress: Callable[[str], None] = lambda outcome: None,
+) -> None:
+    """Ask the sources, in their order, for every clip that is not yet got; the journal keeps what is known.
+
+    Args:
+        clips: to get; one that a source cannot give is asked of the next one.
+        journal: keeps audio and answers; clips that stand there are not asked for again, unless they failed
+            for a passing reason.
+        min_seconds: a shorter file counts as failed.
+        progress: called once for every clip: with `ok` as soon as it is here, with the reason of one that no
+            source gave at the end.
+
+    Raises:
+        UserError: a source limits the rate, or fails, beyond patience; what was got stays. Start again later.
+    """
+    for clip in clips:
+        if journal.answer(clip.clip_id).got:
+            progress("ok")
+    for source in sources:
+        wanted = [clip for clip in clips if not journal.answer(clip.clip_id).settled(source.name)]
+        if wanted:
+            _Asking(source, journal, patience, min_seconds, progress).run(wanted)
+    for clip in clips:
+        if not journal.answer(clip.clip_id).got:
+            progress(journal.answer(clip.clip_id).reason)
+
+
+class _Asking:
+    """One source asked for many clips by a few threads; this thread alone decides and writes."""
+
+    def __init__(self, source: Source, journal: Journal, patience: Download, min_seconds: float, progress):
+        self.source, self.journal, self.patience = source, journal, patience
+        self.min_seconds, self.progress = min_seconds, progress
+        self.tries: Counter[str] = Counter()
+        self.limits = self.failures = 0  # in a row
+        self.resume_at = self.paused_at = 0.0
+
+    def run(self, clips: Sequence[Clip]) -> None:
+        waiting = deque(self._ordered(clips))
+        running: dict[Future, tuple[Clip, float]] = {}
+        pool = ThreadPoolExecutor(self.patience.workers, thread_name_prefix=self.source.name)
+        try:
+            while waiting or running:
+                free = self.patience.workers - len(running)
+                while waiting and free and time.monotonic() >= self.resume_at:
+                    clip = waiting.popleft()
+                    running[pool.submit(self._get, clip)] = clip, time.monotonic()
+                    free -= 1
+                if not running:
+                    time.sleep(max(0.0, min(1.0, self.resume_at - time.monotonic())))
+                    continue
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    clip, asked_at = running.pop(future)
+                    if not self._take(clip, asked_at, future):
+                        waiting.append(clip)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            for future, (clip, _) in running.items():  # what was under way when the run stopped is kept
+                if not future.cancelled() and future.exception() is None:
+                    self._got(clip, *future.result())
+
+    def _ordered(self, clips: Sequence[Clip]) -> Sequence[Clip]:
+        """Asked of the source as well, so limits and failures are borne as for a clip."""
+        while True:
+            try:
+                return self.source.order(clips)
+            except SourceError as error:
+                log.debug("%s: %s", self.source.name, error)
+                if error.reason == "rate-limited":
+                    self._pause(error, time.monotonic())
+                else:
+                    self._count_failure(error)
+                time.sleep(max(0.0, self.resume_at - time.monotonic()))
+
+    def _get(self, clip: Clip) -> tuple[bytes, int, float]:
+        data = self.source.get(clip)
+        try:
+            rate, seconds = inspect(data, self.min_seconds)
+        except DecodeError as error:
+            reason = str(error) if str(error) in PERMANENT else "decode"
+            raise SourceError(reason, str(error)) from None
+        return data, rate, seconds
+
+    def _take(self, clip: Clip, asked_at: float, future: Future) -> bool:
+        """Whether the clip is settled with this source; False for one that is to be asked for again."""
+        try:
+            data, rate, seconds = future.result()
+        except SourceError as error:
+            log.debug("%s: %s: %s", clip.clip_id, self.source.name, error)
+            if error.reason == "rate-limited":
+                self._pause(error, asked_at, clip)
+                return False
+            if error.reason == "network":
+                self._count_failure(error)
+                self.tries[clip.clip_id] += 1
+                if self.tries[clip.clip_id] < self.patience.attempts:
+                    return False
+            else:
+                self.limits = self.failures = 0  # it answers
+            self._failed(clip, error)
+            return True
+        self.limits = self.failures = 0
+        self._got(clip, data, rate, seconds)
+        return True
+
+    def _got(self, clip: Clip, data: bytes, rate: int, seconds: float) -> None:
+        self.journal.got(clip.clip_id, self.source.label, data, rate, seconds)
+        self.progress("ok")
+        log.debug("%s: %s: %d bytes, %.2f s", clip.clip_id, self.source.name, len(data), seconds)
+
+    def _failed(self, clip: Clip, error: SourceError) -> None:
+        self.journal.failed(clip.clip_id, self.source.name, error.reason, error.detail)
+
+    def _pause(self, error: SourceError, asked_at: float, clip: Clip | None = None) -> None:
+        """Let all requests wait; where patience is at its end, note it of the clip, if one was asked for."""
+        if asked_at < self.paused_at:  # one of those that were under way when the limit struck
+            return
+        self.limits += 1
+        if self.limits > self.patience.pauses:
+            if clip is not None:
+                self._failed(clip, error)
+            raise UserError(
+                f"{self.source.name} limits the rate ({error.detail or 'no more was said'}), still after "
+                f"{self.patience.pauses} pauses. What was got is kept: wait some hours and start again, with "
+                "lower corpus.download.workers, a longer pause or a cookies file (docs/audioset.md)"
+            )
+        seconds = self.patience.pause_seconds * 2 ** (self.limits - 1)
+        seconds = max(min(seconds, self.patience.longest_pause_seconds), error.retry_after or 0.0)
+        self.paused_at = time.monotonic()
+        self.resume_at = self.paused_at + seconds
+        log.warning("%s limits the rate; all requests wait %.0f s", self.source.name, seconds)
+
+    def _count_failure(self, error: SourceError) -> None:
+        self.failures += 1
+        if self.failures > self.patience.failures:
+            raise UserError(
+                f"{self.source.name}: {self.failures} requests in a row failed, the last with: "
+                f"{error.detail or 'no more was said'}. What was got is kept: check the network, start again"
+            )
+        seconds = min(self.patience.pause_seconds, 0.05 * 2**self.failures)
+        self.resume_at = max(self.resume_at, time.monotonic() + seconds)

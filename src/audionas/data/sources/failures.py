@@ -1,0 +1,96 @@
+"""What yt-dlp, YouTube, web servers and ffmpeg say of a failure, read as the ledger's reasons."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from yt_dlp.networking.exceptions import HTTPError, TransportError
+from yt_dlp.utils import GeoRestrictedError, UnsupportedError
+
+from audionas.data.sources.base import SourceError, read_retry_after
+
+#: What YouTube says, in lower case, in the order in which it is looked for: "Video unavailable" leads
+#: messages of every kind.
+_SAID = (
+    (
+        "rate-limited",
+        r"not a bot|try again later|rate.limited by youtube|captcha|too many requests"
+        r"|ip is likely being blocked|unusual traffic",
+    ),
+    ("geo-blocked", r"(?:in|from) your (?:country|location|region)|geo.?restrict"),
+    ("age-restricted", r"confirm your age|age.?restricted|inappropriate for some users|age.verif"),
+    (
+        "private",
+        r"private video|video is private|join this channel|members.only|requires payment|premium members"
+        r"|drm protected|registered users",
+    ),
+    (
+        "removed",
+        r"video unavailable|has been removed|removed by the (?:uploader|user)|been terminated"
+        r"|no longer available|account .*closed|does not exist|copyright|violat|is not available\.?$"
+        r"|content isn't available",
+    ),
+)
+_LOST = re.compile(
+    r"stream ends prematurely|failed to open (?:segment|fragment)|connection (?:timed out|reset|refused)"
+    r"|operation timed out|input/output error|i/o error|unreachable|failed to resolve|name or service"
+    r"|broken pipe|pull function",
+    re.IGNORECASE,
+)
+
+
+def read_error(error: BaseException, gone: str) -> SourceError:
+    """The reason in an exception of yt-dlp. What is not understood is `network`: no clip is lost by it."""
+    causes = list(_causes(error))
+    said = str(causes[0]).removeprefix("ERROR: ")
+    for cause in causes:
+        if isinstance(cause, HTTPError):
+            reason = read_status(cause.status, gone)
+            wait = read_retry_after(cause.response.headers.get("Retry-After"))
+            return SourceError(reason, said, wait)
+        if isinstance(cause, GeoRestrictedError):
+            return SourceError("geo-blocked", said)
+        if isinstance(cause, UnsupportedError):
+            return SourceError("decode", said)  # a page without any audio
+        if isinstance(cause, TransportError):
+            return SourceError("network", said)
+    return SourceError(read_message(said), said)
+
+
+def read_message(said: str) -> str:
+    """The reason in YouTube's or yt-dlp's words; `network` where there is none."""
+    plain = said.replace("\u2019", "'").lower()
+    return next((reason for reason, pattern in _SAID if re.search(pattern, plain)), "network")
+
+
+def read_ffmpeg(said: str, gone: str) -> SourceError:
+    """The reason in ffmpeg's words; `decode` where there is none."""
+    status = re.search(r"HTTP error (\d{3})", said)
+    reason = read_status(int(status[1]), gone) if status else "network" if _LOST.search(said) else "decode"
+    wrong = [line for line in said.splitlines() if re.search(r"\[(?:error|fatal)\]", line)]
+    return SourceError(reason, "ffmpeg: " + re.sub(r" @ 0x[0-9a-f]+", "", "; ".join(wrong)))
+
+
+def read_status(status: int, gone: str) -> str:
+    """The reason in an HTTP status that is an error; `gone` for 404 and 410."""
+    known = {401: "private", 402: "rate-limited", 404: gone, 410: gone, 416: "decode", 429: "rate-limited"}
+    return {**known, 451: "geo-blocked"}.get(status, "network")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and what it was raised for, as yt-dlp notes it."""
+    seen: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        cause = waiting.pop(0)
+        if any(cause is other for other in seen):
+            continue
+        seen.append(cause)
+        yield cause
+        found = (
+            (getattr(cause, "exc_info", None) or (None, None))[1],
+            getattr(cause, "cause", None),
+            cause.__cause__,
+        )
+        waiting += [other for other in found if isinstance(other, BaseException)]

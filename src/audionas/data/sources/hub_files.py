@@ -1,0 +1,295 @@
+"""Files of a dataset repository on the Hugging Face hub, read by ranges; every refusal a defined error.
+
+huggingface_hub finds the repository, its files, their addresses and the token. Its retries (`http_backoff`:
+five times, asleep as long as Retry-After says) are not used: who asks decides when to pause.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import ipaddress
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import httpx2
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_session, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.utils import build_hf_headers, parse_ratelimit_headers
+
+from audionas.data.sources.base import SourceError, read_retry_after
+from audionas.runtime.errors import UserError
+from audionas.runtime.redaction import redact
+
+log = logging.getLogger(__name__)
+
+_PUBLIC = "https://huggingface.co"
+_RESUMED = 2  # times that a cut connection is taken up again where it broke, if it gave anything
+_SLOWEST = 4096  # bytes/s; a connection that drips more slowly is as good as hung
+_EXPIRED = (401, 403, 404, 410)  # how storage answers an address whose signature has run out
+
+
+class Repository:
+    """One dataset repository, asked about; what goes wrong becomes an error of this project.
+
+    Args:
+        name: `owner/name`.
+        revision: branch, tag or commit.
+        endpoint: address of the hub; None is huggingface_hub's (HF_ENDPOINT, else https://huggingface.co).
+        token: None is huggingface_hub's own search (HF_TOKEN, `hf auth login`); what it finds goes only to
+            the public hub and to the address in HF_ENDPOINT, over https or within this machine: a params.yaml
+            from somebody else may name any endpoint.
+        timeout: seconds without a byte after which a request has failed.
+    """
+
+    def __init__(self, name: str, revision: str, endpoint: str | None, token: str | None, timeout: float):
+        self.name, self.revision, self.timeout = name, revision, timeout
+        self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+        host = _origin(self.endpoint)
+        if host is None:
+            raise UserError(
+                f"corpus.hub.endpoint: {redact(self.endpoint)!r} is no address, or holds a user or a "
+                "password; write one as https://huggingface.co"
+            )
+        encrypted = host[0] == "https" or _is_loopback(host[1])
+        named = host in {_origin(_PUBLIC), _origin(os.environ.get("HF_ENDPOINT", _PUBLIC))}
+        self.withheld = ""  # why a token of the environment is not sent, and what to do
+        if token is None and not (encrypted and named):
+            self.withheld = (
+                f"a token (HF_TOKEN, `hf auth login`) is not sent to {self.endpoint}: "
+                + ("params.yaml alone names it; " if encrypted else "it is not encrypted; use https, and ")
+                + "set HF_ENDPOINT in the environment to this address to allow it"
+            )
+            if os.environ.get("HF_TOKEN") or Path(constants.HF_TOKEN_PATH).exists():
+                log.warning("hub: %s", self.withheld)
+        self.token: str | bool | None = False if self.withheld else token
+
+    def files(self, endings: tuple[str, ...], patterns: Sequence[str]) -> tuple[str, list[RemoteFile]]:
+        """The commit of the revision, and its files with such an ending that a pattern matches, by name.
+
+        Raises UserError (no such repository or revision, no access, no such file) and SourceError.
+        """
+        where = f"corpus.hub.repository: {self.name}"
+        api = HfApi(endpoint=self.endpoint, token=self.token, library_name="audionas")
+        with self.asking("its list of files"):
+            try:
+                # One request with a time limit; list_repo_tree has none and retries at length.
+                info = api.dataset_info(
+                    self.name, revision=self.revision, timeout=self.timeout, files_metadata=True
+                )
+            except HFValidationError as error:
+                raise UserError(f"{where}: {error}; write owner/name") from None
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise SourceError("network", f"{self.endpoint} answers unlike a hub: {error!r}") from None
+        if not info.sha:
+            raise SourceError("network", f"{self.endpoint} answers unlike a hub: no commit is named")
+        files = []
+        for item in info.siblings or ():
+            size, etag = (item.lfs.size, item.lfs.sha256) if item.lfs else (item.size, item.blob_id)
+            matched = any(fnmatchcase(item.rfilename, pattern) for pattern in patterns)
+            if matched and size and item.rfilename.endswith(endings):
+                etag = etag or f"{self.name}@{info.sha}:{item.rfilename}"
+                files.append(RemoteFile(self, info.sha, item.rfilename, size, etag))
+        if not files:
+            raise UserError(
+                f"{where}: none of the {len(info.siblings or ())} files at {self.revision} is a "
+                f"{' or '.join(endings)} that corpus.hub.files ({', '.join(patterns)}) matches; "
+                "name a mirror of AudioSet, or mend the patterns"
+            )
+        return info.sha, sorted(files, key=lambda file: file.path)
+
+    def headers(self, url: str) -> dict[str, str]:
+        """For a request to `url`; the token is for the hub and does not go to other hosts."""
+        same = _origin(url) == _origin(self.endpoint)
+        headers = build_hf_headers(token=self.token if same else False, library_name="audionas")
+        return {**headers, "Accept-Encoding": "identity"}
+
+    @contextmanager
+    def asking(self, what: str) -> Iterator[None]:
+        """Turn what a request raises into SourceError or UserError."""
+        try:
+            yield
+        except OfflineModeIsEnabled:
+            raise UserError(
+                "corpus.sources: HF_HUB_OFFLINE forbids hub; unset it, or leave hub out of the sources"
+            ) from None
+        except HfHubHTTPError as error:
+            raise self.refusal(error.response, what) from None
+        except httpx2.HTTPError as error:
+            raise SourceError("network", f"{what}: {type(error).__name__}: {error}") from None
+
+    def refusal(self, response: httpx2.Response, what: str) -> Exception:
+        """The error for an answer that is not what was asked for."""
+        code = response.status_code
+        if code == 429:
+            return SourceError("rate-limited", f"{what}: HTTP 429", _seconds_to_wait(response.headers))
+        if code not in (400, 401, 403, 404, 410, 451):
+            return SourceError("network", f"{what}: HTTP {code} and not the bytes asked for")
+        if code in (401, 403, 451):
+            mend = (
+                f"accept its terms at {self.endpoint}/datasets/{self.name} and set HF_TOKEN to a token that "
+                "may read it (the hub says the same of a name that does not exist)"
+            )
+        else:
+            mend = f"check the name and corpus.hub.revision ({self.revision}); set HF_TOKEN if it is private"
+        if self.withheld:
+            mend += f"; {self.withheld}"
+        said = response.headers.get("X-Error-Message")
+        answer = f"HTTP {code} ({said})" if said else f"HTTP {code}"
+        return UserError(f"corpus.hub.repository: {self.name}: {answer} for {what}; {mend}")
+
+
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an http(s) address; None for any other text, and where a user is named."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.hostname and "@" not in parts.netloc else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class RemoteFile:
+    """One file of a repository at a commit, read by ranges. Safe to call from several threads.
+
+    Attributes:
+        path: in the repository. size: bytes.
+        key: 32 hexadecimal digits that change with the content; safe as a file name, whatever the hub says.
+    """
+
+    def __init__(self, repository: Repository, commit: str, path: str, size: int, etag: str):
+        self._repository, self.path, self.size = repository, path, size
+        self.key = hashlib.sha256(f"{PurePosixPath(path).suffix}\0{size}\0{etag}".encode()).hexdigest()[:32]
+        self._url = hf_hub_url(
+            repository.name, path, repo_type="dataset", revision=commit, endpoint=repository.endpoint
+        )
+        self._address: str | None = None
+
+    def locate(self) -> str:
+        """The address of the bytes: the hub's, or a signed one of its storage; asked for once.
+
+        Two requests become one for all ranges but the first, and it is the hub's that count for its limits.
+        """
+        address = self._address
+        if address is None:
+            repository = self._repository
+            with repository.asking(self.path):
+                address = get_hf_file_metadata(
+                    self._url,
+                    token=repository.token,
+                    timeout=repository.timeout,
+                    library_name="audionas",
+                    endpoint=repository.endpoint,
+                ).location
+            self._address = address
+        return address
+
+    def read(self, start: int, size: int) -> bytearray:
+        """`size` bytes from `start`, all of them. Raises SourceError (network, rate-limited), UserError."""
+        data, resumed = bytearray(), 0
+        while True:
+            before = len(data)
+            try:
+                self._add(start, size, data)
+                return data
+            except SourceError as error:
+                if error.reason != "network" or len(data) == before or resumed == _RESUMED:
+                    raise
+                log.debug("hub: %s; taken up again", error)
+            resumed += 1
+
+    def _add(self, start: int, size: int, data: bytearray) -> None:
+        """Add to `data` what is missing of the range."""
+        address = self.locate()
+        try:
+            self._stream(address, start, size, data, may_expire=address != self._url)
+        except _ExpiredError:
+            self._address = None
+            self._stream(self.locate(), start, size, data, may_expire=False)
+
+    def _stream(self, url: str, start: int, size: int, data: bytearray, may_expire: bool) -> None:
+        repository, before = self._repository, len(data)
+        span = f"{start + before}-{start + size - 1}"
+        headers = {**repository.headers(url), "Range": f"bytes={span}"}
+        with (
+            repository.asking(f"{self.path}, bytes {span}"),
+            get_session().stream("GET", url, headers=headers, timeout=repository.timeout) as response,
+        ):
+            if may_expire and response.status_code in _EXPIRED:
+                raise _ExpiredError
+            given = response.headers.get("Content-Range")
+            if response.status_code != 206 or given != f"bytes {span}/{self.size}":
+                raise repository.refusal(response, f"{self.path}, bytes {span} of {self.size}")
+            began = time.monotonic()
+            for chunk in response.iter_raw():
+                data += chunk
+                if len(data) - before < _SLOWEST * (time.monotonic() - began - repository.timeout):
+                    raise SourceError("network", f"{self.path}: too slow: {len(data)} of {size} bytes")
+        if len(data) > size:
+            del data[before:]  # whatever these were, they were not the range
+            raise SourceError("network", f"{self.path}: more bytes than the {size} asked for")
+        if len(data) < size:
+            raise SourceError("network", f"{self.path}: {len(data)} of {size} bytes came")
+
+
+class _ExpiredError(Exception):
+    """A signed address has run out."""
+
+
+class Ranges(io.RawIOBase):
+    """A remote file as pyarrow and tarfile read files: `seek` is free, `read` asks the hub.
+
+    Small reads bring `ahead` bytes, of which those that follow are served.
+    """
+
+    def __init__(self, file: RemoteFile, ahead: int = 0):
+        super().__init__()
+        self._file, self._ahead, self._at, self._start, self._held = file, ahead, 0, 0, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + (0, self._at, self._file.size)[whence])
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes | bytearray:
+        left = max(0, self._file.size - self._at)
+        size = left if size is None or size < 0 else min(size, left)
+        begin = self._at - self._start
+        self._at += size
+        if not size:
+            return b""
+        if size >= self._ahead:  # not held: it may be a whole row group
+            return self._file.read(self._at - size, size)
+        if begin < 0 or begin + size > len(self._held):
+            self._held = bytes(self._file.read(self._at - size, min(self._ahead, left)))
+            self._start, begin = self._at - size, 0
+        return self._held[begin : begin + size]
+
+
+def _seconds_to_wait(headers: Mapping[str, str]) -> float | None:
+    """What a 429 says of when to ask again: `RateLimit`, or `Retry-After` in seconds or as a date."""
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
+    return read_retry_after(headers.get("Retry-After"))

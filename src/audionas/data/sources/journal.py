@@ -1,0 +1,173 @@
+"""What was got and what was answered, kept so that a process can be killed at any instant."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from audionas.audio.reading import DecodeError, inspect
+from audionas.data.ledger import DOWNLOAD, iter_ledger, parse_numbered, require_numbers
+from audionas.data.sources.base import TRANSIENT
+from audionas.runtime.files import atomic_write
+
+#: One line for every time that a source was asked and answered.
+COLUMNS = ("clip_id", "source", "reason", "seconds", "rate", "detail")
+
+
+@dataclass
+class Answer:
+    """What is known about one clip: got, or why not, by the sources that were asked."""
+
+    source: str = ""  # that gave it
+    seconds: str = ""
+    rate: str = ""
+    attempts: int = 0
+    reasons: dict[str, str] = field(default_factory=dict)  # by source; the last answer of each
+
+    @property
+    def got(self) -> bool:
+        """Whether its audio is here."""
+        return bool(self.source)
+
+    @property
+    def reason(self) -> str:
+        """The telling one of several: a passing one, so that it is tried again, else the last special."""
+        passing = [reason for reason in self.reasons.values() if reason in TRANSIENT]
+        special = [reason for reason in self.reasons.values() if reason != "not there"]
+        return (passing or special or ["not there"])[-1]
+
+    def settled(self, source: str) -> bool:
+        """Whether asking this source again would change nothing."""
+        return self.got or self.reasons.get(source, "network") not in TRANSIENT
+
+
+class Journal:
+    """A folder with the audio that was got, and a file of answers that is only appended to.
+
+    A clip's audio is first written whole as `clips/{clip_id}@{source}`, then its line, then it gets its name
+    `clips/{clip_id}`. A process that is killed between any two of these leaves what the next one ends.
+
+    Args:
+        folder: holds `journal.csv` and `clips/`; made where it is not there.
+
+    Raises:
+        UserError: the journal is damaged; names file and line.
+    """
+
+    def __init__(self, folder: Path):
+        self.clips = folder / "clips"
+        self.clips.mkdir(parents=True, exist_ok=True)
+        path = folder / "journal.csv"
+        self.answers, size = read_answers(path)
+        self._file = path.open("a", encoding="utf-8", newline="")
+        self._file.truncate(size)  # a line that was being written when the process was killed
+        self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
+        if size == 0:
+            self._writer.writeheader()
+        self._adopt()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def answer(self, clip_id: str) -> Answer:
+        """What is known about a clip."""
+        return self.answers.get(clip_id) or Answer()
+
+    def path(self, clip_id: str) -> Path:
+        """Where a clip's audio lies once it is got."""
+        return self.clips / clip_id
+
+    def got(self, clip_id: str, source: str, data: bytes, rate: int, seconds: float) -> None:
+        """Keep a clip's audio; rate in Hz."""
+        with atomic_write(self._fresh(clip_id, source)) as temporary:
+            temporary.write_bytes(data)
+        self._settle(clip_id, source, rate, seconds)
+
+    def failed(self, clip_id: str, source: str, reason: str, detail: str = "") -> None:
+        """Note why a source did not give a clip."""
+        detail = " ".join(detail.split())  # one line, so that a half record is known by its missing end
+        self._note({"clip_id": clip_id, "source": source, "reason": reason, "detail": detail})
+
+    def _fresh(self, clip_id: str, source: str) -> Path:
+        return self.clips / f"{clip_id}@{source}"
+
+    def _settle(self, clip_id: str, source: str, rate: int, seconds: float) -> None:
+        self._note({"clip_id": clip_id, "source": source, "seconds": f"{seconds:.3f}", "rate": str(rate)})
+        self._fresh(clip_id, source).replace(self.path(clip_id))
+
+    def _note(self, row: dict[str, str]) -> None:
+        self._writer.writerow(row)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        _take(self.answers, row)
+
+    def _adopt(self) -> None:
+        """End what a killed process began: half files go, whole ones get their line and their name."""
+        for path in sorted(self.clips.iterdir()):
+            clip_id, _, source = path.name.partition("@")
+            if path.name.startswith("."):
+                path.unlink()
+            elif source and self.answer(clip_id).got:
+                path.replace(self.path(clip_id))
+            elif source:
+                try:
+                    self._settle(clip_id, source, *inspect(path.read_bytes()))
+                except DecodeError:  # an older version, or other libraries, took it for sound
+                    path.unlink()
+        gone = [clip_id for clip_id, a in self.answers.items() if a.got and not self.path(clip_id).is_file()]
+        for clip_id in gone:  # of a folder whose removal a kill cut short
+            del self.answers[clip_id]
+
+
+def read_answers(path: Path) -> tuple[dict[str, Answer], int]:
+    """What a journal says about each clip, and how many bytes say it; a half line at the end is left out.
+
+    So it can be read while another process writes it, and after one was killed. Raises UserError where it is
+    damaged.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    answers: dict[str, Answer] = {}
+    for line, row in parse_numbered(whole, path, COLUMNS) if whole else ():
+        require_numbers(row, path, line)
+        _take(answers, row)
+    return answers, len(whole)
+
+
+def _take(answers: dict[str, Answer], row: dict[str, str]) -> None:
+    answer = answers.setdefault(row["clip_id"], Answer())
+    answer.attempts += 1
+    if row.get("reason"):
+        answer.reasons[row["source"]] = row["reason"]
+    else:
+        answer.source, answer.seconds, answer.rate = row["source"], row["seconds"], row["rate"]
+
+
+def as_columns(answer: Answer) -> dict[str, object]:
+    """What a row of the ledger says of the asking."""
+    answers = ";".join(f"{source}:{reason}" for source, reason in answer.reasons.items())
+    return {
+        "attempts": answer.attempts,
+        "seconds": answer.seconds,
+        "rate": answer.rate,
+        "answers": answers,
+    }
+
+
+def so_far(folder: Path) -> Iterator[dict[str, str]]:
+    """Ledger rows of all that is known in a folder of shards and journals; a download may be writing there.
+
+    A clip that is being got lacks bytes and sha256.
+    """
+    for ledger in sorted(folder.glob("*.csv")):
+        yield from iter_ledger(ledger, DOWNLOAD)
+    for path in sorted(folder.glob("*/journal.csv")):
+        for clip_id, answer in read_answers(path)[0].items():
+            row = {"clip_id": clip_id, "status": "ok" if answer.got else "failed", "source": answer.source}
+            yield {**row, "reason": "" if answer.got else answer.reason, **as_columns(answer)}

@@ -1,0 +1,490 @@
+"""The HDF5 clip store: rows of one shape with labels, filled in place, every row with its checksum.
+
+Layout of a file: datasets `data` [clips, ...] (int16 waveforms [clips, samples] or float16 log-mel
+[clips, frames, mels]), `labels` uint8 [clips, classes], `checksums` uint32 [clips], the CRC-32 of each row
+of `data`, and `clip_ids` (UTF-8 in fixed-length bytes); attributes `version`, `classes` and `settings`
+(JSON), and `checksum`, the CRC-32 of all but `data`. Every dataset is contiguous and in the file itself. A
+file that has anything else is refused before it is read: HDF5 can also hold pointers and filters, and name
+other files.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+import os
+import stat
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5a, h5d, h5o, h5s, h5t
+
+from audionas.data.filearray import Descriptor, FileArray
+from audionas.runtime.artifacts import remedy
+from audionas.runtime.errors import UserError, os_error
+from audionas.runtime.files import atomic_write, move
+
+VERSION = 2
+_BLOCK = 256  # rows copied at a time, to stay in constant memory
+_DATA = {np.dtype(np.int16): 2, np.dtype(np.float16): 3}  # and how many dimensions the dataset has
+_DATASETS = ("checksums", "clip_ids", "data", "labels")
+_ATTRIBUTES = ("checksum", "classes", "settings", "version")
+_ID_BYTES = 256  # of the longest clip id
+_TEXT_BYTES = 16 << 20  # of the longest attribute
+
+
+class ClipStoreWriter:
+    """A store that fills in place: every clip has its row from the start, written in any order by any thread.
+
+    It lies at a working path until `publish`, so it outlives a killed process: opened again there, what was
+    written is still in it. Which rows those are is for the caller to remember, and to name the path by what
+    the clips follow from.
+
+    Args:
+        work: where it fills; a file that lies there is gone on with.
+        clips: (clip id, labels uint8 [classes]) of every row, read once and only for a new file.
+        rows: how many `clips` gives.
+        row_shape: shape of one clip's data, such as (samples,) or (frames, mels).
+        dtype: int16 for rows [samples], float16 for rows [frames, mels].
+        classes: class names, in the order of the label columns.
+        settings: what the data are made with; a reader that wants others is refused.
+
+    Raises:
+        ValueError: another type of data, a clip with another number of labels, or with an id that stands
+            already or is too long.
+        UserError: `rows` is 0, what lies at `work` has other rows, classes or settings, or the disk is full.
+    """
+
+    def __init__(
+        self,
+        work: str | Path,
+        clips: Iterable[tuple[str, np.ndarray]],
+        rows: int,
+        *,
+        row_shape: tuple[int, ...],
+        dtype,
+        classes: list[str],
+        settings: dict,
+    ):
+        self.work, self.row_shape = Path(work), tuple(row_shape)
+        if not rows:
+            raise UserError(f"{self.work}: not one clip to write; see the ledger of the stage before")
+        if _DATA.get(np.dtype(dtype)) != 1 + len(self.row_shape):
+            raise ValueError(f"{self.work}: rows {self.row_shape} of {np.dtype(dtype)} are no clips")
+        if not self.work.exists():
+            with _create(self.work, (rows, *row_shape), np.dtype(dtype), classes, settings) as file:
+                _fill_clips(self.work, file, iter(clips), rows)
+        store = ClipStore(self.work, settings)
+        self._dtype, self._rows = store.data.dtype, len(store)
+        if (self._dtype, store.data.shape, store.classes) != (
+            np.dtype(dtype),
+            (rows, *row_shape),
+            [*classes],
+        ):
+            raise UserError(f"{self.work}: made for other clips; delete it and run again")
+        with self._said():
+            self._file = Descriptor(self.work, os.O_RDWR)
+        self._data, self._checksums = (
+            FileArray(self._file, array.offset, array.shape, array.dtype)
+            for array in (store.data, store.data.checksums)
+        )
+
+    def __enter__(self) -> ClipStoreWriter:
+        return self
+
+    def __exit__(self, *_) -> None:
+        del self._data, self._checksums, self._file
+
+    def __setitem__(self, row: int, data: np.ndarray) -> None:
+        """Write one clip's data, of `row_shape`; safe in threads.
+
+        Raises ValueError: a row that there is not, another shape, values that are not finite.
+        """
+        data = np.ascontiguousarray(data, dtype=self._dtype)
+        if data.shape != self.row_shape:
+            raise ValueError(f"{self.work}: row {row} has shape {data.shape}, not {self.row_shape}")
+        if not 0 <= row < self._rows:
+            raise ValueError(f"{self.work}: row {row} of {self._rows}")
+        if self._dtype.kind == "f" and not np.isfinite(data).all():
+            raise ValueError(f"{self.work}: row {row} holds values that are not finite")
+        with self._said():
+            self._data[row] = data
+            self._checksums[row] = np.array(zlib.crc32(data), np.uint32)
+
+    def flush(self) -> None:
+        """Return when all that was written is on disk (on macOS, in the disk's cache)."""
+        with self._said():
+            os.fsync(self._file.number)
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """What the system says of this file, in words."""
+        try:
+            yield
+        except OSError as error:
+            raise os_error(error, self.work) from error
+
+    def publish(self, path: Path, kept: np.ndarray | None = None) -> None:
+        """Move the store to `path`, or only the rows where `kept`, bool [rows], is true.
+
+        Raises UserError when no row is kept, ValueError when `kept` is not of so many rows.
+        """
+        if kept is not None and kept.shape != (self._rows,):
+            raise ValueError(f"{self.work}: {kept.shape} rows kept of {self._rows}")
+        self.flush()
+        if kept is None or kept.all():
+            move(self.work, path)
+            return
+        if not kept.any():
+            raise UserError(f"{path}: not one clip to write; the ledger beside it says why each was left out")
+        here, rows = ClipStore(self.work), np.flatnonzero(kept)
+        fewer = self.work.with_name(f"fewer-{self.work.name}")  # beside the other, which is removed with it
+        with _create(fewer, (len(rows), *self.row_shape), self._dtype, here.classes, here.settings) as file:
+            _fill_clips(fewer, file, ((here.clip_ids[i], here.labels[i]) for i in rows), len(rows))
+            for start in range(0, len(rows), _BLOCK):
+                block = rows[start : start + _BLOCK]
+                file["data"][start : start + len(block)] = here.data[block]
+                file["checksums"][start : start + len(block)] = here.data.checksums[block]
+        move(fewer, path)
+        self.work.unlink()
+
+
+def write_store(
+    path: Path,
+    clip_ids: Sequence[str],
+    labels: np.ndarray,
+    data: np.ndarray,
+    *,
+    classes: list[str],
+    settings: dict,
+) -> None:
+    """A store of what is at hand: labels uint8 [clips, classes] and data [clips, ...] of the store's type.
+
+    Raises ValueError and UserError as `ClipStoreWriter`.
+    """
+    work = path.with_name(f".{path.name}.tmp")
+    work.unlink(missing_ok=True)
+    options = {"row_shape": data.shape[1:], "dtype": data.dtype, "classes": classes, "settings": settings}
+    try:
+        with ClipStoreWriter(work, zip(clip_ids, labels, strict=True), len(data), **options) as writer:
+            for i, row in enumerate(data):
+                writer[i] = row
+            writer.publish(path)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+@contextmanager
+def _create(path: Path, shape: tuple[int, ...], dtype, classes, settings) -> Iterator[h5py.File]:
+    """A new store's file, which appears under its name when it is left; data and clips are still to come."""
+    texts = {
+        "classes": json.dumps(classes).encode(),
+        "settings": json.dumps(settings, sort_keys=True).encode(),
+    }
+    with atomic_write(path) as temporary, _Remembering(temporary, "r+") as raw:
+        with h5py.File(raw, "w", libver="latest") as file:
+            file.attrs["version"] = VERSION
+            for name, text in texts.items():
+                file.attrs[name] = np.bytes_(text)  # of fixed length: in the header, whose size is known
+            for name, of, kind in (
+                ("data", shape, dtype),
+                ("labels", (shape[0], len(classes)), np.dtype(np.uint8)),
+                ("checksums", shape[:1], np.dtype(np.uint32)),
+            ):
+                # Contiguous and there from the start, but not written: rows come later, at their offsets.
+                layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+                layout.set_layout(h5d.CONTIGUOUS)
+                layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+                layout.set_fill_time(h5d.FILL_TIME_NEVER)
+                file.create_dataset(name, of, kind, dcpl=layout)
+            yield file
+        if raw.error:
+            raise os_error(raw.error, path) from raw.error
+
+
+class _Remembering(io.FileIO):
+    """A file for HDF5 to write, which ends the process where a write fails: here none does for HDF5.
+
+    Attributes:
+        error: the first that there was.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data) -> int:
+        """All of it."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """As of `io.FileIO`."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+
+def _fill_clips(path: Path, file: h5py.File, clips: Iterable[tuple[str, np.ndarray]], rows: int) -> None:
+    """Labels and ids of all rows, in constant memory but for some 150 bytes a clip."""
+    clips, ids, checksum = iter(clips), [], 0
+    labels = file["labels"]
+    while block := list(itertools.islice(clips, min(_BLOCK, rows + 1 - len(ids)))):
+        for clip_id, its_labels in block:
+            if np.shape(its_labels) != labels.shape[1:]:
+                raise ValueError(f"{path}: clip {clip_id!r} has no labels for {labels.shape[1]} classes")
+        start = len(ids)
+        ids += [clip_id.encode() for clip_id, _ in block]
+        if len(ids) > rows:
+            raise ValueError(f"{path}: more clips than {rows} rows")
+        part = np.array([its_labels for _, its_labels in block], np.uint8)
+        labels[start : len(ids)], checksum = part, zlib.crc32(part, checksum)
+    if len(ids) != rows:
+        raise ValueError(f"{path}: {len(ids)} clips for {rows} rows")
+    ids = np.array(ids)
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) < rows:
+        raise ValueError(f"{path}: clip {unique[counts.argmax()].decode()!r} stands twice")
+    if not 1 <= ids.itemsize <= _ID_BYTES or not unique[0]:
+        raise ValueError(f"{path}: a clip id of {ids.itemsize} bytes, or of none")
+    file.create_dataset("clip_ids", data=ids)
+    texts = (file.attrs[name].tobytes() for name in ("classes", "settings"))
+    file.attrs["checksum"] = np.uint32(_checksum(checksum, ids, *texts))
+
+
+def _checksum(of_labels: int, *rest) -> int:
+    """CRC-32 of labels, clip ids, classes and settings, in this order."""
+    for part in rest:
+        of_labels = zlib.crc32(part, of_labels)
+    return of_labels
+
+
+class ClipRows(FileArray):
+    """The data of a store; each row is compared with its checksum when it is first read.
+
+    Attributes:
+        checksums: uint32 [clips], in the file.
+    """
+
+    def __init__(self, checksums: FileArray, ids: np.ndarray, *layout):
+        super().__init__(*layout)
+        self.checksums, self._ids = checksums, ids
+        self._expected = checksums[:]
+        self._left = np.ones(len(self), bool)  # to compare
+
+    def _read(self, rows) -> np.ndarray:
+        out = super()._read(rows)
+        rows = np.asarray(rows, np.int64)
+        for place in np.flatnonzero(self._left[rows]):
+            row = rows[place]
+            if zlib.crc32(out[place]) != self._expected[row]:
+                clip = self._ids[row].decode(errors="replace")
+                raise UserError(
+                    f"{self.file.path}: damaged: data of clip {clip!r} (row {row}) is not what was written; "
+                    f"{remedy(self.file.path)}"
+                )
+            self._left[row] = False
+        return out
+
+
+class ClipStore:
+    """A store opened for reading: labels and ids are read at once, data when it is asked for.
+
+    Attributes:
+        data: rows [clips, ...] in the file, as `FileArray`; int16 waveforms or float16 log-mel in dB.
+        labels: uint8 [clips, classes].
+        classes: list of str.
+        settings: dict of dicts that the data were made with.
+
+    Raises:
+        UserError: the file is missing, damaged, not exactly what `ClipStoreWriter` makes, or made with
+            settings other than `settings`. A damaged row, when it is read.
+    """
+
+    def __init__(self, path: str | Path, settings: dict[str, Any] | None = None):
+        self.path = Path(path)
+        try:
+            file = Descriptor(self.path)
+            status = os.fstat(file.number)
+        except FileNotFoundError:
+            raise UserError(f"{self.path}: no such file; make it with `dvc repro`") from None
+        except OSError as error:
+            raise os_error(error, self.path) from None
+        try:
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError("not a regular file")
+            with h5py.File(self.path, "r") as opened:
+                self._read_head(opened, file, status.st_size)
+        except UserError:
+            raise
+        except Exception as error:  # h5py raises many kinds for a damaged file
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"{self.path}: damaged or not a clip store ({why}); {remedy(self.path)}"
+            ) from None
+        if settings is not None:
+            self._require(settings)
+
+    def _read_head(self, opened: h5py.File, file: Descriptor, size: int) -> None:
+        """All but the data, every part looked at before it is read. Raises UserError and ValueError."""
+        version = _integer(opened, "version", np.int64)
+        if version != VERSION:
+            raise UserError(
+                f"{self.path}: version {version} of the store, and this program reads {VERSION}; make it "
+                "again with `dvc repro`"
+            )
+        for what, found, expected in (
+            ("datasets", opened.id.get_num_objs(), len(_DATASETS)),
+            ("attributes", h5a.get_num_attrs(opened.id), len(_ATTRIBUTES)),
+            ("bytes before it", opened.userblock_size, 0),
+        ):
+            if found != expected:
+                raise ValueError(f"{found} {what}, not {expected}")
+        datasets = {name: _dataset(opened, name, size) for name in _DATASETS}
+        kinds = {name: dataset.dtype for name, dataset in datasets.items()}
+        shapes = {name: dataset.shape for name, dataset in datasets.items()}
+        if _DATA.get(kinds["data"]) != len(shapes["data"]):
+            raise ValueError(f"dataset 'data' {shapes['data']} of {kinds['data']}")
+        rows = shapes["data"][0]
+        if kinds["clip_ids"].itemsize > _ID_BYTES or shapes["clip_ids"] != (rows,):
+            raise ValueError(f"dataset 'clip_ids' {shapes['clip_ids']} of {kinds['clip_ids']}")
+        if shapes["checksums"] != (rows,):
+            raise ValueError(f"dataset 'checksums' {shapes['checksums']}")
+        classes, values = _text(opened, "classes"), _text(opened, "settings")
+        self.classes, self.settings = _parsed_classes(classes), _parsed_settings(values)
+        if shapes["labels"] != (rows, len(self.classes)):
+            raise ValueError(f"dataset 'labels' {shapes['labels']} for {len(self.classes)} classes")
+
+        arrays = {
+            name: FileArray(file, dataset.get_offset(), shapes[name], kinds[name])
+            for name, dataset in datasets.items()
+        }
+        self.labels, self._ids = arrays["labels"][:], arrays["clip_ids"][:]
+        checksum = _checksum(zlib.crc32(self.labels), self._ids, classes, values)
+        if checksum != _integer(opened, "checksum", np.uint32):
+            raise ValueError("labels, clip ids, classes or settings are not what was written")
+        if self.labels.max() > 1:
+            raise ValueError("dataset 'labels' holds values other than 0 and 1")
+        data = arrays["data"]
+        self.data = ClipRows(arrays["checksums"], self._ids, file, data.offset, data.shape, data.dtype)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @cached_property
+    def clip_ids(self) -> list[str]:
+        """In the order of the rows. Raises UserError for ids that are not text."""
+        try:
+            return [clip_id.decode() for clip_id in self._ids.tolist()]
+        except UnicodeDecodeError:
+            raise UserError(f"{self.path}: dataset 'clip_ids' is not in UTF-8; {remedy(self.path)}") from None
+
+    def _require(self, wanted: dict[str, Any]) -> None:
+        wanted = json.loads(json.dumps(wanted))
+        differing = [
+            f"{section}.{key} is {have.get(key)!r} in the file and {value!r} here"
+            for section, values in wanted.items()
+            for have in [self.settings.get(section, {})]
+            for key, value in values.items()
+            if have.get(key) != value
+        ]
+        if differing:
+            raise UserError(
+                f"{self.path}: made with other settings: {'; '.join(differing)}; "
+                "run `dvc repro` to make it again, or set params.yaml back"
+            )
+
+
+_KINDS = {
+    "checksums": (np.dtype(np.uint32),),
+    "labels": (np.dtype(np.uint8),),
+    "data": tuple(_DATA),
+}
+
+
+def _dataset(file: h5py.File, name: str, size: int) -> h5d.DatasetID:
+    """A dataset that lies in this file as it is; `size` is the file's, in bytes. Raises ValueError."""
+    links = file.id.links
+    if not links.exists(name.encode()):
+        raise ValueError(f"no dataset {name!r}")
+    if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise ValueError(f"dataset {name!r} is a link")
+    dataset = h5o.open(file.id, name.encode())
+    if not isinstance(dataset, h5d.DatasetID):
+        raise ValueError(f"{name!r} is no dataset")
+    kind, space, made = dataset.get_type(), dataset.get_space(), dataset.get_create_plist()
+    if made.get_layout() != h5d.CONTIGUOUS or made.get_external_count() or made.get_nfilters():
+        raise ValueError(f"dataset {name!r} is not contiguous in this file")
+    if name == "clip_ids":
+        fits = isinstance(kind, h5t.TypeStringID) and not kind.is_variable_str()
+        fits = fits and kind == h5t.py_create(np.dtype(f"S{kind.get_size()}"))
+    else:
+        fits = any(kind == h5t.py_create(of) for of in _KINDS[name])
+    if not fits:
+        raise ValueError(f"dataset {name!r} is of another type")
+    if space.get_simple_extent_type() != h5s.SIMPLE or not all(dataset.shape):
+        raise ValueError(f"dataset {name!r} is no array, or empty")
+    offset, length = dataset.get_offset(), math.prod(dataset.shape) * kind.get_size()
+    if offset is None or offset + length > size:
+        raise ValueError(f"dataset {name!r} ends after the file")
+    return dataset
+
+
+def _attribute(file: h5py.File, name: str) -> h5a.AttrID:
+    if not h5a.exists(file.id, name.encode()):
+        raise ValueError(f"no attribute {name!r}")
+    attribute = h5a.open(file.id, name.encode())
+    if attribute.get_space().get_simple_extent_type() != h5s.SCALAR:
+        raise ValueError(f"attribute {name!r} is no single value")
+    return attribute
+
+
+def _integer(file: h5py.File, name: str, dtype) -> int:
+    attribute = _attribute(file, name)
+    if attribute.get_type() != h5t.py_create(np.dtype(dtype)):
+        raise ValueError(f"attribute {name!r} is of another type")
+    return int(file.attrs[name])
+
+
+def _text(file: h5py.File, name: str) -> bytes:
+    kind = _attribute(file, name).get_type()
+    if not isinstance(kind, h5t.TypeStringID) or kind.is_variable_str() or kind.get_size() > _TEXT_BYTES:
+        raise ValueError(f"attribute {name!r} is no text of fixed length")
+    return bytes(file.attrs[name])
+
+
+def _parsed_classes(text: bytes) -> list[str]:
+    classes = _json("classes", text)
+    if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
+        raise ValueError("attribute 'classes' is no list of names")
+    if not classes or len(set(classes)) < len(classes):
+        raise ValueError("attribute 'classes' names a class twice, or none")
+    return classes
+
+
+def _parsed_settings(text: bytes) -> dict[str, dict[str, Any]]:
+    settings = _json("settings", text)
+    if not isinstance(settings, dict) or not all(isinstance(section, dict) for section in settings.values()):
+        raise ValueError("attribute 'settings' has no sections")
+    return settings
+
+
+def _json(name: str, text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"attribute {name!r} is not JSON: {error}") from None

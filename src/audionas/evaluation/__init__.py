@@ -1,0 +1,1 @@
+"""Predictions, their metrics, and intervals."""

@@ -1,0 +1,164 @@
+"""Is what DVC keeps still what it was? Disks rot and copies break off; DVC trusts what it has hashed once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from tqdm import tqdm
+
+from audionas.runtime.errors import UserError
+from audionas.runtime.parallel import threaded_map
+
+LOCK = Path("dvc.lock")
+_OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+
+
+class Kept(NamedTuple):
+    """A file whose MD5 is known: an object of the cache, or one of an output in the project's folder."""
+
+    path: Path
+    md5: str
+    of: frozenset[str]  # the outputs that need it, as `STAGE: PATH`
+
+
+@dataclass
+class Verdict:
+    """What `verify` found."""
+
+    files: int = 0
+    size: int = 0  # bytes read
+    objects: list[Kept] = field(default_factory=list)  # damaged ones of the cache
+    outputs: list[Kept] = field(default_factory=list)  # files in place that are not what dvc.lock says
+    unread: dict[Path, str] = field(default_factory=dict)  # what could not be read, and why
+    unlisted: list[str] = field(default_factory=list)  # folders in place whose list the cache has not
+    absent: list[str] = field(default_factory=list)  # outputs that the cache has not, or not wholly
+    leftover: list[Path] = field(default_factory=list)  # of writes that were cut short; never read by DVC
+
+    @property
+    def sound(self) -> bool:
+        """Whether all that is here could be read and is what it was."""
+        return not (self.objects or self.outputs or self.unread or self.unlisted)
+
+
+def verify(cache: Path, project: Path = Path(), progress: bool = True) -> Verdict:
+    """Hash again every object of a DVC cache, and every output of `dvc.lock` that is in place.
+
+    Nothing should run meanwhile: an output that a stage is writing counts as changed.
+
+    Args:
+        cache: folder of the objects, such as .dvc/cache/files/md5.
+        project: folder of dvc.lock; where there is none, only the objects are checked.
+        progress: show a bar, in bytes.
+
+    Raises:
+        UserError: there is neither a cache nor a dvc.lock, or dvc.lock is damaged.
+    """
+    if not cache.is_dir() and not (project / LOCK).exists():
+        raise UserError(f"{cache}: no such folder, and no {LOCK} here; run it in the project's folder")
+    unread: dict[Path, str] = {}
+    there = sorted(path for folder in _listed(cache, unread) for path in _listed(folder, unread))
+    names = {path: path.parent.name + path.name for path in there if _is_file(path)}
+    leftover = [path for path, name in names.items() if not _OBJECT.fullmatch(name)]
+    verdict = Verdict(leftover=leftover, unread=unread)
+    users, in_place = defaultdict(set), []
+    for output, (path, oid) in _outputs(project / LOCK).items():
+        users[oid].add(output)
+        parts = _parts(cache, path, oid)
+        if parts is None and (project / path).exists():
+            verdict.unlisted.append(output)
+        for part, md5 in (parts or {}).items():
+            users[md5].add(output)
+            if _is_file(project / part):
+                in_place.append(Kept(project / part, md5, frozenset({output})))
+        if parts is None or not all(_is_file(_at(cache, md5)) for md5 in (oid, *parts.values())):
+            verdict.absent.append(output)
+    objects = [
+        Kept(path, name, frozenset(users[name])) for path, name in names.items() if _OBJECT.fullmatch(name)
+    ]
+    everything = [*objects, *in_place]
+    total = sum(kept.path.stat().st_size for kept in everything if kept.path.exists())
+    with tqdm(total=total, unit="B", unit_scale=True, desc="verify", disable=not progress) as bar:
+        digests = threaded_map(_digest, [kept.path for kept in everything])
+        for place, (kept, (md5, size, why)) in enumerate(zip(everything, digests, strict=True)):
+            bar.update(size)
+            verdict.files, verdict.size = verdict.files + 1, verdict.size + size
+            if why:
+                verdict.unread[kept.path] = why
+            elif md5 != kept.md5.removesuffix(".dir"):
+                (verdict.objects if place < len(objects) else verdict.outputs).append(kept)
+    return verdict
+
+
+def _listed(folder: Path, unread: dict[Path, str]) -> list[Path]:
+    """What a folder holds; why it can't be read goes to `unread`."""
+    try:
+        return list(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        unread[folder] = error.strerror or str(error)
+        return []
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a folder that is closed to us
+        return False
+
+
+def _outputs(lock: Path) -> dict[str, tuple[str, str]]:
+    """Of each output that DVC caches, as `STAGE: PATH`, its path and the name of its object."""
+    if not lock.exists():
+        return {}
+    try:
+        stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)["stages"]
+        found = {
+            f"{name}: {out['path']}": (str(out["path"]), str(out["md5"]))
+            for name, stage in stages.items()
+            for out in stage.get("outs", ())
+        }
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise UserError(f"{lock}: damaged ({error}); bring it back with `git checkout {lock.name}`") from None
+    for output, (path, oid) in found.items():
+        if not _inside(path) or not _OBJECT.fullmatch(oid):
+            raise UserError(
+                f"{lock}: {output}: no path in this folder, or no MD5; `git checkout {lock.name}`"
+            )
+    return found
+
+
+def _parts(cache: Path, path: str, oid: str) -> dict[str, str] | None:
+    """The files of an output and their MD5s; None where it is a folder whose list is not here, or damaged."""
+    if not oid.endswith(".dir"):
+        return {path: oid}
+    try:
+        listed = json.loads(_at(cache, oid).read_bytes())
+        parts = {(Path(path) / entry["relpath"]).as_posix(): str(entry["md5"]) for entry in listed}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return parts if all(_inside(p) and _DIGEST.fullmatch(md5) for p, md5 in parts.items()) else None
+
+
+def _inside(path: str) -> bool:
+    return not Path(path).is_absolute() and ".." not in Path(path).parts
+
+
+def _at(cache: Path, oid: str) -> Path:
+    return cache / oid[:2] / oid[2:]
+
+
+def _digest(path: Path) -> tuple[str, int, str]:
+    """MD5 and size of a file, or why it can't be read."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            return digest, file.tell(), ""
+    except OSError as error:
+        return "", 0, error.strerror or str(error)

@@ -1,0 +1,186 @@
+"""State that outlives a killed process: in `.state/`, and no stage's output."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from audionas.runtime.errors import UserError
+from audionas.runtime.files import atomic_write, naming
+
+log = logging.getLogger(__name__)
+
+STATE = Path(".state")
+UNFINISHED = "clips.h5"  # the store that a stage fills, in its folder of state
+_PACKAGE = Path(__file__).parents[1]
+_BASIS = "basis.json"  # in a folder of state
+_SHOWN = 5  # differences
+
+
+def declared_code(stage: str, without: tuple[str, ...] = ()) -> list[Path]:
+    """The modules of this package among the `deps` of a stage in `dvc.yaml`, less those of some subpackages.
+
+    Where `dvc.yaml` has no such stage, as in a run outside of the project, all modules but those of
+    `reporting`.
+
+    Args:
+        stage: as `dvc.yaml` names it, without the items of its matrix.
+        without: names of subpackages that do not bear on the state.
+    """
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        pipeline = yaml.load(Path("dvc.yaml").read_text(encoding="utf-8"), loader)  # noqa: S506 (both are safe)
+        inside = [
+            Path(dep).relative_to("src", _PACKAGE.name)
+            for dep in pipeline["stages"][stage]["deps"]
+            if _own(dep)
+        ]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        log.info("dvc.yaml does not name the stage %s: its state is bound to all modules", stage)
+        without = (*without, "reporting")
+        inside = [path.relative_to(_PACKAGE) for path in _PACKAGE.rglob("*.py")]
+    return sorted(_PACKAGE / path for path in inside if path.parts[0] not in without)
+
+
+def _own(dep: object) -> bool:
+    return isinstance(dep, str) and dep.startswith(f"src/{_PACKAGE.name}/")
+
+
+def basis_of(settings: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str, str]:
+    """What a state follows from, by name: each setting as JSON, each file by the SHA-256 of its content.
+
+    Args:
+        settings: plain values; keys of nested ones are joined by dots.
+        files: modules of this package are named from the package on.
+    """
+    basis = dict(_flat("", settings))
+    for path in files:
+        name = path.relative_to(_PACKAGE.parent) if path.is_relative_to(_PACKAGE) else path
+        with path.open("rb") as file:
+            basis[name.as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return basis
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(f"{prefix}{key}.", value)
+        else:
+            yield f"{prefix}{key}", json.dumps(value, sort_keys=True)
+
+
+def state_key(basis: Mapping[str, str]) -> str:
+    """A hash of what a state follows from, so that a changed run never resumes an old one."""
+    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """What sets two bases apart, for people: `teacher.iterations: 12 → 14; audionas/data/store.py changed`."""
+    found = []
+    for name in sorted(old.keys() | new.keys(), key=lambda name: (_is_file(name, old, new), name)):
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        if before is None or after is None:
+            found.append(f"{name} {'is new' if before is None else 'is gone'}")
+        else:
+            found.append(
+                f"{name} changed" if _is_file(name, old, new) else f"{name}: {before:.40} → {after:.40}"
+            )
+    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return "; ".join(found[:_SHOWN]) + more or "nothing that was noted"
+
+
+def _is_file(name: str, *bases: Mapping[str, str]) -> bool:
+    """Settings are JSON; a SHA-256 in hexadecimal digits practically never is."""
+    return any(len(basis.get(name, "")) == 64 and basis[name].isalnum() for basis in bases)
+
+
+def open_folder(stage: str, split: str, basis: Mapping[str, str]) -> Path:
+    """The folder in which a stage keeps what is done of a split; it is made.
+
+    What another basis left of this split is removed, and a line of the log tells what differs.
+    """
+    folder = STATE / stage / f"{split}-{state_key(basis)}"
+    for other in sorted((STATE / stage).glob(f"{split}-*")):
+        if other != folder:
+            try:
+                old = json.loads((other / _BASIS).read_text(encoding="utf-8"))
+                what = differences(old, basis)
+            except (OSError, ValueError, AttributeError, TypeError):
+                what = "it does not tell"
+            log.warning("%s: not used and removed; what differs: %s", other, what)
+            shutil.rmtree(other) if other.is_dir() else other.unlink()
+    if not (folder / _BASIS).exists():
+        with atomic_write(folder / _BASIS) as temporary:
+            temporary.write_text(json.dumps(dict(basis)), encoding="utf-8")
+    return folder
+
+
+def store_folder(stage: str, split: str, basis: Mapping[str, str]) -> Path:
+    """`open_folder` of a stage that fills a store and marks what is done.
+
+    Marks without a store would promise rows that are not there, so they are removed as well.
+    """
+    folder = STATE / stage / f"{split}-{state_key(basis)}"
+    if folder.exists() and not (folder / UNFINISHED).exists():
+        shutil.rmtree(folder)
+    return open_folder(stage, split, basis)
+
+
+@contextmanager
+def only_one(name: str) -> Iterator[None]:
+    """Let no other process work on the state `name` before the block is left, or this process has ended.
+
+    The lock is the operating system's, so a killed process leaves none, and started processes do not inherit
+    it. It holds on all machines that share the folder, as far as the file system knows such locks.
+
+    Raises UserError: another process works on it; says which.
+    """
+    path = STATE / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = _locked(path, name)
+    holder = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%F %T}"
+    try:
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, holder.encode(), 0)
+        except OSError as error:
+            naming(error, path)
+            raise
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(path: Path, name: str) -> int:
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            holder = os.pread(handle, 300, 0).decode(errors="replace") or "another process"
+            os.close(handle)
+            raise UserError(
+                f"{path}: {holder} works on {name} already; wait for its end, or stop it, then run again. "
+                "Nothing was changed"
+            ) from None
+        except OSError as error:  # a file system without locks
+            log.warning("%s: no lock (%s); run no other process on %s meanwhile", path, error.strerror, name)
+            return handle
+        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+            return handle
+        os.close(handle)  # whoever had it has removed it since

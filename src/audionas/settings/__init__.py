@@ -1,0 +1,1 @@
+"""Sections of `params.yaml` that systems share, as typed and validated objects."""

@@ -1,0 +1,94 @@
+"""Sections `audio`, `features` and `augment` of `params.yaml`."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from audionas.settings.values import Count, Positive, Seconds, Section
+
+_LARGEST_CLIP = 100_000_000  # samples, or values of its spectrogram
+
+_LARGEST_TRANSFORM = 1_000_000_000  # values: frames or mels, times samples of the window
+
+_STEP = math.log(6.4) / 27  # of Slaney's mel scale above 1 kHz, which is linear below
+
+
+def _mel(hertz: float) -> float:
+    return hertz * 3 / 200 if hertz < 1_000 else 15 + math.log(hertz / 1_000) / _STEP
+
+
+class Audio(Section):
+    """Waveforms: mono, one rate, one length."""
+
+    sample_rate: Annotated[int, Field(gt=0, le=768_000)] = 32_000  # Hz
+    clip_seconds: Annotated[Seconds, Field(gt=0)] = 10.0
+    min_seconds: Seconds = 0.1  # shorter recordings are left out
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples of one clip."""
+        return round(self.sample_rate * self.clip_seconds)
+
+
+class Features(Section):
+    """The log-mel front end; defaults are PANNs' (Kong et al., 2020)."""
+
+    n_fft: Annotated[int, Field(gt=0, le=1 << 20)] = 1024  # samples; the window is as long
+    hop: Positive = 320  # samples
+    mels: Annotated[int, Field(gt=0, le=4_096)] = 64
+    fmin: Annotated[float, Field(ge=0)] = 50.0  # Hz
+    fmax: Annotated[float, Field(gt=0)] = 14_000.0  # Hz
+
+    def empty_filters(self, sample_rate: int) -> int:
+        """How many mel filters hold no frequency bin, as `LogMel` would find; it takes seconds to import."""
+        bins = np.linspace(0, sample_rate // 2, self.n_fft // 2 + 1, dtype=np.float32)
+        ends = np.linspace(_mel(self.fmin), _mel(self.fmax), self.mels + 2, dtype=np.float32)
+        rising = 1_000 * np.exp((ends - 15) * np.float32(_STEP))
+        ends = np.where(ends < 15, ends * np.float32(200 / 3), rising)
+        first = np.searchsorted(bins, ends[:-2], side="right")
+        after = np.searchsorted(bins, ends[2:], side="left")
+        return int((after <= first).sum())
+
+
+def check_front_end(audio: Audio, features: Features) -> None:
+    """Raise ValueError where clips and log-mel transform do not fit each other, or memory."""
+    nyquist = audio.sample_rate / 2
+    if features.fmax > nyquist or features.fmin >= features.fmax:
+        raise ValueError(
+            f"features.fmin {features.fmin:g} and features.fmax {features.fmax:g} must rise and end at or "
+            f"below {nyquist:g} Hz, half of audio.sample_rate"
+        )
+    samples, frames = audio.clip_samples, audio.clip_samples // features.hop + 1
+    if max(samples, frames * features.mels) > _LARGEST_CLIP:
+        raise ValueError(
+            f"a clip of {samples:,} samples and {frames:,} frames x {features.mels:,} mels is too large; "
+            "lower audio.clip_seconds, or raise features.hop"
+        )
+    if features.n_fft // 2 >= samples:
+        raise ValueError(
+            f"features.n_fft {features.n_fft} does not fit into a clip of {samples} samples; lower it, or "
+            "raise audio.clip_seconds"
+        )
+    if max(frames, features.mels) * features.n_fft > _LARGEST_TRANSFORM:
+        raise ValueError(
+            f"a transform of {features.n_fft:,} samples for each of {frames:,} frames and "
+            f"{features.mels:,} mels is too large; lower features.n_fft, or raise features.hop"
+        )
+    if empty := features.empty_filters(audio.sample_rate):
+        raise ValueError(
+            f"features.mels: {empty} of {features.mels} mel filters hold no frequency bin of a transform of "
+            f"{features.n_fft} samples; lower features.mels or raise features.n_fft"
+        )
+
+
+class Augment(Section):
+    """SpecAugment: masks for each clip, filled with 0 after bn0; 2 and 2 stated, widths by convention."""
+
+    time_masks: Annotated[int, Field(ge=0, le=1_000)] = 2
+    time_mask_frames: Count = 64
+    mel_masks: Annotated[int, Field(ge=0, le=1_000)] = 2
+    mel_mask_bins: Count = 8

@@ -1,0 +1,166 @@
+"""Reads `params.yaml` as DVC does; every mistake is an error that names the file, the key and the fix."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent
+
+from audionas.runtime.errors import UserError
+from audionas.settings.corpora import SPLIT_FORMS, CorpusName
+from audionas.settings.values import Section
+
+PARAMS = Path("params.yaml")
+SectionType = TypeVar("SectionType", bound=Section)
+
+_LARGEST = 1 << 18  # bytes; the profiles have 3,000
+_DEEPEST = 20  # lists and mappings in one another; the profiles have 4
+_MOST_NODES = 20_000  # keys and values, those behind an alias counted each time
+_MOST_LINES = 20  # problems that are shown
+_LONGEST = 300  # characters of one
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = 60
+_repr.maxlevel = 2
+
+
+def validated(raw: dict[str, Any], path: Path, form: type[SectionType]) -> SectionType:
+    """The values of a parameters file as `form`, a system's configuration.
+
+    Raises UserError naming the file, the key and the fix.
+    """
+    try:
+        config = form.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(_listed(path, [*_explain(error)])) from None
+    # DVC compares what stands in the file: a value that came from the code would go unnoticed.
+    if missing := [*_left_out(config, "")]:
+        raise UserError(_listed(path, missing))
+    return config
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file's values as DVC reads them (YAML 1.2, by ruamel.yaml), in bounded time and memory.
+
+    Raises UserError naming the file and the line: no such file, no YAML in UTF-8, or too large.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: not readable: not a file; give a file of parameters")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise UserError(f"{path}: larger than {_LARGEST:,} bytes; this is no file of parameters")
+        text = content.decode("utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file; run in the project's folder, or: cp profiles/esc10.yaml {path}"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not readable as UTF-8; save the file as UTF-8") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable: {_cut(error)}; fix the path or its permissions") from None
+    try:
+        _bound(text, path)
+        return YAML(typ="safe").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}, line {mark.line + 1}" if mark else path
+        raise UserError(f"{where}: not readable as YAML: {_cut(error.problem)}; fix it there") from None
+    except UserError:
+        raise
+    except Exception as error:  # what the constructors of numbers, dates and keys raise is not documented
+        raise UserError(f"{path}: not readable as YAML: {_cut(error)}; fix it") from None
+
+
+def _bound(text: str, path: Path) -> None:
+    """Refuse what would take long to construct, before anything is constructed."""
+    opened: list[tuple[str | None, int]] = []  # anchors of the collections around, and nodes before them
+    behind: dict[str, int] = {}  # nodes behind an anchor
+    nodes = 0
+    for event in YAML(typ="safe").parse(text):
+        where = f"{path}, line {event.start_mark.line + 1}"
+        if isinstance(event, AliasEvent):
+            if event.anchor in (anchor for anchor, _ in opened):
+                raise UserError(f"{where}: the alias *{_cut(event.anchor)} contains itself; write it out")
+            nodes += behind.get(event.anchor, 1)
+        elif isinstance(event, NodeEvent):
+            nodes += 1
+            if isinstance(event, CollectionStartEvent):
+                opened.append((event.anchor, nodes))
+            elif event.anchor:
+                behind[event.anchor] = 1
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = opened.pop()
+            if anchor:
+                behind[anchor] = nodes - before + 1
+        if len(opened) > _DEEPEST:
+            raise UserError(f"{where}: more than {_DEEPEST} levels of nesting; write it flat")
+        if nodes > _MOST_NODES:
+            raise UserError(f"{where}: more than {_MOST_NODES:,} values; shorten the lists before this line")
+
+
+def _left_out(section: BaseModel, above: str) -> Iterator[str]:
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if key not in section.model_fields_set:
+            if value is None:  # which is what leaving the key out says
+                continue
+            suggested = field.examples[0] if field.examples else value
+            yield f"{above}{key}: missing; add it, for example with its default: {key}: {_flow(suggested)}"
+        elif isinstance(value, Section):
+            yield from _left_out(value, f"{above}{key}.")
+
+
+def _flow(value: Any) -> str:
+    """A value as it may be written in YAML."""
+    return json.dumps(value.model_dump(mode="json") if isinstance(value, Section) else value)
+
+
+#: What pydantic puts between the keys where a section has several forms.
+_FORMS = {*get_args(CorpusName), *SPLIT_FORMS}
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        place = [part for part in problem["loc"] if part not in _FORMS]
+        key = ".".join(map(_cut, place)) or "(whole file)"
+        text = problem["msg"].removeprefix("Value error, ")
+        match problem["type"]:
+            case "extra_forbidden":
+                text = "no such key; remove it or fix its spelling"
+            case "missing":
+                text = "missing; add it (the profiles show every key)"
+            case _ if problem["loc"] and not isinstance(problem["input"], dict):
+                text = f"{_cut(text)} (found {_shown(problem['input'])})"
+        yield f"{key}: {text}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return _repr.repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return "a number of very many digits"
+
+
+def _cut(text: object) -> str:
+    """One line of limited length, in which nothing speaks to the terminal."""
+    line = " ".join(str(text)[: 2 * _LONGEST].split())
+    line = "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in line)
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def _listed(path: Path, problems: list[str]) -> str:
+    lines = [f"{path}: {len(problems)} problem(s); nothing was run"]
+    lines += [f"  {_cut(problem)}" for problem in problems[:_MOST_LINES]]
+    if more := len(problems) - _MOST_LINES:
+        lines += [f"  and {more:,} more"] if more > 0 else []
+    return "\n".join(lines)

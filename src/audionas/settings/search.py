@@ -1,0 +1,28 @@
+"""Section `search` of `params.yaml`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from audionas.settings.values import Section, Size
+
+
+class Evolution(Section):
+    """Evolutionary search; the defaults are Once-for-all's (Cai et al., 2020)."""
+
+    population: Annotated[int, Field(gt=0, le=100_000)] = 100
+    generations: Annotated[int, Field(gt=0, le=100_000)] = 500
+    parent_share: Annotated[float, Field(gt=0, le=1)] = 0.25  # of a generation, the best, that have children
+    mutated_share: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the children; the others have two parents
+    mutation_probability: Annotated[float, Field(gt=0, le=1)] = 0.1  # of each width and depth
+
+
+class Search(Section):
+    """How the best sub-network for a constraint is looked for (sections 2.4 and 3.3)."""
+
+    strategy: Literal["exhaustive", "random", "evolution"] = "exhaustive"  # the paper's is random
+    population: Annotated[int, Field(gt=0, le=100_000)] = 25  # of random search
+    tolerance: Size = "0.1M"  # parameters, to both sides of a constraint on them
+    evolution: Evolution = Evolution()

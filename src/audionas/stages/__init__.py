@@ -1,1 +1,0 @@
-"""One small module for each stage of the DAG: configuration in, library calls, declared files out."""

@@ -1,0 +1,1 @@
+"""The weight-sharing supernet: elastic layers, extraction, calibration, scoring and training."""

@@ -1,0 +1,222 @@
+"""The weight-sharing supernet, its sub-networks, and how one is cut out (section 2 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from audionas.models.cnn10 import BLOCKS, Cnn10, ConvBlock, Share, Width, pool_globally
+from audionas.models.layers.convolution import conv3x3, in_fastest_layout
+from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Subnetwork
+from audionas.settings.values import Section
+from audionas.supernet.layers import DynamicConv2d, DynamicLinear
+
+Key = tuple[int, ...]
+
+
+class NormStatistics:
+    """BatchNorm statistics of many sub-networks at once, kept for each layer and the path that leads to it.
+
+    What enters a layer depends only on the widths and depths before it, so sub-networks that begin alike
+    share their statistics, exactly. So do widths of one block in its first layer: each channel has
+    statistics of its own, and a narrower layer has the first of them. Statistics are cumulative averages
+    over the batches seen, as `nn.BatchNorm2d(momentum=None)` makes them. A key is (width, depth) of every
+    block before, then 1 for the block's first layer, or its own width and 2; that of bn0 is empty.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[Key, tuple[Tensor, Tensor, int]] = {}
+        self.collecting = True
+
+    def normalise(self, bn: nn.BatchNorm2d, x: Tensor, key: Key) -> Tensor:
+        """x [batch, channels, ...] normalised: by its batch while collecting, by what was kept afterwards."""
+        c = x.shape[1]
+        weight, bias = bn.weight[:c], bn.bias[:c]
+        if not self.collecting:
+            mean, variance, _ = self.values[key]
+            return F.batch_norm(x, mean[:c], variance[:c], weight, bias, False, 0.0, bn.eps)
+        mean, variance, count = self.values.get(key, (x.new_zeros(c), x.new_ones(c), 0))
+        y = F.batch_norm(x, mean, variance, weight, bias, True, 1.0 / (count + 1), bn.eps)
+        self.values[key] = (mean, variance, count + 1)
+        return y
+
+
+class DynamicBlock(ConvBlock):
+    """A convolution block whose width and depth are chosen with each call."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels)
+        self.conv1 = DynamicConv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.conv2 = DynamicConv2d(out_channels, out_channels, 3, padding=1, bias=False)
+
+
+class SupernetSpec(Section):
+    """What `Cnn10Supernet` is built from."""
+
+    num_classes: Annotated[int, Field(gt=0, le=1_000_000)]
+    base_channels: Width
+    mels: Width
+    width_rounding: Literal["floor", "nearest"]
+    block_dropout: Share
+    head_dropout: Share
+
+
+class Cnn10Supernet(Cnn10):
+    """A CNN10 whose blocks 2, 3 and 4 are elastic in width and depth; its state dict is a CNN10's.
+
+    Args:
+        architecture: the largest network.
+        block_dropout, head_dropout: as in `Cnn10`.
+    """
+
+    name = "cnn10-supernet"
+
+    def __init__(
+        self, architecture: Cnn10Architecture, *, block_dropout: float = 0.2, head_dropout: float = 0.5
+    ):
+        super().__init__(
+            architecture.num_classes,
+            architecture.base_channels,
+            mels=architecture.mels,
+            block_dropout=block_dropout,
+            head_dropout=head_dropout,
+        )
+        self.architecture = architecture
+        self.largest = self.spec  # as of the largest network alone
+        self.spec = {
+            **asdict(architecture),
+            "block_dropout": block_dropout,
+            "head_dropout": head_dropout,
+        }
+        widths = self.largest["widths"]
+        for i in range(2, BLOCKS + 1):
+            self.add_module(f"block{i}", DynamicBlock(widths[i - 2], widths[i - 1]))
+        self.fc1 = DynamicLinear(widths[-1], self.largest["hidden"])
+        self.reset_parameters()
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> Cnn10Supernet:
+        """The supernet that has this `spec`."""
+        largest = {key: value for key, value in spec.items() if not key.endswith("_dropout")}
+        dropouts = {key: value for key, value in spec.items() if key.endswith("_dropout")}
+        return cls(Cnn10Architecture(**largest), **dropouts)
+
+    def forward(self, x: Tensor, keep: Tensor | None = None, subnetwork: Cnn10Subnetwork = LARGEST) -> Tensor:
+        """Logits [batch, classes] of one sub-network for x [batch, frames, mels]."""
+        [(_, logits)] = self.outputs(x, [subnetwork], keep=keep)
+        return logits
+
+    def outputs(
+        self,
+        x: Tensor,
+        subnetworks: Iterable[Cnn10Subnetwork],
+        *,
+        keep: Tensor | None = None,
+        statistics: NormStatistics | None = None,
+    ) -> Iterator[tuple[Cnn10Subnetwork, Tensor]]:
+        """Logits of many sub-networks, every common beginning computed once.
+
+        Block 1 runs once, each variant of block 2 once, and so on down the tree. The first convolution of
+        a block runs once for all its widths: a narrower one puts out the first channels of the widest. With
+        `statistics`, its second does as well (`DynamicConv2d.widening`). Without them and with gradients on,
+        the sum over sub-networks has the gradients of separate passes (dropout masks are shared as well).
+        The order is that of the tree, not of `subnetworks`; one given twice comes twice.
+
+        Args:
+            x: log-mel [batch, frames, mels] in dB.
+            keep: SpecAugment's mask [batch, frames, mels].
+            statistics: BatchNorm statistics to collect or to use in place of the layers' own; no gradients.
+        """
+        members = [(self.architecture.widths(s), (2, *s.depths), s) for s in subnetworks]
+        members.sort(key=lambda member: member[:2])
+
+        def norm(bn: nn.BatchNorm2d, y: Tensor, key: Key) -> Tensor:
+            return bn(y) if statistics is None else statistics.normalise(bn, y, key)
+
+        x = norm(self.bn0, x.unsqueeze(1).transpose(1, 3), ()).transpose(1, 3)
+        if keep is not None:
+            x = x * keep.unsqueeze(1)
+        x = in_fastest_layout(x, self.architecture.base_channels)
+        yield from self._descend(x, 0, members, (), norm, statistics is not None)
+
+    def _descend(self, x: Tensor, level: int, members: Sequence, path: Key, norm, widening: bool) -> Iterator:
+        if level == BLOCKS:
+            logits = self.head(pool_globally(x))
+            for *_, subnetwork in members:
+                yield subnetwork, logits
+            return
+        block: ConvBlock = getattr(self, f"block{level + 1}")
+
+        def conv(layer: nn.Conv2d, y: Tensor, width: int) -> Tensor:
+            return layer(y, width) if level else conv3x3(y, layer.weight)
+
+        widest = max(member[0][level] for member in members)
+        channels = F.relu_(norm(block.bn1, conv(block.conv1, x, widest), (*path, 1)))
+        deep = sorted({member[0][level] for member in members if member[1][level] == 2})
+        sums = block.conv2.widening(channels, deep) if widening and level else None
+        for width, alike in groupby(members, key=lambda m: m[0][level]):
+            first = channels if width == widest else channels[:, :width]
+            alike = sorted(alike, key=lambda m: m[1][level])
+            for depth, group in groupby(alike, key=lambda m: m[1][level]):
+                y = first
+                if depth == 2:
+                    y = next(sums) if sums else conv(block.conv2, first, width)
+                    y = F.relu_(norm(block.bn2, y, (*path, width, 2)))
+                y = F.dropout(F.avg_pool2d(y, 2), self.block_dropout, self.training)
+                group = sorted(group, key=lambda m: m[0][level + 1 :])
+                yield from self._descend(y, level + 1, group, (*path, width, depth), norm, widening)
+
+
+@torch.no_grad()
+def calibrate_all(
+    supernet: Cnn10Supernet, subnetworks: Sequence[Cnn10Subnetwork], batches: Iterable[Tensor]
+) -> NormStatistics:
+    """Statistics of every sub-network in one pass over the batches, shared where sub-networks begin alike."""
+    statistics = NormStatistics()
+    supernet.eval()
+    for x in batches:
+        for _ in supernet.outputs(x, subnetworks, statistics=statistics):
+            pass
+    statistics.collecting = False
+    return statistics
+
+
+def extract(
+    supernet: Cnn10Supernet, subnetwork: Cnn10Subnetwork, statistics: NormStatistics | None = None
+) -> Cnn10:
+    """The sub-network as an ordinary `Cnn10` of its own, with `statistics` or else the layers' own."""
+    architecture, spec = supernet.architecture, supernet.largest
+    widths = architecture.widths(subnetwork)
+    depths = (2, *subnetwork.depths)
+    network = Cnn10(**{**spec, "widths": widths, "depths": depths})
+    large = supernet.state_dict()
+    network.load_state_dict(
+        {
+            name: large[name][tuple(slice(n) for n in value.shape)].clone()
+            for name, value in network.state_dict().items()
+        }
+    )
+    if statistics is not None:
+        path: Key = ()
+        _set_statistics(network.bn0, statistics.values[path])
+        for i, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
+            block = getattr(network, f"block{i}")
+            _set_statistics(block.bn1, statistics.values[(*path, 1)])
+            if depth == 2:
+                _set_statistics(block.bn2, statistics.values[(*path, width, 2)])
+            path = (*path, width, depth)
+    return network.train(supernet.training)
+
+
+def _set_statistics(bn: nn.BatchNorm2d, values: tuple[Tensor, Tensor, int]) -> None:
+    mean, variance, count = values
+    bn.running_mean.copy_(mean[: bn.num_features])
+    bn.running_var.copy_(variance[: bn.num_features])
+    bn.num_batches_tracked.fill_(count)

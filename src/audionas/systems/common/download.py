@@ -1,0 +1,227 @@
+"""Stage `download`: the original audio of one split, with a ledger row for every clip, got or not."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import count, islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from audionas.data import paths as data_paths
+from audionas.data.corpora.base import Clip, Corpus, FetchError, Reread
+from audionas.data.corpora.registry import open_corpus
+from audionas.data.ledger import (
+    DOWNLOAD,
+    SEGMENTS,
+    general,
+    iter_numbered,
+    iter_rows,
+    labels_of,
+    read_rows,
+    write_rows,
+)
+from audionas.data.shards import CLIPS, write_shard
+from audionas.data.sources.registry import open_sources
+from audionas.data.sources.shard_cache import Shelf, fill_shard
+from audionas.runtime.errors import UserError
+from audionas.runtime.files import copy, new_folder
+from audionas.runtime.parallel import ordered_map
+from audionas.runtime.state import basis_of, declared_code, only_one, open_folder
+from audionas.settings.corpora import AudiosetCorpus
+from audionas.settings.experiment import Experiment
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Experiment, split: str, limit: int | None = None) -> None:
+    """Write data/raw/{split}/: shards of the original files, and ledger.csv.
+
+    What was got before a kill is kept in .state/ and not got again; what the last output holds is kept too.
+
+    Args:
+        limit: of clips, to try it out: their outcome is printed, the output is left as it is, and what was
+            got serves the next run.
+
+    Raises:
+        UserError: another process is at it, the list is bad, not one clip was got, or a source limits the
+            rate or fails for long.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit}: no number of clips to try; give one from 1")
+    clips = Reread(lambda: islice(iter_clips(data_paths.segments(split)), limit))
+    total = sum(
+        1 for _ in iter_clips(data_paths.segments(split))
+    )  # a bad list is refused before anything is got
+    total = total if limit is None else min(limit, total)
+    with only_one(f"download-{split}"):
+        _download(config, split, limit, clips, total)
+
+
+def _download(config: Experiment, split: str, limit: int | None, clips: Iterable[Clip], total: int) -> None:
+    whole = _acquired if isinstance(config.corpus, AudiosetCorpus) else _fetched
+    with tqdm(total=total, desc=f"download {split}", unit="clips", dynamic_ncols=True) as bar:
+        state = whole(config, split, clips, bar)
+    reasons: dict[str, str] = {}  # the first of each kind
+    for row in _ledger(state):
+        if row["status"] == "ok":
+            break
+        reasons.setdefault(general(row["reason"]), row["reason"])
+    else:
+        raise UserError(
+            f"{split}: not one of {total} clips could be got ({'; '.join(reasons.values())[:400]}); "
+            "check that the corpus section of params.yaml points to the audio"
+        )
+    if limit is None:
+        _publish(state, data_paths.raw(split))
+        if isinstance(config.corpus, AudiosetCorpus):
+            shutil.rmtree(data_paths.DOWNLOADS / split)
+    else:
+        for row in _ledger(state):
+            print(f"{row['clip_id']}  {row['reason'] or 'ok, from ' + row['source']}")
+
+
+def _fetched(config: Experiment, split: str, clips: Iterable[Clip], bar: tqdm) -> Path:
+    """The split's shards from a corpus that has its audio at hand; gives their folder."""
+    corpus = open_corpus(config.corpus, config.audio.clip_seconds)
+    state = open_folder("download", split, _basis(config, data_paths.segments(split)))
+    for name, some in _shards(clips):
+        _shard(state / name, some, corpus, config, bar)
+    return state
+
+
+def _acquired(config: Experiment, split: str, clips: Iterable[Clip], bar: tqdm) -> Path:
+    """The split's shards from the sources of the parameters; gives their folder."""
+    state, outcomes = data_paths.DOWNLOADS / split / _listed(clips), Counter()
+    state.mkdir(parents=True, exist_ok=True)
+
+    def progress(outcome: str) -> None:
+        outcomes[outcome] += 1
+        bar.update()
+        bar.set_postfix_str(", ".join(f"{n} {reason}" for reason, n in outcomes.items() if reason != "ok"))
+
+    with ExitStack() as stack:
+        before = [data_paths.raw(split), *sorted(set((data_paths.DOWNLOADS / split).iterdir()) - {state})]
+        shelf = stack.enter_context(Shelf(before, data_paths.DOWNLOADS / f".{split}.shelf"))
+        sources = [stack.enter_context(source) for source in open_sources(config.corpus)]
+        for name, some in _shards(clips):
+            patience, least = config.corpus.download, config.audio.min_seconds
+            fill_shard(state / name, some, sources, shelf, patience, least, progress)
+    return state
+
+
+def _shards(clips: Iterable[Clip]) -> Iterator[tuple[str, list[Clip]]]:
+    """Name and clips of one shard after the other; only those of one are held."""
+    clips = iter(clips)
+    for number in count():
+        if not (some := list(islice(clips, CLIPS))):
+            return
+        yield f"shard-{number:06d}", some
+
+
+def _listed(clips: Iterable[Clip]) -> str:
+    """A hash of the clips' ids, in their order."""
+    digest = hashlib.sha256()
+    for i, clip in enumerate(clips):
+        digest.update(("\0" * (i > 0) + clip.clip_id).encode())
+    return digest.hexdigest()[:16]
+
+
+def _ledger(state: Path) -> Iterator[dict[str, str]]:
+    """The ledgers of all finished shards, in the order of the list."""
+    for path in sorted(state.glob("shard-*.csv")):
+        yield from iter_rows(path, DOWNLOAD)
+
+
+def iter_clips(path: Path) -> Iterator[Clip]:
+    """The clips of a list that the stage `segments` wrote, one at a time in memory.
+
+    Raises UserError when the reading comes to a bad row.
+    """
+    for line, row in iter_numbered(path, SEGMENTS):
+        try:
+            start, end = (float(row[key]) if row[key] else None for key in ("start", "end"))
+        except ValueError:
+            raise UserError(f"{path}, line {line}: start or end is no number; run `dvc repro`") from None
+        yield Clip(row["clip_id"], row["source"], row["origin"], labels_of(row), start, end)
+
+
+def _shard(stem: Path, clips: list[Clip], corpus: Corpus, config: Experiment, bar: tqdm) -> None:
+    tar, ledger = stem.with_suffix(".tar"), stem.with_suffix(".csv")
+    # The ledger is written last, and a kill may have left it alone when what was published is removed.
+    # A shard that lacks a clip is got again: what failed may be well by now.
+    if (
+        tar.is_file()
+        and ledger.is_file()
+        and all(row["status"] == "ok" for row in read_rows(ledger, DOWNLOAD))
+    ):
+        bar.update(len(clips))
+        return
+    rows: list[dict] = []
+
+    def fetched():
+        results = ordered_map(_fetch, clips, initializer=_open, initargs=(corpus,), lost=_killed)
+        for clip, (data, reason) in zip(clips, results, strict=True):
+            bar.update()
+            row = {
+                "clip_id": clip.clip_id,
+                "source": config.corpus.name,
+                "reason": reason,
+                "status": "failed",
+                "attempts": 1,
+            }
+            if data is not None:
+                digest = hashlib.sha256(data).hexdigest()
+                row |= {"status": "ok", "bytes": len(data), "sha256": digest}
+                yield clip.clip_id, data
+            rows.append(row)
+
+    write_shard(tar, fetched())
+    write_rows(ledger, DOWNLOAD, rows)
+
+
+def _publish(state: Path, folder: Path) -> None:
+    """Move the finished shards to where the stage's output lies, whole or not at all."""
+    with new_folder(folder) as work:
+        for tar in sorted(state.glob("shard-*.tar")):
+            copy(tar, work / tar.name)
+        write_rows(work / "ledger.csv", DOWNLOAD, _ledger(state))
+    shutil.rmtree(state)
+
+
+def _basis(config: Experiment, segments: Path) -> dict[str, str]:
+    """Everything that the shards follow from."""
+    seen = {
+        str(file): (file.stat().st_size, file.stat().st_mtime_ns)
+        for given in (Path(config.corpus.lists), Path(config.corpus.audio))
+        for file in (sorted(given.rglob("*")) if given.is_dir() else [given])
+        if file.is_file()
+    }
+    settings = {"corpus": config.corpus.model_dump(), "audio.clip_seconds": config.audio.clip_seconds}
+    code = declared_code("download", without=("sources",))  # they serve AudioSet
+    return basis_of({**settings, "given": seen}, [segments, *code])
+
+
+_corpus: Corpus | None = None  # of a worker process
+
+
+def _open(corpus: Corpus) -> None:
+    global _corpus
+    _corpus = corpus
+
+
+def _fetch(clip: Clip) -> tuple[bytes | None, str]:
+    try:
+        return _corpus.fetch(clip), ""
+    except FetchError as error:
+        return None, str(error)
+
+
+def _killed(clip: Clip) -> tuple[None, str]:
+    log.warning("%s: the process that read it was killed; the clip is left out", clip.clip_id)
+    return None, "the process that read it was killed"

@@ -1,0 +1,1 @@
+"""Once-for-all acoustic event classification (OFA-AEC): one supernet, a network for every budget."""

@@ -1,0 +1,145 @@
+"""Every sub-network of the study by its kept scores: the front, the windows, how well scores rank."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from audionas.evaluation.intervals import Interval, kendall, regret
+from audionas.search.cnn10 import Cnn10Space, Cnn10Subnetwork
+from audionas.search.tables import describe
+from audionas.settings.values import parse_constraint, parse_size
+from audionas.supernet.scoring import read_scores
+from audionas.systems.once_for_all import paths
+from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.config import Config
+from audionas.systems.once_for_all.results import read_result
+
+_ENOUGH = 6  # networks trained on their own
+
+
+class Scores:
+    """The kept scores of a study: each space's sub-networks, and their validation mAP by seed.
+
+    Raises:
+        UserError: scores are missing or damaged.
+    """
+
+    def __init__(self, config: Config):
+        self.config, architecture = config, architecture_of(config)
+        self.spaces = {name: Cnn10Space(name, architecture) for name in config.study.spaces}
+        self._read = {
+            (name, seed): read_scores(paths.scores(name, seed), space, config.frames)
+            for name, space in self.spaces.items()
+            for seed in config.study.seeds
+        }
+
+    def of(self, space: str, seed: int) -> dict[Cnn10Subnetwork, float]:
+        """mAP of every sub-network, between 0 and 1."""
+        return self._read[space, seed]
+
+
+def every_network(scores: Scores) -> pd.DataFrame:
+    """One row a sub-network of each space: form, costs, validation mAP x 100 of each seed and their mean.
+
+    Column `front`: no other sub-network of the study is as small and as good by the mean, over parameters.
+    """
+    seeds, tables = scores.config.study.seeds, []
+    for name, space in scores.spaces.items():
+        table = describe(space, scores.config.frames)
+        table.insert(0, "space", name)
+        for seed in seeds:
+            table[f"valid mAP {seed}"] = [100 * scores.of(name, seed)[s] for s in space]
+        table["valid mAP"] = table[[f"valid mAP {seed}" for seed in seeds]].mean(axis=1)
+        tables.append(table)
+    networks = pd.concat(tables, ignore_index=True)
+    networks["front"] = on_front(networks.params.to_numpy(), networks["valid mAP"].to_numpy())
+    return networks
+
+
+def on_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Which points are Pareto-optimal: bool [n]; of equal points the first alone."""
+    front, best = np.zeros(len(costs), bool), -np.inf
+    for i in np.lexsort((np.arange(len(costs)), -scores, costs)):
+        if scores[i] > best:
+            front[i], best = True, scores[i]
+    return front
+
+
+def near_constraints(scores: Scores) -> pd.DataFrame:
+    """One row a sub-network that meets a constraint, and seed; `valid mAP` is x 100."""
+    config, rows = scores.config, []
+    tolerance = parse_size(config.search.tolerance)
+    for name, space in scores.spaces.items():
+        near = {
+            constraint: space.near(parse_constraint(constraint), tolerance, config.frames)
+            for constraint in config.study.constraints
+        }
+        for seed in config.study.seeds:
+            values = scores.of(name, seed)
+            for constraint, subnetworks in near.items():
+                for s in subnetworks:
+                    rows.append((name, constraint, seed, str(s), space.parameters(s), 100 * values[s]))
+    return pd.DataFrame(rows, columns=["space", "constraint", "seed", "network", "params", "valid mAP"])
+
+
+def over_seeds(near: pd.DataFrame) -> pd.DataFrame:
+    """`near_constraints` with the mean over seeds of each sub-network."""
+    names = ["space", "constraint", "network", "params"]
+    return near.groupby(names, sort=False)["valid mAP"].mean().reset_index()
+
+
+def windows(near: pd.DataFrame, population: int, draws: int) -> pd.DataFrame:
+    """For each space and constraint: how many sub-networks, their spread, and what random search loses.
+
+    Regret is the best candidate's validation mAP x 100 less that of the best of `population`, and of 5, drawn
+    at random: the mean of `draws` searches, over seeds; nothing where there are no more candidates than that.
+    """
+    rows = []
+    for (space, constraint), group in near.groupby(["space", "constraint"], sort=False):
+        scores = [g["valid mAP"].to_numpy() for _, g in group.groupby("seed", sort=False)]
+        row = {"Space": space, "Constraint": constraint, "Candidates": len(scores[0])}
+        measures = {
+            "best": [s.max() for s in scores],
+            "median": [np.median(s) for s in scores],
+            "deviation": [s.std(ddof=1) if len(s) > 1 else np.nan for s in scores],
+        }
+        for size in sorted({5, population}):
+            measures[f"regret of {size}"] = [regret(s, size, draws).mean() for s in scores]
+        for name, values in measures.items():
+            row |= {
+                name: np.mean(values),
+                f"sd {name}": np.std(values, ddof=1) if len(values) > 1 else np.nan,
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def ranked(scores: Scores) -> pd.DataFrame:
+    """The sub-networks that were trained on their own as well: both validation mAP x 100, for each seed.
+
+    Raises:
+        UserError: a result is missing or damaged.
+    """
+    study, rows = scores.config.study, []
+    space = scores.spaces[study.chosen_space]
+    order = space.drawn_order()
+    for seed in study.seeds:
+        for index in study.ranked:
+            subnetwork = order[index]
+            alone = read_result(paths.ranking(index, seed), "valid_mAP")["valid_mAP"]
+            both = 100 * scores.of(space.name, seed)[subnetwork], 100 * alone
+            rows.append((str(subnetwork), space.parameters(subnetwork), seed, *both))
+    return pd.DataFrame(rows, columns=["Network", "params", "seed", "in the supernet", "on its own"])
+
+
+def rank_correlation(ranking: pd.DataFrame, draws: int) -> Interval | None:
+    """Kendall's tau between a supernet's scores and those of networks on their own.
+
+    None for fewer than `_ENOUGH` networks, whose interval would mean nothing.
+    """
+    groups = [group for _, group in ranking.groupby("seed", sort=False)]
+    if not groups or len(groups[0]) < _ENOUGH:
+        return None
+    pairs = [[g[name].to_numpy() for g in groups] for name in ("in the supernet", "on its own")]
+    return kendall(*pairs, draws)

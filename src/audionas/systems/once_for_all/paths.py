@@ -1,0 +1,91 @@
+"""Where models and results of once-for-all lie, relative to the folder of `dvc.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from audionas.runtime.artifacts import claim
+
+MODELS, RESULTS = Path("models"), Path("results")
+
+
+def teacher(seed: int) -> Path:
+    """The teacher of one seed."""
+    return MODELS / "teacher" / f"{seed}.pt"
+
+
+def supernet(space: str, seed: int) -> Path:
+    """The supernet of one search space and seed."""
+    return MODELS / "supernet" / f"{space}-{seed}.pt"
+
+
+def found(space: str, constraint: str, seed: int) -> Path:
+    """The best sub-network near a constraint."""
+    return MODELS / "found" / f"{space}-{constraint}-{seed}.pt"
+
+
+def within(space: str, constraint: str, seed: int) -> Path:
+    """The best sub-network at or under a constraint."""
+    return MODELS / "within" / f"{space}-{constraint}-{seed}.pt"
+
+
+def finetuned(constraint: str, iterations: int, seed: int) -> Path:
+    """A found sub-network after continual fine-tuning."""
+    return MODELS / "finetuned" / f"{constraint}-{iterations}-{seed}.pt"
+
+
+def individual(recipe: str, size: str, seed: int) -> Path:
+    """A uniform network trained on its own."""
+    return MODELS / "individual" / f"{recipe}-{size}-{seed}.pt"
+
+
+def init(constraint: str, seed: int) -> Path:
+    """A found architecture trained from fresh weights."""
+    return MODELS / "init" / f"{constraint}-{seed}.pt"
+
+
+def ranked(index: int, seed: int) -> Path:
+    """A sub-network trained on its own, to compare with what the supernet says of it."""
+    return MODELS / "ranked" / f"{index}-{seed}.pt"
+
+
+def released(name: str) -> Path:
+    """What is shipped under a name: a budget, or `supernet`; its model card has the suffix .md."""
+    return MODELS / "release" / f"{name}.pt"
+
+
+def scores(space: str, seed: int) -> Path:
+    """Validation mAP of every sub-network."""
+    return RESULTS / "scores" / f"{space}-{seed}.csv"
+
+
+def curves(model: Path) -> Path:
+    """DVCLive's folder for a model's training."""
+    return RESULTS / "curves" / model.relative_to(MODELS).with_suffix("")
+
+
+def seconds(model: Path) -> Path:
+    """How long a model's training took; a log, since no two runs take as long."""
+    return Path("logs") / "seconds" / model.relative_to(MODELS).with_suffix(".txt")
+
+
+def evaluation(model: Path) -> Path:
+    """Test results of a model."""
+    return RESULTS / "eval" / model.relative_to(MODELS).with_suffix(".json")
+
+
+def predictions(model: Path) -> Path:
+    """A model's probabilities for every test clip, and the labels."""
+    return evaluation(model).with_suffix(".npz")
+
+
+def ranking(index: int, seed: int) -> Path:
+    """Validation mAP of a sub-network trained on its own."""
+    return RESULTS / "scores" / "ranked" / f"{index}-{seed}.json"
+
+
+METRICS, REPORT = RESULTS / "metrics.json", RESULTS / "report.html"
+TABLES, FIGURES = RESULTS / "tables", RESULTS / "figures"
+
+_KINDS = ("teacher", "supernet", "found", "within", "finetuned", "individual", "init", "ranked", "release")
+claim(*(MODELS / name for name in _KINDS), RESULTS)

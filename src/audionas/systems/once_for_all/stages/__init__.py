@@ -1,0 +1,1 @@
+"""Stages of once-for-all, from the teacher to the release."""

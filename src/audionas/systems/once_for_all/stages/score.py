@@ -1,0 +1,31 @@
+"""`score@space,seed`: validation mAP of every sub-network in one pass (section 2.4)."""
+
+from __future__ import annotations
+
+from audionas.evaluation.prediction import calibration_batches
+from audionas.models.files import load_supernet
+from audionas.runtime.device import prepare
+from audionas.runtime.files import atomic_write
+from audionas.runtime.ranks import current
+from audionas.search.cnn10 import Cnn10Space
+from audionas.supernet.scoring import fingerprint, score_space
+from audionas.systems.common.loading import load_for, open_logmel
+from audionas.systems.once_for_all import paths
+from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.config import Config
+
+
+def run(config: Config, space: str, seed: int) -> None:
+    """models/supernet/{space}-{seed}.pt and data/logmel to results/scores/{space}-{seed}.csv."""
+    device = prepare(config.training, seed)
+    train, valid = open_logmel(config, "train"), open_logmel(config, "valid")
+    supernet, _ = load_for(paths.supernet(space, seed), valid, load_supernet)
+    size = config.training.batch_size
+    calibration = [x.to(device) for x in calibration_batches(train, size, config.calibration.batches)]
+    search_space = Cnn10Space(space, architecture_of(config))
+    name = fingerprint(paths.supernet(space, seed))
+    table = score_space(supernet.to(device), search_space, calibration, valid, size, name)
+    if current().first:
+        with atomic_write(paths.scores(space, seed)) as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    current().wait()  # none ends before the scores are written

@@ -1,0 +1,39 @@
+"""What the study asks for, checked before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from audionas.runtime.errors import UserError
+from audionas.search.cnn10 import Cnn10Space
+from audionas.settings.file import PARAMS
+from audionas.settings.values import parse_constraint, parse_size
+from audionas.systems.common.checks import require_own_folders
+from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.config import Config
+
+
+def check(config: Config, path: str | Path = PARAMS) -> None:
+    """What the parameters promise, as far as it can be known from them; `path` is the file to name.
+
+    Raises:
+        UserError: the corpus overlaps a folder that stages write, no sub-network of a space meets a
+            constraint (names the nearest sizes), or study.ranked names none.
+    """
+    require_own_folders(config, path)
+    tolerance = parse_size(config.search.tolerance)
+    architecture = architecture_of(config)
+    for space in config.study.spaces:
+        for constraint in config.study.constraints:
+            searched, budget = Cnn10Space(space, architecture), parse_constraint(constraint)
+            try:
+                searched.near(budget, tolerance, config.frames)
+                searched.within(budget, config.frames)
+            except UserError as error:
+                raise UserError(f"{path}: study.constraints: {constraint}: {error}") from None
+    chosen = Cnn10Space(config.study.chosen_space, architecture)
+    if beyond := [index for index in config.study.ranked if index >= len(chosen)]:
+        raise UserError(
+            f"{path}: study.ranked: {beyond[0]}: space {chosen.name} has {len(chosen)} sub-networks; write "
+            f"numbers from 0 to {len(chosen) - 1}"
+        )

@@ -1,0 +1,297 @@
+"""What README.md and docs/ tell people to type is right: it runs, or its program takes it as it stands."""
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tiny
+import torch
+import yaml
+from dvc.cli import DvcParserError
+from dvc.cli import parse_args as parse_dvc
+from projects import ROOT, house, run
+from snakemake.cli import get_argument_parser
+from torch.distributed.run import get_args_parser as torchrun_parser
+
+from audionas.cli import parser
+from audionas.systems.once_for_all.config import Config
+from audionas.systems.registry import load_config
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SECTIONS = "|".join(Config.model_fields)
+#: Fenced blocks that hold no commands: how they begin, and what they are.
+SHOWN = {
+    "flowchart LR": "the drawing of the DAG; tests/pipelines/test_dag.py compares it with dvc.yaml",
+    "file,labels,source": "a list, which tests/pipelines/test_own_audio.py reads",
+    "corpus:": "parameters, which tests/pipelines/test_own_audio.py runs",
+    "params.yaml ": "where things are; test_files_and_folders_are_there",
+    "Path ": "what DVC prints",
+}
+#: Programs whose commands are only looked at by bash, and why.
+NOT_RUN = {
+    "git": "changes the repository, or needs another one",
+    "mkdir": "the site's folder",
+    "chgrp": "the site's folder",
+    "chmod": "the site's folder",
+    "ssh": "needs a server; tests/cluster/test_ssh.py has one",
+    "scontrol": "needs Slurm; tests/cluster/test_slurm.py has it",
+    "apt-get": "needs root; .ci/run does it",
+    "pip": "installs; the Makefile does it, with hashes",
+    "source": "changes the shell",
+    "cd": "changes the shell",
+    "grep": "looks at what another command says",
+}
+#: What stands for something else, and what to take.
+PLACEHOLDERS = {"NAME…": "resample", "STAGE": "tables", "URL": ".", "HEAD": "HEAD", "…": "x"}
+
+
+def fenced(path: Path) -> list[str]:
+    """The fenced blocks of a document."""
+    return re.findall(r"^```[a-z]*\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def inline(path: Path) -> list[str]:
+    """The inline code of a document, each on one line."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(code.split()) for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
+
+
+def commands(line: str) -> list[list[str]]:
+    """The simple commands of a line of shell, as words."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+    lexer.whitespace_split = True
+    found: list[list[str]] = [[]]
+    for word in lexer:
+        if set(word) <= set(";&|"):
+            found.append([])
+        else:
+            found[-1].append(word)
+    return [words for words in found if words]
+
+
+def told() -> list[tuple[str, str]]:
+    """(document, command) of all that can be typed, each once."""
+    found = []
+    for path in DOCUMENTS:
+        for block in fenced(path):
+            if not block.startswith(tuple(SHOWN)):
+                joined = block.replace("\\\n", " ")
+                found += [(path.name, line) for line in joined.splitlines() if line.split("#")[0].strip()]
+        for code in inline(path):
+            first = re.sub(r"^([A-Z_]+=\S+ )+", "", code).split(" ")[0]
+            if first in CHECKS or (first in NOT_RUN and " " in code):
+                found.append((path.name, code))
+    return list(dict.fromkeys(found))
+
+
+def check_audionas(words: list[str]) -> None:
+    parser().parse_args(words)
+
+
+def check_dvc(words: list[str]) -> None:
+    parse_dvc(words)
+
+
+def check_snakemake(words: list[str]) -> None:
+    known, unknown = get_argument_parser().parse_known_args(words)
+    assert not unknown, unknown
+    for profile in np.atleast_1d(known.profile or []):
+        assert (ROOT / profile / "config.yaml").is_file()
+
+
+def check_make(words: list[str]) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = [word for word in words if "=" not in word]
+    assert set(named) <= targets, named
+
+
+def check_python(words: list[str]) -> None:
+    if words[0] == "-m":
+        assert words[1] == "benchmarks"
+        from benchmarks.__main__ import BENCHMARKS
+
+        names = [word for word in words[2:] if re.fullmatch(r"[a-z_]+", word) and word not in ("cuda", "all")]
+        assert set(names) <= set(BENCHMARKS), names
+    else:
+        assert (ROOT / words[0]).is_file(), words[0]
+        helped = (ROOT / words[0]).read_text()
+        for flag in (word for word in words[1:] if word.startswith("--") and word != "--help"):
+            assert f'"{flag}"' in helped, f"{words[0]} has no {flag}"
+
+
+def check_torchrun(words: list[str]) -> None:
+    known = torchrun_parser().parse_args(words)
+    assert known.module and known.training_script == "audionas"
+    check_audionas(known.training_script_args)
+
+
+def check_cp(words: list[str]) -> None:
+    source, to = words
+    assert (ROOT / source).is_file() and to == "params.yaml"
+
+
+def check_eval(words: list[str]) -> None:
+    (inner,) = words
+    check_audionas(re.fullmatch(r"\$\(audionas (.*)\)", inner)[1].split())
+
+
+CHECKS = {
+    name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
+}
+
+
+@pytest.mark.parametrize(("document", "command"), told(), ids=lambda text: text[:60])
+def test_the_program_takes_the_command(document, command):
+    subprocess.run(["bash", "-n", "-c", command.replace("…", "x")], check=True)
+    plain = " ".join(PLACEHOLDERS.get(word, word) for word in command.split(" "))
+    for words in commands(plain.replace("…", "x")):
+        while re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            variable = words.pop(0).partition("=")[0]
+            assert any(variable in path.read_text() for path in (ROOT / "src").rglob("*.py")), variable
+        program, *rest = words
+        assert program in CHECKS or program in NOT_RUN, f"{document}: {program}: how is it tried?"
+        if program in CHECKS and (refusal := refused(program, rest)):
+            # A command that is only named, without what it needs.
+            named = not any(word.startswith("-") for word in rest)
+            assert named and not refused(program, [*rest, "--help"]), f"{document}: {refusal}"
+
+
+def refused(program: str, words: list[str]) -> str:
+    """Why the program does not take these arguments; "" where it does."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            CHECKS[program](words)
+    except SystemExit as end:
+        return said.getvalue() if end.code else ""
+    except DvcParserError:
+        return said.getvalue() or "refused"
+    return ""
+
+
+def settings() -> list[tuple[str, str]]:
+    found = [(path.name, code) for path in DOCUMENTS for code in inline(path)]
+    found = [(name, code) for name, code in found if re.match(rf"({SECTIONS})\.[a-z_.]+(: |=|$)", code)]
+    overrides = [
+        (path.name, change.replace("=", ": ", 1))
+        for path in DOCUMENTS
+        for change in re.findall(r"-S '?([a-z_.]+=[^\s'`,]+)", path.read_text())
+        if not change.startswith("key=")
+    ]
+    return list(dict.fromkeys(found + overrides))
+
+
+@pytest.mark.parametrize(("document", "setting"), settings(), ids=lambda text: text[:60])
+def test_a_parameter_that_is_named_is_there_and_takes_the_value(document, setting, tmp_path):
+    key, _, value = setting.partition(": ")
+    section, *names = key.split(".")
+    audioset = yaml.safe_load((ROOT / "profiles/audioset.yaml").read_text())
+    params = audioset if section == "corpus" else yaml.safe_load((ROOT / "params.yaml").read_text())
+    holder = params[section]
+    for name in names[:-1]:
+        holder = holder[name]
+    assert names[-1] in holder or section == "corpus", f"{document}: {key}"
+    if key == "distillation.in_place" and value == "true":
+        params["supernet"]["sampling"] = "sandwich"  # the one value that needs another
+    if value and "esc50" not in value:
+        holder[names[-1]] = yaml.safe_load(
+            re.sub(", ?…?$|, …", "", value) + "]" * (value.startswith("[") and not value.endswith("]"))
+        )
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    load_config(tmp_path / "params.yaml")
+
+
+def sources_of() -> list[Path]:
+    return [
+        path
+        for folder in ("src", "tests", "benchmarks", "workflow")
+        for path in ROOT.glob(f"{folder}/**/*.py")
+    ]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_and_folders_are_there(path):
+    links = re.findall(r"\]\(([^)#]+)\)", path.read_text())
+    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    for code in inline(path):
+        if re.fullmatch(r"(src|tests|docs|benchmarks|profiles|workflow)/[\w./-]+", code):
+            missing += [code] if not (ROOT / code).exists() else []
+    variables = set(re.findall(r"AUDIONAS_[A-Z]+(?:_[A-Z]+)*", path.read_text()))
+    sources = "".join(one.read_text() for one in sources_of())
+    missing += [name for name in variables if name not in sources]
+    assert not missing
+
+
+def test_where_things_are():
+    (block,) = (block for block in fenced(ROOT / "README.md") if block.startswith("params.yaml "))
+    names = re.findall(r"(?:^|\s{2,})([\w./]+(?:, [\w./]+)*)(?=\s)", block)
+    files = [
+        name for group in names for name in group.split(", ") if re.search(r"/$|\.(py|yaml|lock)$", name)
+    ]
+    made_by_stages = {"data/", "models/", "results/"}
+    package = ROOT / "src/audionas"
+    assert len(files) > 20
+    assert not [
+        name
+        for name in files
+        if name not in made_by_stages and not (ROOT / name).exists() and not (package / name).exists()
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", [n for p in DOCUMENTS for n in inline(p) if re.fullmatch(r"audionas(\.\w+)+", n)]
+)
+def test_a_name_of_the_package_can_be_imported(name):
+    module, _, last = name.rpartition(".")
+    assert hasattr(importlib.import_module(module), last)
+
+
+def test_the_snippet_of_the_classifier(tmp_path, monkeypatch):
+    from audionas.models.cnn10 import Cnn10
+    from audionas.models.files import save_model
+
+    (snippet,) = {
+        code for path in DOCUMENTS for code in inline(path) if code.startswith("audionas.inference.")
+    }
+    config = tiny.make(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    about = {"settings": config.feature_settings(), "classes": tiny.CLASSES}
+    save_model("26k.pt", Cnn10(4, 4, mels=16), about)
+    soundfile.write("recording.wav", np.random.default_rng(0).normal(0, 0.1, 32_000), 32_000)
+    module = snippet.partition("(")[0].rpartition(".")[0]
+    probabilities = eval(snippet, {"audionas": importlib.import_module(module) and __import__("audionas")})  # noqa: S307
+    assert probabilities.shape == (4,) and ((probabilities > 0) & (probabilities < 1)).all()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The project as a clone has it, without data."""
+    return house(tmp_path_factory.mktemp("clone"))
+
+
+HERE = [
+    *(
+        "audionas check",
+        "audionas --help",
+        "audionas space 2-2-x --csv",
+        'eval "$(audionas completion bash)"',
+    ),
+    "python tests/support/rehearsal.py --help",
+    "snakemake --profile workflow/profiles/slurm -n",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", HERE)
+def test_what_needs_no_data_runs(project, command):
+    assert any(command.split(" -")[0].split('"')[0] in path.read_text() for path in DOCUMENTS)
+    run(project, "bash", "-ec", command, env={"PYTHONPATH": os.environ.get("PYTHONPATH", "")})

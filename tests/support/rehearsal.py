@@ -1,0 +1,217 @@
+"""AudioSet's genuine lists through the DAG, with the audio stood in by servers on this machine.
+
+    python tests/support/rehearsal.py /tmp/rehearsal                # both lists whole, and 1,000 clips of validation
+    python tests/support/rehearsal.py /tmp/rehearsal --clips 2000   # 1,000 of train, 200 of validation, 800 of test
+
+It makes a project of its own in the folder, which must not be there yet: this working tree's code,
+profiles/audioset.yaml with small features, and the genuine lists. A hub and a video server on loopback then
+serve recordings for all ids, with a seeded share of faults (tests/support/standin.py): clips that the hub lacks,
+videos that are removed, private, age-restricted or blocked, audio that is damaged, silent or too short,
+requests that fail in passing. `dvc repro` runs up to the packed log-mel and the coverage report, and what
+came out is checked against what was served (tests/support/rehearsal_checks.py). The folder stays, for a look at
+results/coverage; log.txt in it holds what the stages said.
+
+The lists are read from ../shared/data/audioset beside the repository, the recordings from
+../shared/data/esc10/audio; --lists and --recordings name others. Where unbalanced_train_segments.csv is not
+among the lists, one is made up: ids that no video has, with spans and labels of the balanced list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import rehearsal_checks as checks
+import yaml
+from rehearsal_checks import FEATURES, SPLITS, TEST, TRAIN, UNBALANCED, read
+from standin import RATE, Hub, Recordings, Videos, plan
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = "class_labels_indices.csv"
+STAGES = [*(f"logmel@{split}" for split in SPLITS), "coverage"]
+MADE = 20_000  # rows of the unbalanced list that is made up
+RECORDINGS = 36
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    shared = ROOT.parent / "shared" / "data"
+    parser.add_argument("folder", type=Path, help="of the new project")
+    parser.add_argument("--clips", type=int, help="of all splits together, 100 or more; else all")
+    parser.add_argument("--valid", type=int, default=1000, help="clips of validation with the whole lists")
+    parser.add_argument("--seed", type=int, default=0, help="of the faults and the draws")
+    parser.add_argument("--lists", type=Path, default=shared / "audioset", help="folder of the lists")
+    parser.add_argument("--recordings", type=Path, default=shared / "esc10" / "audio", help="folder of audio")
+    options = parser.parse_args()
+    if options.clips is not None and options.clips < 100:
+        parser.error(f"--clips {options.clips}: too few for a clip of every kind and class; give 100 or more")
+    project = options.folder.resolve()
+    project.mkdir(parents=True)
+    rehearse(project, options.lists, options.recordings, options.clips, options.valid, options.seed)
+
+
+def rehearse(
+    project: Path, lists: Path, recordings: Path, clips: int | None = None, valid: int = 1000, seed: int = 0
+) -> None:
+    """Run it all in an empty folder, and print what came out.
+
+    Args:
+        lists: folder of AudioSet's lists. recordings: folder of audio files.
+        clips: of all splits together: half of them train, a tenth validation. None for all.
+        valid: clips of validation where `clips` is None.
+        seed: of faults and draws.
+
+    Raises AssertionError where a ledger, a store or the report is not as it was served.
+    """
+    numbers = (
+        {"valid": valid}
+        if clips is None
+        else {"train": clips // 2, "valid": clips // 10, "test": clips * 2 // 5}
+    )
+    copy_project(project)
+    copy_lists(lists, project / "lists", seed)
+    files = sorted(path for path in recordings.iterdir() if path.is_file())
+    sounds = Recordings(random.Random(seed).sample(files, min(RECORDINGS, len(files))))
+    with Hub(project / "served", seed) as hub, Videos() as videos, measured(project):
+        write_params(project, hub, videos, numbers, seed)
+        repro(project, "segments")
+        splits = {split: read(project / f"data/segments/{split}.csv") for split in SPLITS}
+        kinds = plan([row["clip_id"] for rows in splits.values() for row in rows], seed)
+        hub.hold(splits, kinds, sounds)
+        videos.hold(splits, kinds, sounds)
+        repro(project, *STAGES)
+        held, sent = sum(map(len, hub.files.values())), sum(hub.sent.values())
+        print(f"the hub held {held / 1e9:.3f} GB and sent {sent / 1e9:.3f}; ", end="")
+        print(f"{len(videos.seen):,} requests for videos, {videos.sent / 1e9:.3f} GB")
+    checks.listed(project, splits, whole=clips is None)
+    checks.ledgers(project, splits, kinds)
+    checks.stores(project, splits, kinds)
+    checks.packed(project, splits, kinds, sounds, seed)
+    checks.report(project, splits, kinds)
+    print((project / "results/coverage/coverage.md").read_text())
+    print(f"All is as it was served: {project / 'results/coverage/coverage.png'}")
+
+
+def copy_project(project: Path) -> None:
+    """What the DAG needs of this working tree, in a repository of its own."""
+    command = ["git", "ls-files", "-z", "-co", "--exclude-standard", "dvc.yaml", ".dvc", ".dvcignore", "src"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, project / name)
+    (project / "audio").mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    # Links: a second copy of everything in DVC's cache would double the disk needed.
+    command = ["dvc", "config", "--local", "cache.type", "reflink,hardlink,symlink"]
+    subprocess.run(command, cwd=project, env=environment(project), check=True)
+
+
+def copy_lists(lists: Path, to: Path, seed: int) -> None:
+    """The genuine lists, and an unbalanced one made up where it is not among them."""
+    to.mkdir()
+    for name in (CLASSES, TRAIN, TEST):
+        shutil.copy(lists / name, to / name)
+    if (lists / UNBALANCED).is_file():
+        shutil.copy(lists / UNBALANCED, to / UNBALANCED)
+        return
+    chance = random.Random(seed)
+    rows = [line for line in (to / TRAIN).read_text().splitlines() if not line.startswith("#")]
+    # An underscore and digits, ten of them: no such id is on the genuine lists.
+    made = [f"_{number:010d}{row[11:]}" for number, row in enumerate(chance.choices(rows, k=MADE))]
+    text = "\n".join(["# YTID, start_seconds, end_seconds, positive_labels", *made])
+    (to / UNBALANCED).write_text(text + "\n")
+
+
+def write_params(project: Path, hub: Hub, videos: Videos, numbers: Mapping[str, int], seed: int) -> None:
+    """profiles/audioset.yaml with the servers' addresses, small features and so many clips."""
+    params = yaml.safe_load((ROOT / "profiles/audioset.yaml").read_text())
+    corpus, network = params["corpus"], params["network"]
+    corpus |= {"lists": "lists", "audio": "audio", "sources": ["hub", "youtube"], "seed": seed}
+    corpus["valid_clips"] = numbers["valid"]
+    corpus["hub"] |= {"repository": hub.name, "endpoint": hub.endpoint, "files": ["data/*"]}
+    corpus["youtube"] |= {"address": videos.url("/video/{ytid}"), "pause_seconds": 0.0}
+    corpus["download"] |= {"pause_seconds": 0.5}
+    if "train" in numbers:
+        corpus["clips"] = {split: numbers[split] for split in ("train", "test")}
+        if numbers["train"] < 527:  # every class wants a clip: so many hold a few classes only
+            with (project / "lists" / CLASSES).open(newline="") as file:
+                ids = [row["mid"] for row in csv.DictReader(file)]
+            corpus["only_classes"] = ids[:: -(-len(ids) // (numbers["train"] // 4))]
+            network["num_classes"] = len(corpus["only_classes"])
+    params["audio"]["sample_rate"] = RATE
+    params["features"] |= FEATURES
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def environment(project: Path) -> dict[str, str]:
+    """Of DVC and the stages: the project's own code, the plugin of yt-dlp, no proxy, no account."""
+    given = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "AUDIONAS_"))}
+    paths = [str(project / "src"), str(ROOT / "tests" / "support" / "plugins")]
+    given |= {"PYTHONPATH": os.pathsep.join(paths), "DVC_NO_ANALYTICS": "1", "no_proxy": "*", "NO_PROXY": "*"}
+    return given | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def repro(project: Path, *stages: str) -> None:
+    """`dvc repro`; prints the seconds of each stage, with what DVC does before and after it."""
+    began, stage = time.monotonic(), "DVC's start"
+    # To a file: thousands of lines of progress are of use only where it fails.
+    with (project / "log.txt").open("a") as log:
+        process = subprocess.Popen(
+            ["dvc", "repro", *stages],
+            cwd=project,
+            env=environment(project),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        for line in process.stdout:
+            log.write(line)
+            log.flush()
+            if line.startswith("Running stage"):
+                print(f"{time.monotonic() - began:8.1f} s  {stage}", flush=True)
+                began, stage = time.monotonic(), line.split("'")[1]
+    print(f"{time.monotonic() - began:8.1f} s  {stage}", flush=True)
+    if process.wait():
+        raise AssertionError(f"dvc repro failed:\n{(project / 'log.txt').read_text()[-3000:]}")
+
+
+@contextmanager
+def measured(project: Path) -> Iterator[None]:
+    """Print the time, the most disk that was used meanwhile, and the memory of the largest process."""
+    began, before, done = time.monotonic(), shutil.disk_usage(project).used, threading.Event()
+    most = [0]
+
+    def look() -> None:
+        while not done.wait(1.0):
+            most[0] = max(most[0], shutil.disk_usage(project).used - before)
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watch.join()
+        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        print(
+            f"{time.monotonic() - began:.0f} s in all; disk at most {most[0] / 1e9:.2f} GB, with all that "
+            f"others wrote to it; the largest process held {memory / 1e6:.2f} GB"
+        )
+
+
+if __name__ == "__main__":
+    main()

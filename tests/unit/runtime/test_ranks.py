@@ -1,0 +1,302 @@
+"""Data parallel: several ranks do what one does, and outlive what stops them."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tiny
+import torch
+from projects import until
+from together import OFTEN_STOPPED, python
+
+from audionas.runtime.ranks import Ranks
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tiny.make(tmp_path)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 12])
+def test_shares_are_neighbours_and_whole(size):
+    shares = [Ranks(rank, size).share(range(10)) for rank in range(size)]
+    assert [i for share in shares for i in share] == list(range(10))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+STEPS = """
+import sys
+from pathlib import Path
+import numpy as np, torch, together
+from dataclasses import astuple
+from torch import nn
+from audionas.systems.once_for_all.config import Distillation, SupernetTraining, Training
+from audionas.systems.registry import load_config
+from audionas.models import Cnn10
+from audionas.supernet.cnn10 import Cnn10Supernet
+from audionas.search.cnn10 import Cnn10Architecture
+from audionas.runtime.ranks import current, join
+from audionas.search.cnn10 import Cnn10Space
+from audionas.data.store import ClipStore
+from audionas.training.checkpoint import Checkpoint
+from audionas.training.feed import Batch, Feed
+from audionas.training.loop import train
+from audionas.training.objectives import Objective, Supervised
+from audionas.supernet.training import OnceForAll
+
+config, none = load_config(), {"block_dropout": 0.0, "head_dropout": 0.0}
+
+class InFloat64(Objective):
+    def __init__(self, objective):
+        self.objective, self.network = objective, objective.network.double()
+    def __call__(self, batch, iteration):
+        x, y, keep = (values.double() for values in (batch.x, batch.y, batch.keep))
+        return self.objective(Batch(x, y, keep, batch.rows), iteration)
+
+def run(kind, ranks, frozen):
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if kind == "teacher":
+        objective, alpha = Supervised(Cnn10(4, 4, mels=16, **none)), 1.0
+    else:
+        architecture = Cnn10Architecture(4, 4, 16)
+        master, alpha = Cnn10(4, 4, mels=16).double(), 0.0
+        objective = OnceForAll(
+            Cnn10Supernet(architecture, **none), master, Distillation(), Cnn10Space("x-x-x", architecture),
+            SupernetTraining(largest_iterations=2, sampled_iterations=8), seed=0,
+        )
+    objective = InFloat64(objective)
+    if frozen:
+        def freeze(mode=True):
+            for module in objective.network.modules():
+                module.training = mode and not isinstance(module, nn.BatchNorm2d)
+            return objective.network
+        objective.network.train = freeze
+    feed = Feed(ClipStore("data/logmel/train.h5"), Training(batch_size=8), config.augment, alpha)
+    train(
+        objective, feed, iterations=10, settings=Training(batch_size=8), learning_rate=1e-3,
+        checkpoint=Checkpoint(kind, str(ranks), Path("state")), curves=Path(f"{kind}{ranks}"),
+        validate=lambda network: {}, description="run",
+    )
+    if current().first:
+        torch.save(objective.network.state_dict(), f"{kind}{ranks}.pt")
+    return 0
+
+def joined(*arguments):
+    with join("cpu"):
+        return run(*arguments)
+
+for kind in ("teacher", "supernet"):
+    for ranks in (1, 2):
+        codes = together.end(together.start(lambda: joined(kind, ranks, {frozen}), ranks))
+        assert not any(codes), codes
+"""
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_two_ranks_equal_one(project, frozen):
+    """The same global batch, in float64: masks, mixup, sub-networks, BatchNorm and the mean of gradients."""
+    python(STEPS.replace("{frozen}", str(frozen)))
+    for kind in ("teacher", "supernet"):
+        one, two = (torch.load(f"{kind}{ranks}.pt", weights_only=True) for ranks in (1, 2))
+        for name, value in one.items():
+            assert (value - two[name]).abs().max() < 1e-9, name
+        curves = [Path(f"{kind}{n}", "plots/metrics/loss.tsv").read_text().split() for n in (1, 2)]
+        assert float(curves[0][-1]) == pytest.approx(float(curves[1][-1]), abs=1e-9)
+
+
+TRAINED = """
+import os, sys, together
+from audionas.cli import main
+
+def by(ranks, *arguments):
+    codes = together.end(together.start(lambda: main([*arguments]), ranks))
+    assert not any(codes), codes
+
+by(2, "teacher", "--seed", "0")
+by(2, "supernet", "--space", "x-x-x", "--seed", "0")
+for ranks in (1, 2):
+    by(ranks, "score", "--space", "x-x-x", "--seed", "0")
+    os.rename("results/scores/x-x-x-0.csv", f"{ranks}.csv")
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_train_and_score_as_one_does(project):
+    """Dropout is drawn by each rank, so the training is another one, but as good."""
+    settings = {**tiny.PARAMS["training"], "valid_every": 50, "checkpoint_seconds": 60.0}
+    tiny.make(Path(), teacher={"iterations": 150}, training=settings)
+    python(TRAINED)
+    curve = Path("results/curves/teacher/0/plots/metrics/valid_mAP.tsv").read_text().split()
+    assert float(curve[-1]) > 0.9 and not list(Path(".state").glob("*"))
+    one, two = (pd.read_csv(f"{ranks}.csv") for ranks in (1, 2))
+    pd.testing.assert_frame_equal(one, two, atol=1e-3)
+
+
+PACKED = """
+import os, together
+from audionas.cli import main
+from audionas.systems.common import logmel
+logmel._BLOCK = 5
+for ranks in (1, 3):
+    codes = together.end(together.start(lambda: main(["logmel", "--split", "train"]), ranks))
+    assert not any(codes) and not os.listdir(".state/logmel"), codes
+    os.rename("data/logmel/train.h5", f"{ranks}.h5")
+"""
+
+
+def test_ranks_pack_the_store_that_one_packs(project):
+    import numpy as np
+
+    from audionas.data.store import write_store
+
+    waves = np.random.default_rng(0).integers(-9999, 9999, (23, 32_000), dtype=np.int16)
+    labels, ids = np.ones((23, 4), np.uint8), [f"clip{i}" for i in range(23)]
+    settings = {"audio": project.audio.model_dump()}
+    write_store(Path("data/audio/train.h5"), ids, labels, waves, classes=tiny.CLASSES, settings=settings)
+    python(PACKED)
+    assert Path("1.h5").read_bytes() == Path("3.h5").read_bytes()
+
+
+def test_other_stages_refuse_ranks(project, monkeypatch, capsys):
+    from audionas.cli import main
+
+    launched = {"WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": 29500}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, str(value))
+    assert main(["tables"]) == 1
+    assert (
+        "tables (rank 1): this stage is for one process; run it without `torchrun`" in capsys.readouterr().err
+    )
+
+
+def alive(folder: Path) -> list[int]:
+    """Processes of this project's folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").resolve() == folder.resolve() and process.name != str(os.getpid()):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 75), (signal.SIGKILL, -9)])
+def test_a_stopped_launcher_leaves_a_checkpoint_and_no_rank_behind(project, tmp_path, number, code):
+    # Each iteration is saved, so that hardly any machine is quicker than this test.
+    training = {**tiny.PARAMS["training"], "gpus": 2, "valid_every": 100, "checkpoint_seconds": 0.0}
+    tiny.make(Path(), teacher={"iterations": 80}, training=training)
+    command = [sys.executable, "-m", "audionas", "teacher", "--seed", "0"]
+    default = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    ended = 0
+    while not ended:  # 0: it was quicker than this test, and is stopped once more
+        Path("models/teacher/0.pt").unlink(missing_ok=True)
+        process = subprocess.Popen(command, start_new_session=True, **default)
+        until(lambda: process.poll() is not None or [*Path(".state").glob("*.pt")], "a checkpoint")  # noqa: B023
+        running = alive(tmp_path)
+        if number == signal.SIGINT:  # of a terminal: it reaches the ranks, and again from their launcher
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        ended = process.wait(600)
+    assert ended == code and len(running) == 3
+    until(lambda: not alive(tmp_path), "the end of the ranks")
+    assert list(Path(".state").glob("teacher-0-*.pt"))
+    if code == 75:
+        subprocess.run(command, check=True)
+        assert Path("models/teacher/0.pt").exists() and not list(Path(".state").iterdir())
+
+
+SAVING = """
+import ctypes, os, signal, sys, time
+from pathlib import Path
+
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # as `join` does
+signal.signal(signal.SIGTERM, lambda *_: Path("asked" + os.environ["RANK"]).touch())
+Path("began" + os.environ["RANK"]).touch()
+while not Path("go").exists():
+    time.sleep(0.01)
+Path("saved" + os.environ["RANK"]).touch()
+sys.exit(75)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
+def test_a_launcher_told_often_to_stop_lets_its_ranks_save(tmp_path):
+    """torchrun's would leave at the third time, and its ranks die with it."""
+    (tmp_path / "audionas").mkdir()
+    (tmp_path / "audionas" / "__init__.py").touch()
+    (tmp_path / "audionas" / "__main__.py").write_text(SAVING)
+    code = "import sys; from audionas.runtime.ranks import launch; sys.exit(launch([], 2, 75))"
+    process = subprocess.Popen([sys.executable, "-P", "-c", code], cwd=tmp_path)
+    until(lambda: len(list(tmp_path.glob("began*"))) == 2, "both ranks")
+    for _ in range(5):
+        process.send_signal(signal.SIGTERM)
+        until(lambda: len(list(tmp_path.glob("asked*"))) == 2, "the signal in both ranks")
+        time.sleep(0.1)  # else the signals are one
+    assert process.poll() is None
+    (tmp_path / "go").touch()
+    assert process.wait(600) == 75
+    assert len(list(tmp_path.glob("saved*"))) == 2
+
+
+@pytest.mark.slow
+def test_thirty_kills_and_ten_terminations_of_two_ranks_leave_no_trace(project):
+    settings = {**tiny.PARAMS["training"], "valid_every": 100, "checkpoint_seconds": 0.05}
+    tiny.make(Path(), teacher={"iterations": 200}, training=settings)
+    outputs = ["models/teacher/0.pt", "results/curves/teacher/0/plots/metrics/loss.tsv"]
+
+    def whole() -> list[bytes]:
+        return [Path(output).read_bytes() for output in outputs]
+
+    python(
+        "import together; from audionas.cli import main\n"
+        "codes = together.end(together.start(lambda: main(['teacher', '--seed', '0']), 2))\n"
+        "assert not any(codes), codes"
+    )
+    expected = whole()
+    Path(outputs[0]).unlink()
+    codes = [tuple(pair) for pair in ast.literal_eval(python(OFTEN_STOPPED.format(ranks=2)))]
+    assert len(codes) == 41 and codes[-1] == (0, 0), codes
+    assert sum(-9 in pair for pair in codes) == 30 and codes.count((75, 75)) == 10, codes
+    assert whole() == expected
+    assert not list(Path(".state").iterdir()) and not list(Path("models/teacher").glob(".*"))
+
+
+COMPILED = """
+import torch, together
+from audionas.models import Cnn10
+from audionas.runtime.ranks import current, join
+
+def step():
+    with join("cpu"):
+        torch.manual_seed(0)
+        network = Cnn10(4, 4, mels=16, block_dropout=0.0, head_dropout=0.0)
+        compiled = torch.compile(network, fullgraph=True, dynamic=False, backend="aot_eager")
+        x = torch.randn(4, 33, 16) + current().rank
+        found = []
+        for forward in (network, compiled):
+            network.zero_grad()
+            forward(x).square().mean().backward()
+            found.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
+        assert (found[0] - found[1]).abs().max() < 1e-5 * found[0].abs().max()
+    return 0
+
+assert not any(together.end(together.start(step, 2), grace=60))
+"""
+
+
+@pytest.mark.slow
+def test_a_compiled_network_joins_its_statistics_in_one_graph():
+    python(COMPILED)
