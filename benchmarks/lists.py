@@ -124,7 +124,7 @@ def action(name: str, config: Config) -> Callable[[], object]:
 
         path = data_paths.segments("train")
         return lambda: pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
-    run = import_module(f"audionas.systems.once_for_all.stages.{name}").run
+    run = import_module(f"audionas.systems.common.{name}").run
     return partial(run, config, "train") if name == "download" else partial(run, config)
 
 

@@ -119,18 +119,18 @@ def _why(error: Exception) -> str:
 
 def _renewed(content: Any) -> Any:
     """The content of a file of format 1, which knew CNN10 alone, as of the format of today."""
-    if (
-        not isinstance(content, dict)
-        or content.get("format") != 1
-        or not isinstance(content.get("spec"), dict)
-    ):
+    if not isinstance(content, dict) or content.get("format") != 1:
         return content
-    content = {**content, "format": FORMAT, "model": "cnn10"}
-    largest, spec = content.pop("architecture", None), content["spec"]
+    if set(content) != {"format", "spec", "architecture", "about", "state"}:
+        raise ValueError("parts are missing, or there are others")
+    spec, largest = content["spec"], content["architecture"]
+    renewed = {"format": FORMAT, "model": "cnn10", "spec": spec}
     if largest is not None:
+        if not isinstance(spec, dict) or not isinstance(largest, dict):
+            raise ValueError("spec or architecture is no dictionary")
         dropouts = {key: spec.get(key) for key in ("block_dropout", "head_dropout")}
-        content |= {"model": "cnn10-supernet", "spec": {**largest, **dropouts}}
-    return content
+        renewed |= {"model": "cnn10-supernet", "spec": {**largest, **dropouts}}
+    return {**renewed, "about": content["about"], "state": content["state"]}
 
 
 def _check(content: Any) -> None:

@@ -37,7 +37,7 @@ def declared_code(stage: str, without: tuple[str, ...] = ()) -> list[Path]:
 
     Args:
         stage: as `dvc.yaml` names it, without the items of its matrix.
-        without: names of subpackages that do not bear on the state.
+        without: folders and files of the package that do not bear on the state.
     """
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -51,7 +51,7 @@ def declared_code(stage: str, without: tuple[str, ...] = ()) -> list[Path]:
         log.info("dvc.yaml does not name the stage %s: its state is bound to all modules", stage)
         without = (*without, "reporting")
         inside = [path.relative_to(_PACKAGE) for path in _PACKAGE.rglob("*.py")]
-    return sorted(_PACKAGE / path for path in inside if path.parts[0] not in without)
+    return sorted(_PACKAGE / path for path in inside if not any(map(path.is_relative_to, without)))
 
 
 def _own(dep: object) -> bool:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from sklearn.metrics import average_precision_score
 
+from audionas.evaluation import metrics
 from audionas.evaluation.intervals import average_precisions, interval, kendall, margin, regret, resamples
-from audionas.evaluation.metrics import metrics as evaluation
 from audionas.systems.once_for_all.results import estimate
 
 
@@ -65,7 +65,7 @@ def test_how_often_intervals_over_clips_cover_the_truth(clips, classes, share, l
 
     def endless():
         labels, scores = drawn(20_000)
-        return [np.nanmean(evaluation.average_precisions(labels, s)) for s in scores]
+        return [np.nanmean(metrics.average_precisions(labels, s)) for s in scores]
 
     truth = np.mean([endless() for _ in range(5)], axis=0)
     of_one = of_difference = 0

@@ -80,7 +80,8 @@ def hostile(whole: Path) -> dict[str, bytes]:
         "a pickle that runs": saved({"format": 1, "x": Runs()}),
         "a bare pickle that runs": pickle.dumps(Runs()),
         "a list": saved([good]),
-        "another format": saved({**good, "format": 2}),
+        "another format": saved({**good, "format": 3}),
+        "a model that nobody knows": saved({**good, "model": "resnet50"}),
         "deflated": records(whole, lambda _, data: data, zipfile.ZIP_DEFLATED),
         "a bomb of data": records(
             whole,
@@ -101,7 +102,7 @@ def hostile(whole: Path) -> dict[str, bytes]:
         "a name less": saved({**good, "state": dict(list(state.items())[1:])}),
         "several tensors in one": saved({**good, "state": {**state, bias: torch.zeros(8)[:4]}}),
     }
-    parts = ("spec", "architecture", "about", "state")
+    parts = ("model", "spec", "about", "state")
     found |= {f"no {part}": saved({k: v for k, v in good.items() if k != part}) for part in parts}
     found |= {f"{part} of text": saved({**good, part: "x"}) for part in parts}
     for name, value in {
@@ -126,9 +127,14 @@ def hostile(whole: Path) -> dict[str, bytes]:
     ):
         found[f"spec: {key} {value}"] = saved({**good, "spec": {**good["spec"], key: value}})
     largest = {"num_classes": 4, "base_channels": 4, "mels": 16, "width_rounding": "floor"}
+    dropouts = {"block_dropout": 0.2, "head_dropout": 0.5}
+    before = {**{key: value for key, value in good.items() if key != "model"}, "format": 1}
     for key, value in (("base_channels", 10**9), ("base_channels", 8), ("width_rounding", "up"), ("more", 1)):
-        content = saved({**good, "architecture": {**largest, key: value}})
-        found[f"architecture: {key} {value}"] = content
+        spec = {**largest, **dropouts, key: value}
+        found[f"supernet: {key} {value}"] = saved({**good, "model": "cnn10-supernet", "spec": spec})
+        found[f"format 1: {key} {value}"] = saved({**before, "architecture": {**largest, key: value}})
+    for part, value in (("architecture", 1), ("spec", None), ("model", "cnn10")):
+        found[f"format 1: {part} {value}"] = saved({**before, "architecture": None, part: value})
     for key, value in (
         *(("classes", n) for n in (4, ["a"], ["a", "a", "b", "c"], ["", "a", "b", "c"], [1, 2, 3, 4])),
         *(("settings", n) for n in (None, {}, {"features": {}}, {"audio": [1], "features": [2]})),

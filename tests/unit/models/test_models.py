@@ -1,6 +1,7 @@
 """CNN10, the dynamic layers, the supernet and the extraction of sub-networks."""
 
 import csv
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from audionas.models import Cnn10
 from audionas.models.calibration import calibrate
-from audionas.models.files import load_model, load_supernet, save_model
+from audionas.models.files import load_model, load_supernet, read_model, save_model
 from audionas.models.layers.convolution import conv3x3, in_fastest_layout
 from audionas.models.layers.normalisation import BatchNorm2d
 from audionas.runtime.errors import UserError
@@ -236,3 +237,17 @@ def test_gradients_of_a_wide_convolution_are_the_layers_own():
         results.append((output.detach(), x.grad, weight.grad))
     for ours, plain in zip(*results, strict=True):
         torch.testing.assert_close(ours, plain)
+
+
+def test_files_of_format_1_are_read_as_what_they_were(tmp_path):
+    """As they stand in caches and releases of version 0.1.0."""
+    about, networks = {"kind": "test"}, (Cnn10(4, 4, mels=16), Cnn10Supernet(SMALL))
+    for network, architecture in zip(networks, (None, asdict(SMALL)), strict=True):
+        path, spec = tmp_path / "0.pt", getattr(network, "largest", network.spec)
+        content = {"format": 1, "spec": spec, "architecture": architecture, "about": about}
+        torch.save({**content, "state": network.state_dict()}, path)
+        read, told = (load_supernet if architecture else load_model)(path)
+        assert told == about and type(read) is type(network) and read.spec == network.spec
+        for name, value in network.state_dict().items():
+            assert torch.equal(read.state_dict()[name], value)
+        assert read_model(path)["model"] == network.name

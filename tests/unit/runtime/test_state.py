@@ -104,12 +104,12 @@ def test_a_damaged_checkpoint_of_another_key_is_told_of(tmp_path, caplog):
 def test_stages_of_data_restart_for_their_own_modules_alone(package, monkeypatch):
     monkeypatch.chdir(ROOT)
     options = {
-        "download": {"without": ("sources",)},
-        "resample": {"without": ("corpora", "sources", "reporting")},
+        "download": {"without": ("data/sources",)},
+        "resample": {"without": ("data/corpora", "data/sources", "data/coverage.py", "data/duplicates.py")},
         "logmel": {},
     }
     before = {stage: basis_of({}, declared_code(stage, **more)) for stage, more in options.items()}
-    for module in ("data/sources/youtube.py", "reporting/coverage.py", "audio/logmel.py"):
+    for module in ("data/sources/youtube.py", "data/coverage.py", "audio/logmel.py"):
         with (package / module).open("a") as file:
             file.write("# a comment\n")
     after = {stage: basis_of({}, declared_code(stage, **more)) for stage, more in options.items()}

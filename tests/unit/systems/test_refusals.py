@@ -157,7 +157,7 @@ def test_what_the_system_refuses_is_told_in_words(
             with atomic_write("results/x.csv"):
                 raise error
 
-        monkeypatch.setattr(f"audionas.systems.once_for_all.stages.{stage}.run", refused)
+        monkeypatch.setattr(f"audionas.systems.{cli.STAGES[stage][0]}.run", refused)
         assert cli.main([stage]) == 1
         (told,) = capsys.readouterr().err.splitlines()
         start = f"audionas {stage}: results/x.csv: {os.strerror(number)}; "

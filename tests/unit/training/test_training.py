@@ -250,13 +250,14 @@ def test_state_keys_tell_parameters_and_inputs_apart(tmp_path):
 def test_a_killed_run_of_another_architecture_is_not_resumed(project):
     """A search that finds another network makes `init` begin anew."""
     from audionas.systems.once_for_all import training_runs as runs
+    from audionas.systems.once_for_all.build import cnn10
     from audionas.training.objectives import Supervised
 
     def begin(widths):
         return runs.training_run(
             project,
             Path("models/init/5k-0.pt"),
-            lambda device: Supervised(runs.fresh(project, widths=widths)),
+            lambda device: Supervised(cnn10(project, widths=widths)),
             stage="init",
             sections=("network",),
             iterations=6,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from audionas.data import paths as data_paths
+from audionas.data import paths
 from audionas.data.coverage import count
 from audionas.data.duplicates import duplicates
 from audionas.data.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_ledger, read_rows
@@ -13,7 +13,6 @@ from audionas.reporting.coverage_report import markdown, write
 from audionas.runtime.files import new_folder
 from audionas.settings.experiment import Experiment
 from audionas.settings.values import SPLITS
-from audionas.systems.once_for_all import paths
 
 
 def run(config: Experiment, to_results: bool = False) -> None:
@@ -22,19 +21,15 @@ def run(config: Experiment, to_results: bool = False) -> None:
     Raises:
         UserError: the lists are not made yet.
     """
-    classes = [(row["mid"], row["display_name"]) for row in read_rows(data_paths.CLASSES, CLASSES)]
+    classes = [(row["mid"], row["display_name"]) for row in read_rows(paths.CLASSES, CLASSES)]
     splits = []
     for split in SPLITS:
-        resampled = data_paths.audio_ledger(split)
+        resampled = paths.audio_ledger(split)
         decoded = iter_ledger(resampled, RESAMPLE[:3]) if resampled.exists() else []
-        clips = iter_ledger(data_paths.segments(split), SEGMENTS)
+        clips = iter_ledger(paths.segments(split), SEGMENTS)
         splits.append(count(split, clips, classes, _downloaded(split), decoded, config.audio.clip_seconds))
-    warnings = (
-        data_paths.WARNINGS.read_text(encoding="utf-8").splitlines() if data_paths.WARNINGS.exists() else []
-    )
-    warnings += duplicates(
-        SPLITS, _published, lambda split: iter_ledger(data_paths.segments(split), SEGMENTS)
-    )
+    warnings = paths.WARNINGS.read_text(encoding="utf-8").splitlines() if paths.WARNINGS.exists() else []
+    warnings += duplicates(SPLITS, _published, lambda split: iter_ledger(paths.segments(split), SEGMENTS))
     warnings += [warning for split in splits for warning in split.warnings()]
     print(markdown(splits, config.corpus.name, warnings))
     if to_results:
@@ -44,14 +39,14 @@ def run(config: Experiment, to_results: bool = False) -> None:
 
 def _published(split: str) -> Iterable[dict[str, str]]:
     """The ledger of a split's last whole download."""
-    ledger = data_paths.raw(split) / "ledger.csv"
+    ledger = paths.raw(split) / "ledger.csv"
     return iter_ledger(ledger, DOWNLOAD) if ledger.exists() else ()
 
 
 def _downloaded(split: str) -> Iterator[dict[str, str]]:
     """What is known of a split's download: its last end, and one that is under way or was cut short."""
-    ledger = data_paths.raw(split) / "ledger.csv"
+    ledger = paths.raw(split) / "ledger.csv"
     if ledger.exists():
         yield from iter_ledger(ledger, DOWNLOAD)
-    for folder in sorted((data_paths.DOWNLOADS / split).glob("*")):
+    for folder in sorted((paths.DOWNLOADS / split).glob("*")):
         yield from so_far(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from audionas.data import paths as data_paths
+from audionas.data import paths
 from audionas.data.corpora.base import Clip, Corpus, FetchError, Reread
 from audionas.data.corpora.registry import open_corpus
 from audionas.data.ledger import (
@@ -54,10 +54,8 @@ def run(config: Experiment, split: str, limit: int | None = None) -> None:
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit}: no number of clips to try; give one from 1")
-    clips = Reread(lambda: islice(iter_clips(data_paths.segments(split)), limit))
-    total = sum(
-        1 for _ in iter_clips(data_paths.segments(split))
-    )  # a bad list is refused before anything is got
+    clips = Reread(lambda: islice(iter_clips(paths.segments(split)), limit))
+    total = sum(1 for _ in iter_clips(paths.segments(split)))  # a bad list is refused before anything is got
     total = total if limit is None else min(limit, total)
     with only_one(f"download-{split}"):
         _download(config, split, limit, clips, total)
@@ -78,9 +76,9 @@ def _download(config: Experiment, split: str, limit: int | None, clips: Iterable
             "check that the corpus section of params.yaml points to the audio"
         )
     if limit is None:
-        _publish(state, data_paths.raw(split))
+        _publish(state, paths.raw(split))
         if isinstance(config.corpus, AudiosetCorpus):
-            shutil.rmtree(data_paths.DOWNLOADS / split)
+            shutil.rmtree(paths.DOWNLOADS / split)
     else:
         for row in _ledger(state):
             print(f"{row['clip_id']}  {row['reason'] or 'ok, from ' + row['source']}")
@@ -89,7 +87,7 @@ def _download(config: Experiment, split: str, limit: int | None, clips: Iterable
 def _fetched(config: Experiment, split: str, clips: Iterable[Clip], bar: tqdm) -> Path:
     """The split's shards from a corpus that has its audio at hand; gives their folder."""
     corpus = open_corpus(config.corpus, config.audio.clip_seconds)
-    state = open_folder("download", split, _basis(config, data_paths.segments(split)))
+    state = open_folder("download", split, _basis(config, paths.segments(split)))
     for name, some in _shards(clips):
         _shard(state / name, some, corpus, config, bar)
     return state
@@ -97,7 +95,7 @@ def _fetched(config: Experiment, split: str, clips: Iterable[Clip], bar: tqdm) -
 
 def _acquired(config: Experiment, split: str, clips: Iterable[Clip], bar: tqdm) -> Path:
     """The split's shards from the sources of the parameters; gives their folder."""
-    state, outcomes = data_paths.DOWNLOADS / split / _listed(clips), Counter()
+    state, outcomes = paths.DOWNLOADS / split / _listed(clips), Counter()
     state.mkdir(parents=True, exist_ok=True)
 
     def progress(outcome: str) -> None:
@@ -106,8 +104,8 @@ def _acquired(config: Experiment, split: str, clips: Iterable[Clip], bar: tqdm) 
         bar.set_postfix_str(", ".join(f"{n} {reason}" for reason, n in outcomes.items() if reason != "ok"))
 
     with ExitStack() as stack:
-        before = [data_paths.raw(split), *sorted(set((data_paths.DOWNLOADS / split).iterdir()) - {state})]
-        shelf = stack.enter_context(Shelf(before, data_paths.DOWNLOADS / f".{split}.shelf"))
+        before = [paths.raw(split), *sorted(set((paths.DOWNLOADS / split).iterdir()) - {state})]
+        shelf = stack.enter_context(Shelf(before, paths.DOWNLOADS / f".{split}.shelf"))
         sources = [stack.enter_context(source) for source in open_sources(config.corpus)]
         for name, some in _shards(clips):
             patience, least = config.corpus.download, config.audio.min_seconds
@@ -203,7 +201,7 @@ def _basis(config: Experiment, segments: Path) -> dict[str, str]:
         if file.is_file()
     }
     settings = {"corpus": config.corpus.model_dump(), "audio.clip_seconds": config.audio.clip_seconds}
-    code = declared_code("download", without=("sources",))  # they serve AudioSet
+    code = declared_code("download", without=("data/sources",))  # they serve AudioSet
     return basis_of({**settings, "given": seen}, [segments, *code])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from audionas.data import paths as data_paths
+from audionas.data import paths
 from audionas.data.store import ClipStore
 from audionas.evaluation.metrics import measurable
 from audionas.models.cnn10 import Cnn10
@@ -22,7 +22,7 @@ def open_logmel(config: Experiment, split: str) -> ClipStore:
         UserError: other settings, other classes, a damaged file, or a split to measure on in which no class
             has both a clip with it and one without.
     """
-    store = ClipStore(data_paths.logmel(split), config.feature_settings())
+    store = ClipStore(paths.logmel(split), config.feature_settings())
     if len(store.classes) != config.num_classes:
         raise UserError(
             f"{store.path}: holds {len(store.classes)} classes and network.num_classes in params.yaml is "

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from audionas.audio.logmel import LogMel
-from audionas.data import paths as data_paths
+from audionas.data import paths
 from audionas.data.store import VERSION, ClipStore, ClipStoreWriter
 from audionas.runtime.files import atomic_write
 from audionas.runtime.parallel import background, threaded_map
@@ -38,9 +38,9 @@ def run(config: Experiment, split: str) -> None:
 
 def _pack(config: Experiment, split: str) -> None:
     settings = config.feature_settings()
-    waveforms = ClipStore(data_paths.audio(split), {"audio": settings["audio"]})
+    waveforms = ClipStore(paths.audio(split), {"audio": settings["audio"]})
     frontend = LogMel(config.audio.sample_rate, **config.features.model_dump())
-    made = data_paths.audio(split).stat()
+    made = paths.audio(split).stat()
     seen = {"data/audio": [made.st_size, made.st_mtime_ns], "torch": torch.__version__, "store": VERSION}
     basis = basis_of({**settings, **seen}, declared_code("logmel"))
     ranks = current()
@@ -89,7 +89,7 @@ def _pack(config: Experiment, split: str) -> None:
                 disk(finish, marks[block])  # while the next block is transformed
         ranks.wait()
         if ranks.first:
-            writer.publish(data_paths.logmel(split))
+            writer.publish(paths.logmel(split))
             shutil.rmtree(state)
         ranks.wait()
 

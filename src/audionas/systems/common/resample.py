@@ -18,7 +18,7 @@ from tqdm import tqdm
 from audionas.audio.decode import decode
 from audionas.audio.measure import measure
 from audionas.audio.reading import DecodeError
-from audionas.data import paths as data_paths
+from audionas.data import paths
 from audionas.data.coverage import count, require
 from audionas.data.duplicates import duplicates
 from audionas.data.ledger import (
@@ -71,7 +71,7 @@ def run(config: Experiment, split: str) -> None:
 
 def _resample(config: Experiment, split: str) -> None:
     listed, got = _count(split)
-    names = [(row["mid"], row["display_name"]) for row in read_rows(data_paths.CLASSES, CLASSES)]
+    names = [(row["mid"], row["display_name"]) for row in read_rows(paths.CLASSES, CLASSES)]
     classes = [mid for mid, _ in names]
     state = store_folder("resample", split, _basis(config, split))
     writer = ClipStoreWriter(
@@ -123,19 +123,21 @@ def _resample(config: Experiment, split: str) -> None:
                     bar.update()
                 disk(finish, ledger, rows)  # while the next shard is decoded
         write_rows(
-            data_paths.audio_ledger(split),
+            paths.audio_ledger(split),
             RESAMPLE,
             (row for part in sizes for row in iter_rows(part, RESAMPLE)),
         )
         _require(config, split, names)
-        writer.publish(data_paths.audio(split), _kept(split))
+        writer.publish(paths.audio(split), _kept(split))
     shutil.rmtree(state)
 
 
 def _basis(config: Experiment, split: str) -> dict[str, str]:
     """Everything that the rows follow from, and what numbers them."""
-    code = declared_code("resample", without=("corpora", "sources", "reporting"))
-    given = [data_paths.segments(split), data_paths.CLASSES, data_paths.raw(split) / "ledger.csv"]
+    code = declared_code(
+        "resample", without=("data/corpora", "data/sources", "data/coverage.py", "data/duplicates.py")
+    )
+    given = [paths.segments(split), paths.CLASSES, paths.raw(split) / "ledger.csv"]
     libraries = {name: version(name) for name in ("miniaudio", "soundfile", "soxr")}
     numbers = {"clips": CLIPS, "columns": RESAMPLE, "store": VERSION}
     settings = {"audio": config.audio.model_dump(), **libraries, **numbers}
@@ -144,9 +146,9 @@ def _basis(config: Experiment, split: str) -> dict[str, str]:
 
 def _listed(split: str) -> Iterator[tuple[dict[str, str], str, str]]:
     """Every clip of the list, why the download failed, or "", and the SHA-256 of what was got."""
-    ledger = data_paths.raw(split) / "ledger.csv"
+    ledger = paths.raw(split) / "ledger.csv"
     raw = iter_rows(ledger, DOWNLOAD)
-    for row in iter_rows(data_paths.segments(split), SEGMENTS):
+    for row in iter_rows(paths.segments(split), SEGMENTS):
         download = next(raw, None)
         if download is None or download["clip_id"] != row["clip_id"]:
             raise UserError(
@@ -178,8 +180,8 @@ def _labels(split: str, classes: list[str]) -> Iterator[tuple[str, np.ndarray]]:
                 labels[[column[mid] for mid in labels_of(row)]] = 1
             except KeyError as error:
                 raise UserError(
-                    f"{data_paths.segments(split)}, clip {row['clip_id']}: its label {error.args[0]!r} is not in "
-                    f"{data_paths.CLASSES}; make both again with `dvc repro segments`"
+                    f"{paths.segments(split)}, clip {row['clip_id']}: its label {error.args[0]!r} is not in "
+                    f"{paths.CLASSES}; make both again with `dvc repro segments`"
                 ) from None
             yield row["clip_id"], labels
 
@@ -190,7 +192,7 @@ def _originals(split: str, wanted: dict[Path, int]) -> Iterator[_Original]:
     numbers = {int(ledger.stem) for ledger in wanted}
     for number in range(max(numbers, default=-1) + 1):
         clips = list(islice(listed, CLIPS))
-        tar = data_paths.raw(split) / f"shard-{number:06d}.tar"
+        tar = paths.raw(split) / f"shard-{number:06d}.tar"
         members = read_shard(tar) if number in numbers else None
         for clip, failed, digest in clips:
             clip_id = clip["clip_id"]
@@ -210,28 +212,26 @@ def _originals(split: str, wanted: dict[Path, int]) -> Iterator[_Original]:
 
 def _require(config: Experiment, split: str, names: list[tuple[str, str]]) -> None:
     """Stop where too little is left."""
-    segments, raw = iter_ledger(data_paths.segments(split), SEGMENTS), _downloads(split)
-    decoded = iter_ledger(data_paths.audio_ledger(split), RESAMPLE)
+    segments, raw = iter_ledger(paths.segments(split), SEGMENTS), _downloads(split)
+    decoded = iter_ledger(paths.audio_ledger(split), RESAMPLE)
     here = count(split, segments, names, raw, decoded, config.audio.clip_seconds)
     told = here.warnings()[:1] if here.longer else []
-    for warning in told + duplicates(
-        [split], _downloads, lambda split: iter_rows(data_paths.segments(split))
-    ):
+    for warning in told + duplicates([split], _downloads, lambda split: iter_rows(paths.segments(split))):
         log.warning("%s", warning)
     require([here], config.corpus.least_coverage, "corpus.least_coverage", "audionas coverage")
     if not here.got:
-        reasons = ", ".join(sorted({row["reason"] for row in iter_rows(data_paths.audio_ledger(split))}))
+        reasons = ", ".join(sorted({row["reason"] for row in iter_rows(paths.audio_ledger(split))}))
         raise UserError(
             f"{split}: not one of {here.listed} clips could be decoded ({reasons}); "
-            f"see {data_paths.audio_ledger(split)}"
+            f"see {paths.audio_ledger(split)}"
         )
 
 
 def _downloads(split: str) -> Iterator[dict[str, str]]:
-    return iter_ledger(data_paths.raw(split) / "ledger.csv", DOWNLOAD)
+    return iter_ledger(paths.raw(split) / "ledger.csv", DOWNLOAD)
 
 
 def _kept(split: str) -> np.ndarray:
     """Of the clips that were got, bool, those that were decoded."""
-    rows = iter_rows(data_paths.audio_ledger(split))
+    rows = iter_rows(paths.audio_ledger(split))
     return np.array([row["status"] == "ok" for row in rows if not row["reason"].startswith(_NOT_GOT)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
-from audionas.data import paths as data_paths
+from audionas.data import paths
 from audionas.data.corpora.counts import ClassCounts
 from audionas.data.corpora.labels import some
 from audionas.data.corpora.registry import open_corpus
@@ -59,14 +59,12 @@ def run(config: Experiment) -> None:
 
     told = [line(warning, _LONGEST) for warning in corpus.warnings()]
     numbered = [dict(zip(CLASSES, (i, *c), strict=True)) for i, c in enumerate(classes)]
-    with new_folder(data_paths.CLASSES.parent) as folder:
+    with new_folder(paths.CLASSES.parent) as folder:
         for split in SPLITS:
-            write_rows(folder / data_paths.segments(split).name, SEGMENTS, rows(split))
-        write_rows(folder / data_paths.CLASSES.name, CLASSES, numbered)
+            write_rows(folder / paths.segments(split).name, SEGMENTS, rows(split))
+        write_rows(folder / paths.CLASSES.name, CLASSES, numbered)
         if told:
-            (folder / data_paths.WARNINGS.name).write_text(
-                "".join(f"{each}\n" for each in told), encoding="utf-8"
-            )
+            (folder / paths.WARNINGS.name).write_text("".join(f"{each}\n" for each in told), encoding="utf-8")
     _tell(names, counts)
     for warning in [*told, *(w for split in SPLITS for w in counts[split].warnings(split, names))]:
         log.warning("%s", warning)

@@ -16,6 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from audionas.evaluation.intervals import Interval, average_precisions, interval, margin, resamples
+from audionas.runtime.artifacts import remedy
 from audionas.runtime.errors import UserError, os_error
 from audionas.settings.values import Constraint
 from audionas.systems.once_for_all import paths
@@ -219,7 +220,7 @@ def read_result(path: Path, *measures: str) -> dict:
 
 
 def _damaged(path: Path, why: Exception | str) -> UserError:
-    return UserError(f"{path}: damaged ({str(why) or type(why).__name__}); {paths.remedy(path)}")
+    return UserError(f"{path}: damaged ({str(why) or type(why).__name__}); {remedy(path)}")
 
 
 def _is_number(value: object) -> bool:
