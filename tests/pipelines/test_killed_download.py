@@ -163,7 +163,7 @@ STEPS = textwrap.dedent("""
     import os, shutil, sys
     from contextlib import contextmanager
     from pathlib import Path
-    sys.path.insert(0, sys.argv[1])
+    sys.path[:0] = sys.argv[1].split(":")
     from test_killed_download import output
     from audionas.systems.registry import load_config
     from audionas.data.sources import local
@@ -216,6 +216,6 @@ STEPS = textwrap.dedent("""
 def test_killed_before_any_change_to_the_file_system_the_output_is_the_same(tmp_path, order):
     make(tmp_path / "project", range(2), 3, sources=["local"])
     (tmp_path / "project/audio" / f"{ytid(1)}.flac").write_bytes(b"no audio")
-    command = [sys.executable, "-c", STEPS, str(ROOT / "tests" / "support"), order]
+    command = [sys.executable, "-c", STEPS, f"{Path(__file__).parent}:{ROOT / 'tests/support'}", order]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,7 +222,7 @@ def test_what_a_killed_process_began_is_ended(tmp_path, moment):
 KILLED = textwrap.dedent("""
     import sys, urllib.request
     from pathlib import Path
-    sys.path.insert(0, sys.argv[2])
+    sys.path[:0] = sys.argv[2].split(":")
     from test_acquire import clips, Web, QUICK
     from audionas.data.sources.acquire import acquire
     from audionas.data.sources.journal import Journal
@@ -269,7 +270,7 @@ def test_killed_at_twenty_instants_nothing_is_lost_or_got_twice(tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     command = [sys.executable, "-c", KILLED, f"http://127.0.0.1:{server.server_port}"]
-    command += [str(ROOT / "tests" / "support"), str(tmp_path / "killed")]
+    command += [f"{Path(__file__).parent}:{ROOT / 'tests/support'}", str(tmp_path / "killed")]
     random.seed(0)
     kills, environment = 20, {**os.environ, "no_proxy": "*"}
     for _ in range(kills):  # each after so many more requests; the last of them wait for it

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_text import ANY
+from texts import ANY
 
 from audionas.cli import PlainFormatter, main
 from audionas.data import paths as data_paths

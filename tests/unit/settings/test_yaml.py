@@ -155,7 +155,15 @@ def test_every_key_of_every_section_stands_in_the_file(tmp_path):
             if isinstance(value, dict) and key not in ("client", "clips"):
                 yield from keys(value, (*above, key))
 
-    optional = {"valid_list", "only_classes", "clips", "endpoint", "cookies", "proxy"}  # none by default
+    optional = {
+        "system",
+        "valid_list",
+        "only_classes",
+        "clips",
+        "endpoint",
+        "cookies",
+        "proxy",
+    }  # none by default
     for *above, last in keys(whole):
         short = yaml.safe_load(yaml.safe_dump(whole))
         section = short

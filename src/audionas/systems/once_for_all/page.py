@@ -96,7 +96,7 @@ def page(folder: Path, title: str, study: Study, tolerance: int) -> str:
         plotly=get_plotlyjs(),
     )
     try:
-        return environment.get_template("report.html").render(content)
+        return environment.get_template("page.html").render(content)
     except jinja2.UndefinedError as error:
         raise _damaged(folder, f"made for another study: {error}") from None
 
