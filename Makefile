@@ -7,12 +7,13 @@ READY := $(VENV)/.ready
 # DVC and the stages are found beside the interpreter, whether or not the environment is activated.
 RUN := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: help install demo test test-cluster test-hostile lint check-lock lock bench docs clean
+.PHONY: help install demo test test-fast test-cluster test-hostile lint check-lock lock bench docs clean
 
 help:
 	@echo "make install  set up $(VENV) from requirements.lock (needs Python 3.11 or 3.12)"
 	@echo "make demo     run the whole DAG on params.yaml and show the tables"
-	@echo "make test     run all tests, the slow ones too (-m 'not slow' leaves them out: make test ARGS=...)"
+	@echo "make test     run all tests (some with: make test ARGS='-m engine' or ARGS='-k teacher')"
+	@echo "make test-fast  run the unit tests that take no more than a few seconds each"
 	@echo "make test-cluster  run the tests that need root, Slurm, sshd and Swift; what is not there is skipped"
 	@echo "make test-hostile  feed seeded damage to every reader: no traceback, no hang, no crash (6 minutes)"
 	@echo "make lint     check style and the lock of dependencies"
@@ -42,6 +43,9 @@ demo: install
 
 test: install
 	$(RUN) python -m pytest $(ARGS)
+
+test-fast: install
+	$(RUN) python -m pytest tests/unit -m "not slow and not browser" $(ARGS)
 
 test-cluster: install
 	$(RUN) python -m pytest -n 0 tests/cluster $(ARGS)

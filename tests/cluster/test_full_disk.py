@@ -8,6 +8,8 @@ import projects
 import pytest
 from projects import run
 
+pytestmark = pytest.mark.cluster
+
 PIPELINE = """
 stages:
   small:

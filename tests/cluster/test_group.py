@@ -10,6 +10,8 @@ import pytest
 from projects import ENV, run
 from remotes import IDENTITY
 
+pytestmark = pytest.mark.cluster
+
 PEOPLE = {"ann": 1, "bob": 2}  # daemon and bin of any Linux: DVC asks for a user's name
 LAB = 20_000  # the number of their group, which needs no name
 

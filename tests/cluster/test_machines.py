@@ -9,6 +9,8 @@ import projects
 import pytest
 from projects import ENV, run, until
 
+pytestmark = pytest.mark.cluster
+
 UNSHARED = ("unshare", "--pid", "--fork", "--mount-proc")
 
 

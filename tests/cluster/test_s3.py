@@ -11,6 +11,8 @@ from remotes import Shared
 from s3fs import S3FileSystem
 from swift import Swift, missing
 
+pytestmark = pytest.mark.cluster
+
 BUCKET = "lab"
 
 

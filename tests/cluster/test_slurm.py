@@ -15,6 +15,8 @@ from projects import ROOT, run, until
 from slurm import NODES, Slurm
 from trainings import Driver, Training, left_alone
 
+pytestmark = pytest.mark.cluster
+
 SNAKEMAKE = ("snakemake", "--profile", "workflow/profiles/slurm")
 # shorter waits than a site would want, for these jobs take seconds
 QUICK = ("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2")

@@ -11,6 +11,8 @@ import pytest
 from projects import free_ports, run, until
 from remotes import Shared
 
+pytestmark = pytest.mark.cluster
+
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
 CONFIG = """
 ListenAddress 127.0.0.1

@@ -18,7 +18,7 @@ import yaml
 from projects import ENV, PARAMS, STEP, edit, run, until
 from trainings import Driver
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 
 def planned(where: Path) -> set[str]:

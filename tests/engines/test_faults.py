@@ -19,7 +19,7 @@ import yaml
 from projects import ROOT, run, until
 from trainings import Driver, Training, left_alone, locked
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 SNAKEMAKE = ("snakemake", "-c2")
 SETTINGS = {"valid_every": 100, "checkpoint_seconds": 0.0}

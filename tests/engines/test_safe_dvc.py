@@ -14,7 +14,7 @@ import projects
 import pytest
 from projects import ENV, ROOT, edit, run, until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

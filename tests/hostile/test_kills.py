@@ -12,7 +12,7 @@ import projects
 import pytest
 from projects import run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 KILLS = 20  # of each engine
 NAMES = ["slow", "quick", "more"]

@@ -8,7 +8,7 @@ import pytest
 from projects import run
 from remotes import IDENTITY, Shared
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 
 @pytest.fixture

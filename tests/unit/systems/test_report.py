@@ -25,6 +25,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs the develo
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)"),
+    pytest.mark.browser,
     pytest.mark.slow,
 ]
 ASKED, EXACT = "At most: your budget, such as 1M", "Budget: at most, such as 1M"
