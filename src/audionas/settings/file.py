@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import reprlib
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def validated(raw: dict[str, Any], path: Path, form: type[SectionType]) -> Secti
     try:
         config = form.model_validate(raw)
     except ValidationError as error:
-        raise UserError(_listed(path, [*_explain(error)])) from None
+        raise UserError(_listed(path, [*_explain(error, form)])) from None
     # DVC compares what stands in the file: a value that came from the code would go unnoticed.
     if missing := [*_left_out(config, "")]:
         raise UserError(_listed(path, missing))
@@ -129,19 +130,43 @@ def _flow(value: Any) -> str:
 _FORMS = {*get_args(CorpusName), *SPLIT_FORMS}
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(error: ValidationError, form: type[Section]) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         place = [part for part in problem["loc"] if part not in _FORMS]
         key = ".".join(map(_cut, place)) or "(whole file)"
         text = problem["msg"].removeprefix("Value error, ")
         match problem["type"]:
             case "extra_forbidden":
-                text = "no such key; remove it or fix its spelling"
+                *section, given = problem["loc"]
+                meant = difflib.get_close_matches(str(given)[:_LONGEST], _keys(form, section), n=1)
+                remedy = f"did you mean {meant[0]}?" if meant else "remove it or fix its spelling"
+                text = f"no such key; {remedy}"
             case "missing":
                 text = "missing; add it (the profiles show every key)"
             case _ if problem["loc"] and not isinstance(problem["input"], dict):
                 text = f"{_cut(text)} (found {_shown(problem['input'])})"
         yield f"{key}: {text}"
+
+
+def _keys(form: type[Section], place: list[int | str]) -> list[str]:
+    """Keys of the section at a place of a configuration, as pydantic names the place."""
+    forms = [form]
+    for part in place:
+        if any(part in one.model_fields for one in forms):
+            fields = [one.model_fields[part] for one in forms if part in one.model_fields]
+            forms = [section for field in fields for section in _sections(field.annotation)]
+        else:  # a corpus's name, which says which of several forms is meant
+            named = [one for one in forms if "name" in one.model_fields]
+            forms = [one for one in named if part in get_args(one.model_fields["name"].annotation)] or forms
+    return [key for one in forms for key in one.model_fields]
+
+
+def _sections(kind: Any) -> Iterator[type[Section]]:
+    """Sections that a type allows."""
+    if isinstance(kind, type) and issubclass(kind, Section):
+        yield kind
+    for part in get_args(kind):
+        yield from _sections(part)
 
 
 def _shown(value: Any) -> str:

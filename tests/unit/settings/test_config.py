@@ -78,6 +78,30 @@ def test_errors_name_the_file_the_key_and_the_mend(tmp_path, section, values, me
     assert "params.yaml" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "section, key, meant",
+    [
+        ("training", "lerning_rate", "learning_rate"),
+        ("search", "tolerence", "tolerance"),
+        ("corpus", "clip", "clips"),  # of the soundfont's keys alone
+        ("traning", "threads", "training"),
+    ],
+)
+def test_a_misspelt_key_is_answered_with_the_nearest(tmp_path, section, key, meant):
+    with pytest.raises(UserError) as caught:
+        load_config(broken(tmp_path, section, **{key: 1}))
+    wrong = section if section == "traning" else f"{section}.{key}"
+    assert f"{wrong}: no such key; did you mean {meant}?" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["unbalanced_list", "folder", "x" * 100])
+def test_no_key_is_suggested_where_none_is_near_or_another_corpus_has_it(tmp_path, key):
+    with pytest.raises(UserError, match="no such key; remove it or fix its spelling"):
+        load_config(broken(tmp_path, "corpus", **{key: 1}))
+    with pytest.raises(UserError, match="no such key; remove it or fix its spelling"):
+        load_config(broken(tmp_path, key, value=1))
+
+
 def test_a_constraint_that_no_subnetwork_meets_is_named_with_the_nearest(tmp_path):
     config = load_config(broken(tmp_path, "study", constraints=["5k", "1M"]))
     with pytest.raises(UserError, match=r"study.constraints: 1M: no sub-network .* nearest have"):
