@@ -3,194 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import io
 import logging
 import os
 import sqlite3
-import subprocess
 import sys
 from contextlib import nullcontext, suppress
 from importlib import import_module
-from itertools import product
-from pathlib import Path, PurePath
+from types import ModuleType
+from typing import Any
 
-from audionas.data import paths as data_paths
-from audionas.data.ledger import CLASSES, read_rows
+from audionas.commands import classify, verify_cache
 from audionas.runtime.environment import world_size
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.interruption import RESTART, Interrupted
 from audionas.runtime.redaction import RedactingFormatter
 from audionas.runtime.state import STATE
-from audionas.runtime.text import line, lines
+from audionas.runtime.text import lines
+from audionas.settings.experiment import Experiment
 from audionas.settings.file import PARAMS
-from audionas.settings.values import SPLITS, parse_constraint
 from audionas.systems.common.checks import notes
-from audionas.systems.once_for_all import paths
-from audionas.systems.once_for_all.config import SPACES, Config, Study, parse_shape
-from audionas.systems.once_for_all.study import check
-from audionas.systems.registry import load_config
-
-_PATH = 4096  # characters of a path that are shown
-_MANY = 10  # recordings, beyond which progress is shown
-
-# stage: (module, function, arguments, help); modules are imported on use, for torch takes seconds
-STAGES = {
-    "segments": ("common.segments", "run", "", "write the lists of clips and labels of every split"),
-    "download": ("common.download", "run", "split limit", "get the original audio of a split, with a ledger"),
-    "resample": ("common.resample", "run", "split", "decode to mono waveforms of one rate and length"),
-    "coverage": (
-        "common.coverage",
-        "run",
-        "to_results",
-        "report how much of the audio is here, and why not all",
-    ),
-    "logmel": ("common.logmel", "run", "split", "pack log-mel spectrograms of a split in HDF5"),
-    "teacher": ("once_for_all.stages.teacher", "run", "seed", "train the CNN10 teacher"),
-    "supernet": (
-        "once_for_all.stages.supernet",
-        "run",
-        "space seed",
-        "train a once-for-all supernet, distilled from the teacher",
-    ),
-    "score": (
-        "once_for_all.stages.score",
-        "run",
-        "space seed",
-        "score every sub-network on validation, in one pass",
-    ),
-    "search": (
-        "once_for_all.stages.search",
-        "run",
-        "space constraint seed",
-        "cut out the best sub-networks for a constraint",
-    ),
-    "finetune": (
-        "once_for_all.stages.finetune",
-        "run",
-        "space constraint iterations seed",
-        "train a found sub-network further",
-    ),
-    "individual": (
-        "once_for_all.stages.individual",
-        "run",
-        "recipe size seed",
-        "train one uniform network: baseline or kd",
-    ),
-    "init": (
-        "once_for_all.stages.individual",
-        "run_init",
-        "space constraint seed",
-        "train a found architecture from fresh weights",
-    ),
-    "ranked": (
-        "once_for_all.stages.ranked",
-        "run",
-        "space index seed",
-        "train a drawn sub-network by itself, and score it",
-    ),
-    "evaluate": ("once_for_all.stages.evaluate", "run", "model", "measure a model on the test split"),
-    "tables": (
-        "once_for_all.stages.tables",
-        "run",
-        "",
-        "make the study's tables and figures, with intervals, from all results",
-    ),
-    "report": ("once_for_all.stages.report", "run", "", "put the study on one page, results/report.html"),
-    "release": (
-        "once_for_all.stages.release",
-        "run",
-        "",
-        "put what there is to ship into models/release, with model cards",
-    ),
-}
-#: What stands after the @ in the names that dvc.yaml makes from the study's lists, in order. Such a stage is
-#: told its name alone, so no text of params.yaml reaches a shell, and only names of checked values are known.
-NAMED = {
-    "teacher": "seed",
-    "supernet": "space seed",
-    "score": "space seed",
-    "search": "space constraint seed",
-    "finetune": "constraint iterations seed",
-    "individual-baseline": "size seed",
-    "individual-kd": "size seed",
-    "init": "constraint seed",
-    "ranked": "index seed",
-    "evaluate-teacher": "seed",
-    "evaluate-individual": "recipe size seed",
-    "evaluate-found": "space constraint seed",
-    "evaluate-within": "space constraint seed",
-    "evaluate-finetuned": "constraint iterations seed",
-    "evaluate-init": "constraint seed",
-}
-RECIPES = "baseline", "kd"
-# on training.gpus GPUs
-_TRAINED = {"teacher", "supernet", "score", "finetune", "individual", "init", "ranked"}
-_SHARED = {"logmel", *_TRAINED}  # what the ranks of `torchrun` can do together
-
-
-def _checked(parse):
-    def check(text: str) -> str:
-        try:
-            parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(error) from None
-        return text
-
-    return check
-
-
-def _model(text: str) -> str:
-    if PurePath(text).parts[:1] != ("models",) or ".." in PurePath(text).parts:
-        raise argparse.ArgumentTypeError(f"{text!r} does not lie below models/ in the project's folder")
-    return text
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
-
-
-def _flag(help: str, required: bool = True, **more) -> dict:
-    return {"help": help, "required": required, **more}
-
-
-# as argparse takes them; what has no `required` is no flag but stands by its place
-ARGUMENTS = {
-    "to_results": _flag("also write it to results/coverage, as the DAG does", False, action="store_true"),
-    "limit": _flag("of clips, to try it out; the stage's output is left as it is", False, type=_positive),
-    "split": _flag("which split", choices=SPLITS),
-    "seed": _flag("seed of the run", type=int),
-    "space": _flag("search space", choices=SPACES),
-    "constraint": _flag(
-        "budget: parameters such as 900k, multiply-adds such as 1.2Gmacs, or both: 900k_1.2Gmacs",
-        type=_checked(parse_constraint),
-    ),
-    "iterations": _flag("optimiser steps", type=int),
-    "index": _flag("which sub-network, by its place in a drawn order", type=int),
-    "recipe": _flag("BCE with the labels, or distillation", choices=RECIPES),
-    "size": _flag("uniform network as RATIOxDEPTH, such as 0.6x1", type=_checked(parse_shape)),
-    "model": {"help": "a file below models/", "type": _model},
-}
-
-
-def _space(options: argparse.Namespace) -> None:
-    from audionas.search.cnn10 import Cnn10Architecture, Cnn10Space
-    from audionas.search.tables import describe
-
-    architecture = Cnn10Architecture(
-        options.classes, options.base_channels, options.mels, options.width_rounding
-    )
-    table = describe(Cnn10Space(options.name, architecture), options.frames)
-    if options.csv:
-        table.to_csv(sys.stdout, index=False, lineterminator="\n")
-        return
-    low, high = table.params.min(), table.params.max()
-    least, most = table.macs.min() / 1e9, table.macs.max() / 1e9
-    print(
-        f"{options.name}: {len(table)} sub-networks, {low:,} to {high:,} parameters, {least:.3f} to "
-        f"{most:.3f} G multiply-adds a clip; --csv lists them"
-    )
+from audionas.systems.common.commands import positive
+from audionas.systems.registry import check, commands_of_project, load_config, summary
 
 
 def _lists(options: argparse.Namespace) -> None:
@@ -208,112 +41,9 @@ def _lists(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> None:
     config = load_config(options.params)
     check(config, options.params)
-    study = config.study
-    print(
-        f"{options.params}: well formed: corpus {config.corpus.name}, {len(study.seeds)} seed(s), spaces "
-        f"{', '.join(study.spaces)}, constraints {', '.join(study.constraints)}"
-    )
+    print(f"{options.params}: well formed: {summary(config)}")
     for note in notes(config):
         print(f"note: {note}", file=sys.stderr)
-
-
-def _classify(options: argparse.Namespace) -> int:
-    _require_model(options.model, options.recordings)
-    from tqdm import tqdm
-
-    from audionas.inference import Classifier
-
-    classify = Classifier(options.model)
-    beside = Path(options.model).with_name(data_paths.CLASSES.name)
-    listed = read_rows(beside, CLASSES) if beside.exists() else []
-    names = {row["mid"]: row["display_name"] for row in listed}
-    failed = 0
-    # Shown only on a terminal, and where it is worth a line.
-    quiet = None if len(options.recordings) > _MANY else True
-    with tqdm(options.recordings, desc="classify", unit="files", disable=quiet, leave=False) as bar:
-        for recording in bar:
-            try:
-                heard = classify.hear(recording)
-            except UserError as error:
-                failed += 1
-                bar.write(f"audionas classify: {lines(error)}", file=sys.stderr)
-                continue
-            for warning in heard.warnings:
-                bar.write(f"audionas classify: {line(recording, _PATH)}: warning: {warning}", file=sys.stderr)
-            rest = f" (first {classify.clip_seconds:g} s of {heard.seconds:.1f} s)"
-            said = [line(recording, _PATH) + rest * (round(heard.seconds, 1) > classify.clip_seconds)]
-            for place in (-heard.probabilities).argsort()[: options.top]:
-                mid = classify.classes[place]
-                said.append(f"  {heard.probabilities[place]:.3f}  {line(names.get(mid, mid))}")
-            bar.write("\n".join(said), file=sys.stdout)
-    if failed:
-        print(
-            f"audionas classify: {failed} of {len(options.recordings)} recordings not classified",
-            file=sys.stderr,
-        )
-    return int(failed > 0)
-
-
-def _require_model(model: str, recordings: list[str]) -> None:
-    """Refuse a recording in the place of the model, before PyTorch is loaded."""
-    from audionas.audio.containers import container
-
-    try:
-        with Path(model).open("rb") if Path(model).is_file() else io.BytesIO() as file:
-            head = file.read(64)
-    except OSError:
-        return  # for the reading of models to say
-    if container(head).extension != "bin":
-        given = " ".join(line(name, _PATH) for name in (model, *recordings[:2]))
-        raise UserError(
-            f"{line(model, _PATH)}: a recording, where the model's file should stand; give that first, as "
-            f"in: audionas classify models/release/26k.pt {given}" + " …" * (len(recordings) > 2)
-        )
-
-
-def _verify_cache(options: argparse.Namespace) -> int:
-    from audionas.runtime.dvc_cache import verify
-
-    verdict = verify(Path(_dvc("cache", "dir")) / "files" / "md5", Path(_dvc("root")))
-    for kept in verdict.objects:
-        needed = f"holds {', '.join(sorted(kept.of))}" if kept.of else "no stage of this dvc.lock needs it"
-        print(f"damaged: {kept.path}: {needed}")
-        if options.delete:
-            try:
-                kept.path.unlink()
-            except OSError as error:
-                print(f"not deleted: {kept.path}: {error.strerror}; ask whose it is")
-    for kept in verdict.outputs:
-        print(f"changed: {kept.path}: not what dvc.lock says of {', '.join(kept.of)}")
-    for path, why in verdict.unread.items():
-        print(f"not read: {path}: {why}")
-    for output in verdict.unlisted:
-        print(f"not checked: {output}: the list of its files is not in the cache, or damaged")
-    print(f"{verdict.files} files of {verdict.size / 1e6:.1f} MB read", end="; ")
-    print(f"{len(verdict.objects)} damaged in the cache, {len(verdict.outputs)} changed in place")
-    if verdict.absent:
-        print(f"{len(verdict.absent)} outputs are not in the cache: `dvc pull` brings what was pushed")
-    if verdict.leftover:
-        print(*verdict.leftover, sep="\n")
-        print(f"{len(verdict.leftover)} files are left over from writes cut short; delete them at will")
-    if verdict.objects:
-        left = any(kept.path.exists() for kept in verdict.objects)
-        gone = "delete them (audionas verify-cache --delete)" if left else "they are deleted"
-        print(
-            f"To mend the cache: {gone}, then `dvc pull`, or `dvc commit` where the output in place is whole,"
-        )
-        print("or delete the output and `dvc repro --no-run-cache`, where it was never pushed")
-    if verdict.outputs:
-        print("To mend what changed: delete the file, then `dvc checkout PATH`, once the cache is sound")
-    return int(not verdict.sound)
-
-
-def _dvc(*command: str) -> str:
-    """What one of DVC's commands prints."""
-    asked = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
-    if asked.returncode:
-        raise UserError(f"{asked.stderr.strip()}; run it in the project's folder")
-    return asked.stdout.strip()
 
 
 def _completion(options: argparse.Namespace) -> None:
@@ -322,69 +52,40 @@ def _completion(options: argparse.Namespace) -> None:
     print(shtab.complete(parser(), options.shell))
 
 
-def named(name: str, study: Study) -> tuple[str, dict]:
-    """Command and arguments of a stage by its name in dvc.yaml, such as `search@2-2-x-26k-0`.
-
-    Raises UserError: the study has no such stage.
-    """
-    stage, _, key = name.rpartition(":")[2].partition("@")
-    lists = {
-        "seed": study.seeds,
-        "space": study.spaces,
-        "constraint": study.constraints,
-        "iterations": study.finetune_iterations,
-        "recipe": RECIPES,
-        "size": study.sizes,
-        "index": study.ranked,
-    }
-    axes = NAMED.get(stage, "").split()
-    for values in product(*(lists[axis] for axis in axes)) if axes else ():
-        if "-".join(map(str, values)) != key:
-            continue
-        if stage.startswith("evaluate-"):
-            model = paths.MODELS / stage.removeprefix("evaluate-") / f"{key}.pt"
-            return "evaluate", {"model": model.as_posix()}
-        arguments = dict(zip(axes, values, strict=True))
-        command, _, recipe = stage.partition("-")
-        if recipe:
-            arguments["recipe"] = recipe
-        if "space" in STAGES[command][2].split():
-            arguments.setdefault("space", study.chosen_space)
-        return command, arguments
-    raise UserError(f"{name[:200]!r}: {PARAMS} asks for no such stage; `dvc stage list` names them all")
-
-
 def _named_stage(options: argparse.Namespace) -> int:
     config = load_config()
     check(config)
-    return _run(config, *named(options.name, config.study), options.arguments)
+    return _run(config, options.system, *options.system.named(options.name, config), options.arguments)
 
 
 def _stage(options: argparse.Namespace) -> int:
     config = load_config()
     check(config)
-    arguments = {name: getattr(options, name) for name in STAGES[options.command][2].split()}
-    return _run(config, options.command, arguments, options.arguments)
+    names = options.system.STAGES[options.command].arguments
+    arguments = {name: getattr(options, name) for name in names}
+    return _run(config, options.system, options.command, arguments, options.arguments)
 
 
-def _run(config: Config, command: str, arguments: dict, line: list[str]) -> int:
-    module, function, *_ = STAGES[command]
+def _run(
+    config: Experiment, system: ModuleType, command: str, arguments: dict[str, Any], line: list[str]
+) -> int:
+    stage = system.STAGES[command]
     ranks = world_size()
-    if ranks > 1 and command not in _SHARED:
+    if ranks > 1 and not stage.shared:
         raise UserError("this stage is for one process; run it without `torchrun`")
-    if ranks == 1 and command in _TRAINED and config.training.gpus > 1:
+    if ranks == 1 and stage.trains and config.training.gpus > 1:
         from audionas.runtime.ranks import launch
 
         return launch(line, config.training.gpus, RESTART)
     with (
         nullcontext() if ranks == 1 else import_module("audionas.runtime.ranks").join(config.training.device)
     ):
-        getattr(import_module(f"audionas.systems.{module}"), function)(config, **arguments)
+        getattr(import_module(f"audionas.systems.{stage.module}"), stage.function)(config, **arguments)
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+    """The command line's grammar, with the stages of the system that params.yaml names."""
     top = argparse.ArgumentParser(
         prog="audionas",
         description="Once-for-all acoustic event classification: train one supernet, cut out a network for "
@@ -392,6 +93,8 @@ def parser() -> argparse.ArgumentParser:
         "project's folder, with the parameters of params.yaml.",
         epilog="Example: audionas check && dvc repro. AUDIONAS_DEBUG=1 shows tracebacks and every request.",
     )
+    system = commands_of_project()
+    top.set_defaults(system=system)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     one = commands.add_parser("check", help="check params.yaml, or another parameters file, and run nothing")
@@ -406,23 +109,7 @@ def parser() -> argparse.ArgumentParser:
     )
     one.set_defaults(run=_lists)
 
-    one = commands.add_parser(
-        "space",
-        help="list the sub-networks of a search space with their costs",
-        description="Sub-networks of a search space; the defaults are the paper's CNN10.",
-    )
-    one.add_argument("name", choices=SPACES)
-    one.add_argument("--csv", action="store_true", help="one line each: r2,r3,r4,d2,d3,d4,params,macs")
-    one.add_argument("--classes", type=int, default=527, help="default: %(default)s")
-    one.add_argument("--base-channels", type=int, default=64, help="default: %(default)s")
-    one.add_argument("--mels", type=int, default=64, help="default: %(default)s")
-    one.add_argument(
-        "--frames", type=int, default=1001, help="of a clip, for multiply-adds; default: %(default)s"
-    )
-    one.add_argument(
-        "--width-rounding", choices=("floor", "nearest"), default="floor", help="default: %(default)s"
-    )
-    one.set_defaults(run=_space)
+    system.add_commands(commands)
 
     one = commands.add_parser(
         "classify",
@@ -438,8 +125,8 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("model", help="a network's file, such as models/release/26k.pt")
     one.add_argument("recordings", nargs="+", metavar="RECORDING", help="audio files")
-    one.add_argument("--top", type=_positive, default=5, help="classes to print (default: %(default)s)")
-    one.set_defaults(run=_classify)
+    one.add_argument("--top", type=positive, default=5, help="classes to print (default: %(default)s)")
+    one.set_defaults(run=classify.run)
 
     one = commands.add_parser(
         "verify-cache",
@@ -448,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
         "have; exits with 1 where one differs. DVC by itself looks only at sizes and times.",
     )
     one.add_argument("--delete", action="store_true", help="delete damaged objects, so that they come anew")
-    one.set_defaults(run=_verify_cache)
+    one.set_defaults(run=verify_cache.run)
 
     one = commands.add_parser(
         "completion",
@@ -466,12 +153,15 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("name", metavar="NAME", help="such as teacher@0 or search@2-2-x-26k-0")
     one.set_defaults(run=_named_stage)
 
-    for name, (*_, names, text) in STAGES.items():
-        one = commands.add_parser(name, help=f"stage: {text}", description=f"Stage of the DAG: {text}.")
-        for argument in names.split():
-            options = ARGUMENTS[argument]
-            flag = f"--{argument.replace('_', '-')}" if "required" in options else argument
-            one.add_argument(flag, **options)
+    for name, stage in system.STAGES.items():
+        one = commands.add_parser(
+            name, help=f"stage: {stage.help}", description=f"Stage of the DAG: {stage.help}."
+        )
+        for argument in stage.arguments:
+            options = system.ARGUMENTS[argument]
+            one.add_argument(
+                f"--{argument.replace('_', '-')}" if "required" in options else argument, **options
+            )
         one.set_defaults(run=_stage)
     return top
 
@@ -497,7 +187,7 @@ class PlainFormatter(RedactingFormatter):
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
-    Returns the exit code: 0 when it went well, 1 with a message for what the user can mend, RESTART where a
+    Returns the exit code: 0 when it went well, 1 with a message for what the user can fix, RESTART where a
     training stopped on purpose.
     """
     spin_less()

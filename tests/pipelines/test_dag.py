@@ -9,12 +9,13 @@ import pytest
 import yaml
 from dag import ROOT, SOURCE, closure, sections, sources, training_keys
 
-from audionas.cli import _TRAINED, STAGES
 from audionas.runtime.state import declared_code
+from audionas.systems.once_for_all.commands import STAGES
 from audionas.systems.registry import SYSTEMS
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-MODULES = {name: "audionas.systems." + STAGES[name.split("-")[0]][0] for name in PIPELINE}
+MODULES = {name: "audionas.systems." + STAGES[name.split("-")[0]].module for name in PIPELINE}
+_TRAINED = {name for name, stage in STAGES.items() if stage.trains}
 
 
 @pytest.mark.parametrize("name", PIPELINE)
@@ -99,6 +100,7 @@ def test_editing_figures_retrains_nothing_and_editing_the_loss_does():
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"commands"},
     {"systems"},
     {"reporting", "inference"},
     {"search", "supernet", "compression", "training"},

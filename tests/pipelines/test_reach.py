@@ -10,9 +10,10 @@ import yaml
 from dag import ROOT
 from projects import run
 
-from audionas.cli import NAMED, STAGES, main, named
+from audionas.cli import main
 from audionas.runtime.errors import UserError
 from audionas.systems.once_for_all import paths
+from audionas.systems.once_for_all.commands import NAMED, STAGES, named
 from audionas.systems.registry import load_config
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -48,18 +49,18 @@ def test_stages_are_named_as_dvc_names_them(tmp_path):
 
     house = projects.house(tmp_path)
     shutil.copy(house / "profiles/audioset.yaml", house / "params.yaml")
-    study = load_config(house / "params.yaml").study
+    config = load_config(house / "params.yaml")
     assert set(NAMED) == LISTED
     with Repo(str(house)) as repo:
         stages = [stage for stage in repo.index.stages if stage.name.partition("@")[0] in NAMED]
         assert len(stages) > 60
         for stage in stages:
             for name in (stage.name, f"../dvc.yaml:{stage.name}"):
-                command, arguments = named(name, study)
-                assert set(arguments) == set(STAGES[command][2].split())
+                command, arguments = named(name, config)
+                assert set(arguments) == set(STAGES[command].arguments)
             told = dict(arguments)
             if command in ("finetune", "init", "ranked"):
-                assert told.pop("space") == study.chosen_space
+                assert told.pop("space") == config.study.chosen_space
             assert PATHS[command](**told).as_posix() in [out.def_path for out in stage.outs], stage.name
 
 
@@ -69,7 +70,7 @@ def test_stages_are_named_as_dvc_names_them(tmp_path):
 )
 def test_a_name_of_no_stage_is_refused(name, monkeypatch, capsys):
     with pytest.raises(UserError, match="asks for no such stage; `dvc stage list`"):
-        named(name, load_config(ROOT / "params.yaml").study)
+        named(name, load_config(ROOT / "params.yaml"))
     monkeypatch.chdir(ROOT)
     assert main(["stage", name]) == 1
     assert capsys.readouterr().err.startswith("audionas stage: ")

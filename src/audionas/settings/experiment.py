@@ -14,6 +14,7 @@ from audionas.settings.values import Section
 class Experiment(Section):
     """Sections that stages from the lists to the features read; a system's `Config` adds its own."""
 
+    system: str | None = None  # which system's parameters these are
     corpus: Annotated[
         SoundfontCorpus | FolderCorpus | Esc50Corpus | AudiosetCorpus, Field(discriminator="name")
     ]

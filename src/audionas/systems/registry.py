@@ -25,6 +25,37 @@ def load_config(path: str | Path = PARAMS) -> Experiment:
     return validated(raw, path, system_module(raw.get("system") or SYSTEMS[0], path, "config").Config)
 
 
+def check(config: Experiment, path: str | Path = PARAMS) -> None:
+    """Check what the parameters promise, as far as it can be known from them, by the rules of their system.
+
+    Raises UserError naming `path`, the key and the fix.
+    """
+    _module_of(config, "study").check(config, path)
+
+
+def summary(config: Experiment) -> str:
+    """What the parameters ask for, in one line."""
+    return _module_of(config, "study").summary(config)
+
+
+def commands_of_project() -> ModuleType:
+    """The commands of the system that `params.yaml` of this folder names.
+
+    They are those of the main system where no `params.yaml` can be read, so that help is there anywhere. A
+    stage reads the file again and raises its errors.
+    """
+    try:
+        raw = read_yaml(PARAMS)
+    except UserError:
+        raw = None
+    name = raw.get("system") if isinstance(raw, dict) else None
+    return system_module(name if name in SYSTEMS else SYSTEMS[0], PARAMS, "commands")
+
+
+def _module_of(config: Experiment, module: str) -> ModuleType:
+    return system_module(config.system or SYSTEMS[0], PARAMS, module)
+
+
 def system_module(name: object, path: Path, module: str) -> ModuleType:
     """A module of the system `name`, as `path` gives it.
 

@@ -19,6 +19,7 @@ import yaml
 from audionas import cli
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.files import atomic_write
+from audionas.systems.once_for_all.commands import STAGES
 from audionas.training.checkpoint import Checkpoint
 
 #: Every stage in the order of the DAG, as it is typed.
@@ -93,7 +94,7 @@ def outputs(folder: Path) -> dict[Path, bytes]:
 
 
 def test_every_stage_is_tried() -> None:
-    assert set(TYPED) == set(cli.STAGES)
+    assert set(TYPED) == set(STAGES)
 
 
 @pytest.mark.slow
@@ -157,7 +158,7 @@ def test_what_the_system_refuses_is_told_in_words(
             with atomic_write("results/x.csv"):
                 raise error
 
-        monkeypatch.setattr(f"audionas.systems.{cli.STAGES[stage][0]}.run", refused)
+        monkeypatch.setattr(f"audionas.systems.{STAGES[stage].module}.run", refused)
         assert cli.main([stage]) == 1
         (told,) = capsys.readouterr().err.splitlines()
         start = f"audionas {stage}: results/x.csv: {os.strerror(number)}; "

@@ -37,3 +37,12 @@ def check(config: Config, path: str | Path = PARAMS) -> None:
             f"{path}: study.ranked: {beyond[0]}: space {chosen.name} has {len(chosen)} sub-networks; write "
             f"numbers from 0 to {len(chosen) - 1}"
         )
+
+
+def summary(config: Config) -> str:
+    """What the parameters ask for, in one line."""
+    study = config.study
+    return (
+        f"corpus {config.corpus.name}, {len(study.seeds)} seed(s), spaces {', '.join(study.spaces)}, "
+        f"constraints {', '.join(study.constraints)}"
+    )
