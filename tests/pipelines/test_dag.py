@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: what a stage imports and reads is what it declares, no more and no less."""
+"""dvc.yaml against the code: a stage declares the rooms that it imports from and the parameters it reads."""
 
 import ast
 import runpy
@@ -6,32 +6,105 @@ import runpy
 import networkx
 import projects
 import pytest
-import yaml
-from dag import ROOT, SOURCE, closure, sections, sources, training_keys
+from dag import (
+    MODULES,
+    PACKAGE,
+    PIPELINE,
+    ROOT,
+    SOURCE,
+    code,
+    covers,
+    parameters,
+    restarted,
+    sections,
+    sources,
+    training_keys,
+)
 
 from audionas.runtime.state import declared_code
 from audionas.systems.once_for_all.commands import STAGES
 from audionas.systems.registry import SYSTEMS
 
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-MODULES = {name: "audionas.systems." + STAGES[name.split("-")[0]].module for name in PIPELINE}
-_TRAINED = {name for name, stage in STAGES.items() if stage.trains}
+TRAINED = {name for name in PIPELINE if name != "score" and STAGES[name.split("-")[0]].trains}
+REPORTS = {"coverage", "tables", "report", "release"}
+SUPERNET = {"supernet", "score", "search"}
+
+
+def test_the_pipeline_fits_in_350_lines():
+    assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 350
 
 
 @pytest.mark.parametrize("name", PIPELINE)
-def test_deps_are_the_imported_modules(name):
-    deps = PIPELINE[name]["deps"]
-    assert len(set(deps)) == len(deps)
-    declared = {dep for dep in deps if dep.startswith("src/")}
-    assert declared == sources(MODULES[name])
+def test_a_stage_declares_the_rooms_that_it_imports_from_and_no_other(name):
+    assert len(set(PIPELINE[name]["deps"])) == len(PIPELINE[name]["deps"])
+    declared, imported = code(name), sources(MODULES[name])
+    assert all((ROOT / dep).exists() for dep in declared)
+    others = set(PIPELINE[name]["deps"]) - declared
+    assert all(dep.startswith(("data/", "models/", "results/", "${corpus.")) for dep in others)  # no docs
+    undeclared = {file for file in imported if not any(covers(dep, file) for dep in declared)}
+    unused = {dep for dep in declared if not any(covers(dep, file) for file in imported)}
+    twice = {dep for dep in declared if any(covers(room, dep) for room in declared - {dep})}
+    assert (undeclared, unused, twice) == (set(), set(), set())
 
 
-@pytest.mark.parametrize("name", [n for n in PIPELINE if n.split("-")[0] in _TRAINED - {"score"}])
-def test_a_trainings_state_is_bound_to_the_modules_it_rests_on(name, monkeypatch):
+@pytest.mark.parametrize(
+    "edited, stages",
+    [
+        ("data/sources/youtube.py", {"download", "coverage"}),
+        ("data/corpora/esc50.py", {"segments", "download", "coverage"}),
+        ("audio/logmel.py", {"segments", "logmel", "coverage"}),
+        ("systems/once_for_all/tables.py", {"tables"}),
+        ("systems/once_for_all/page.html", {"report"}),
+        ("systems/once_for_all/cards.py", {"release"}),
+        ("runtime/state.py", set()),
+    ],
+)
+def test_an_edit_restarts_these_stages(edited, stages):
+    assert (ROOT / PACKAGE / edited).exists()
+    assert restarted(edited) == stages
+
+
+@pytest.mark.parametrize(
+    "room, most",
+    [
+        ("reporting", REPORTS),
+        ("commands", set()),
+        ("settings", set()),
+        ("supernet", SUPERNET | {"tables"}),
+        ("search", set(PIPELINE) - {"teacher", "segments", "download", "resample", "coverage", "logmel"}),
+        ("training", TRAINED | {"tables"}),
+    ],
+)
+def test_an_edit_in_a_room_restarts_at_most_these_stages(room, most):
+    """So tables, page and docs retrain nothing, and the supernet no teacher and no single network."""
+    files = [path.relative_to(ROOT / PACKAGE).as_posix() for path in (ROOT / PACKAGE / room).rglob("*.*")]
+    assert files and set().union(*map(restarted, files)) <= most
+
+
+def test_a_strategy_of_search_restarts_no_single_network_and_a_loss_restarts_all():
+    for path in (ROOT / PACKAGE / "search").rglob("strategies*/*.py"):
+        assert restarted(path.relative_to(ROOT / PACKAGE).as_posix()) <= SUPERNET | {"tables"}
+    assert restarted("training/loop.py") >= TRAINED
+
+
+def test_what_python_and_editors_leave_in_a_room_restarts_nothing():
+    from dvc.repo import Repo
+
+    with Repo(str(ROOT)) as repo:
+        ignored = repo.dvcignore.is_ignored_file
+        room = ROOT / PACKAGE / "models"
+        for name in ("__pycache__/cnn10.cpython-311.pyc", ".cnn10.py.swp", "cnn10.py~"):
+            assert ignored(str(room / name)), name
+        assert not ignored(str(room / "cnn10.py"))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_trainings_state_is_bound_to_the_code_that_its_stage_declares(name, monkeypatch):
     """And to no other, or a better title would cost an unfinished training its hours."""
     monkeypatch.chdir(ROOT)
     bound = {path.relative_to(ROOT).as_posix() for path in declared_code(name)}
-    assert bound == sources(MODULES[name])
+    modules = {path.relative_to(ROOT).as_posix() for path in SOURCE.rglob("*.py")}
+    assert bound == {file for file in modules if any(covers(dep, file) for dep in code(name))}
     stage = "individual-{recipe}" if name.startswith("individual") else name
     module = (
         "single_network"
@@ -51,13 +124,13 @@ UNREAD = {"individual-baseline": {"distillation"}}
 
 @pytest.mark.parametrize("name", PIPELINE)
 def test_params_are_the_sections_that_are_read(name):
-    declared = {param.split(".")[0] for param in PIPELINE[name]["params"]}
+    declared = {key.split(".")[0] for key in parameters(name)}
     assert declared - {"study"} == sections(MODULES[name]) - {"study"} - UNREAD.get(name, set())
 
 
 @pytest.mark.parametrize("name", PIPELINE)
 def test_training_keys_are_declared_one_by_one(name):
-    declared = {param.partition(".")[2] for param in PIPELINE[name]["params"] if param.startswith("training")}
+    declared = {key.partition(".")[2] for key in parameters(name) if key.startswith("training.")}
     assert declared == training_keys(MODULES[name])
 
 
@@ -85,15 +158,7 @@ def test_every_stage_says_what_it_needs():
         assert {"threads", "mem_mb", "runtime"} <= set(stage["meta"]), name
         assert stage["desc"], name
     ranked = {name.partition("-")[0] for name, stage in PIPELINE.items() if "ranks" in stage["meta"]}
-    assert ranked == _TRAINED
-
-
-def test_editing_figures_retrains_nothing_and_editing_the_loss_does():
-    assert "audionas.systems.once_for_all.figures" not in closure(
-        "audionas.systems.once_for_all.stages.supernet"
-    )
-    assert "audionas.training.objectives" in closure("audionas.systems.once_for_all.stages.supernet")
-    assert "audionas.supernet.cnn10" not in closure("audionas.systems.common.logmel")
+    assert ranked == {name for name, stage in STAGES.items() if stage.trains}
 
 
 #: Rooms of the package, from what imports to what is imported; rooms of one line do not go in a circle.

@@ -1,4 +1,4 @@
-"""What each stage imports and which parameters it reads, found in its source."""
+"""What each stage declares in dvc.yaml, and what it imports and reads, found in its source."""
 
 from __future__ import annotations
 
@@ -7,27 +7,24 @@ import re
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from audionas.settings.training import Training
+from audionas.systems.once_for_all.commands import STAGES
 
 ROOT = Path(__file__).parents[2]
-_TRAINING = re.compile(r"\b(?:settings|config\.training)\.([a-z_]+)")
 SOURCE = ROOT / "src"
+PACKAGE = "src/audionas/"
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+#: The module that computes each stage.
+MODULES = {name: f"audionas.systems.{STAGES[name.split('-')[0]].module}" for name in PIPELINE}
+_TRAINING = re.compile(r"\b(?:settings|config\.training)\.([a-z_]+)")
 
-#: Modules that carry, check or place a result. What config.py computes (frames, samples of a clip, sizes from
-#: text) follows from the parameters, which are declared.
-INERT = {
-    *(
-        f"audionas.runtime.{name}"
-        for name in "artifacts environment errors files interruption leftovers".split()
-    ),
-    *(f"audionas.runtime.{name}" for name in "parallel state".split()),
-    *(f"audionas.settings.{name}" for name in "audio corpora experiment file search training values".split()),
-    "audionas.systems.once_for_all.config",
-    "audionas.systems.once_for_all.paths",
-    "audionas.data.paths",
-    "audionas.systems.registry",
-    "audionas.training.checkpoint",
-}
+#: Modules that carry, check or place a result and do not change it. What a configuration computes (frames,
+#: samples of a clip, sizes from text) follows from the parameters, which are declared.
+INERT = re.compile(
+    r"audionas\.(settings\..*|runtime\.(?!device$|ranks$).*|data\.paths|systems\.(registry|\w+\.(config|paths)))"
+)
 #: Configuration that is arithmetic on other sections.
 DERIVED = {
     "num_classes": {"network"},
@@ -36,9 +33,35 @@ DERIVED = {
 }
 
 
+def code(stage: str) -> set[str]:
+    """Rooms and single files of the package that a stage declares."""
+    return {dep for dep in PIPELINE[stage]["deps"] if dep.startswith(PACKAGE)}
+
+
+def parameters(stage: str) -> list[str]:
+    """Keys of params.yaml that a stage declares, those behind an anchor as well."""
+    listed = PIPELINE[stage]["params"]
+    return [key for one in listed for key in (one["params.yaml"] if isinstance(one, dict) else [one])]
+
+
+def covers(declared: str, file: str) -> bool:
+    """Whether a declared room or file holds a file."""
+    return file == declared or file.startswith(f"{declared}/")
+
+
+def restarted(file: str) -> set[str]:
+    """Stages that an edit of a file of the package restarts."""
+    return {stage for stage in PIPELINE if any(covers(dep, PACKAGE + file) for dep in code(stage))}
+
+
 def _file(module: str) -> Path | None:
     path = SOURCE / (module.replace(".", "/") + ".py")
     return path if path.exists() else None
+
+
+def _text(module: str) -> str:
+    """A module's source without docstrings."""
+    return re.sub(r'""".*?"""', "", _file(module).read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 @cache
@@ -49,7 +72,7 @@ def closure(module: str) -> frozenset[str]:
     while queue:
         name = queue.pop()
         path = _file(name)
-        if path is None or name in seen or name in INERT:
+        if path is None or name in seen or INERT.fullmatch(name):
             continue
         seen.add(name)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -71,9 +94,9 @@ def sections(module: str) -> set[str]:
     """Keys of params.yaml that a stage, and the helpers and reports that it imports, read."""
     names: set[str] = set()
     for each in closure(module):
-        if not each.startswith(("audionas.systems", "audionas.reporting")):
+        if not each.startswith(("audionas.systems", "audionas.reporting", "audionas.training")):
             continue
-        text = _file(each).read_text(encoding="utf-8")
+        text = _text(each)
         names |= set(re.findall(r"\bconfig\.([a-z_]+)", text))
         for group in re.findall(r"sections=\(([^)]*)\)", text):
             names |= set(re.findall(r'"([a-z_]+)"', group))
@@ -87,8 +110,11 @@ def sections(module: str) -> set[str]:
 
 def training_keys(module: str) -> set[str]:
     """Keys of the section `training` that bear on a stage's result or on what a scheduler reserves."""
-    texts = {each: _file(each).read_text(encoding="utf-8") for each in closure(module)}
-    if not any("prepare(" in text for name, text in texts.items() if name.startswith("audionas.systems")):
+    texts = {each: _text(each) for each in closure(module)}
+    computing = (
+        text for name, text in texts.items() if name.startswith(("audionas.systems", "audionas.training"))
+    )
+    if not any("prepare(" in text for text in computing):
         texts = {
             name: text
             for name, text in texts.items()

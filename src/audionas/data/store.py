@@ -27,9 +27,9 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5o, h5s, h5t
 
-from audionas.data.filearray import Descriptor, FileArray
 from audionas.runtime.artifacts import remedy
 from audionas.runtime.errors import UserError, os_error
+from audionas.runtime.filearray import Descriptor, FileArray
 from audionas.runtime.files import atomic_write, move
 
 VERSION = 2

@@ -12,8 +12,8 @@ import pandas as pd
 from audionas.data.corpora.counts import FEW
 from audionas.data.coverage import NOT_ASKED, PANNS, SplitCoverage, percent, ranked
 from audionas.reporting.coverage_figure import figure
+from audionas.reporting.markup import markdown as as_markdown
 from audionas.reporting.plotting import save
-from audionas.runtime import text
 from audionas.runtime.files import atomic_write
 
 #: What a reason means for someone who wants the clip.
@@ -103,7 +103,7 @@ def markdown(splits: Sequence[SplitCoverage], corpus: str, warnings: Sequence[st
         rows.append(row)
     parts = [f"# What is here of {corpus}", _table(head + ["PANNs had"] * panns, rows)]
     if warnings:
-        parts += ["## Warnings", "\n".join(f"- {text.markdown(warning)}" for warning in warnings)]
+        parts += ["## Warnings", "\n".join(f"- {as_markdown(warning)}" for warning in warnings)]
     for title, what, last in (
         ("Why clips are missing", "reasons", ["what it means, and what helps"]),
         ("Where the clips came from", "sources", []),

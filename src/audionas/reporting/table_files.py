@@ -1,7 +1,7 @@
 """How a table is written, and read again: CSV for machines, Markdown for people, LaTeX for papers.
 
 Names in it are text whatever they look like: `007`, `nan` and `None` stay so, and nothing in them is markup,
-a formula or an escape code (see `audionas.runtime.text`).
+a formula or an escape code (see `audionas.reporting.markup`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 from tabulate import LATEX_ESCAPE_RULES, tabulate
 
+from audionas.reporting.markup import CELL, from_spreadsheet, markdown, spreadsheet
 from audionas.runtime.errors import UserError
 from audionas.runtime.files import atomic_write
-from audionas.runtime.text import CELL, from_spreadsheet, line, markdown, spreadsheet
+from audionas.runtime.text import line
 
 QUOTED = "AudioSet: "  # before the name of a column that quotes the paper, which prints one decimal
 #: Columns that hold names. In all others an empty field is a number that is not there.

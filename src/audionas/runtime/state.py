@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,15 +26,16 @@ log = logging.getLogger(__name__)
 STATE = Path(".state")
 UNFINISHED = "clips.h5"  # the store that a stage fills, in its folder of state
 _PACKAGE = Path(__file__).parents[1]
+_CODE = re.compile(rf"(?:\.\./)*src/{_PACKAGE.name}/(.+)")  # a dependency inside the package
 _BASIS = "basis.json"  # in a folder of state
 _SHOWN = 5  # differences
 
 
 def declared_code(stage: str, without: tuple[str, ...] = ()) -> list[Path]:
-    """The modules of this package among the `deps` of a stage in `dvc.yaml`, less those of some subpackages.
+    """The modules of this package that a stage declares among its `deps` in `dvc.yaml`, in order.
 
-    Where `dvc.yaml` has no such stage, as in a run outside of the project, all modules but those of
-    `reporting`.
+    A folder stands for all modules below it. Where `dvc.yaml` has no such stage, as in a run outside of the
+    project, all modules count but those of `reporting`.
 
     Args:
         stage: as `dvc.yaml` names it, without the items of its matrix.
@@ -42,20 +44,16 @@ def declared_code(stage: str, without: tuple[str, ...] = ()) -> list[Path]:
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         pipeline = yaml.load(Path("dvc.yaml").read_text(encoding="utf-8"), loader)  # noqa: S506 (both are safe)
-        inside = [
-            Path(dep).relative_to("src", _PACKAGE.name)
-            for dep in pipeline["stages"][stage]["deps"]
-            if _own(dep)
-        ]
+        inside = [match[1] for dep in pipeline["stages"][stage]["deps"] if (match := _CODE.fullmatch(dep))]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
         log.info("dvc.yaml does not name the stage %s: its state is bound to all modules", stage)
-        without = (*without, "reporting")
-        inside = [path.relative_to(_PACKAGE) for path in _PACKAGE.rglob("*.py")]
-    return sorted(_PACKAGE / path for path in inside if not any(map(path.is_relative_to, without)))
+        inside, without = ["."], (*without, "reporting")
+    modules = {module for path in inside for module in _modules(_PACKAGE / path)}
+    return sorted(one for one in modules if not any(one.is_relative_to(_PACKAGE / path) for path in without))
 
 
-def _own(dep: object) -> bool:
-    return isinstance(dep, str) and dep.startswith(f"src/{_PACKAGE.name}/")
+def _modules(path: Path) -> Iterable[Path]:
+    return path.rglob("*.py") if path.is_dir() else [path]
 
 
 def basis_of(settings: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str, str]:
@@ -87,7 +85,7 @@ def state_key(basis: Mapping[str, str]) -> str:
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """What sets two bases apart, for people: `teacher.iterations: 12 → 14; audionas/data/store.py changed`."""
+    """How two bases differ, for people: `teacher.iterations: 12 → 14; audionas/data/store.py changed`."""
     found = []
     for name in sorted(old.keys() | new.keys(), key=lambda name: (_is_file(name, old, new), name)):
         before, after = old.get(name), new.get(name)

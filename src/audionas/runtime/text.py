@@ -1,6 +1,6 @@
-"""Names from outside as text: what a corpus calls a class never acts on a terminal, a page or a spreadsheet.
+"""Text from outside for messages: what a corpus calls a class never acts on a terminal.
 
-Every function takes any text and gives text for one kind of output. Lists and ledgers keep names as they are.
+Lists and ledgers keep names as they are. `audionas.reporting.markup` writes them into tables and pages.
 """
 
 from __future__ import annotations
@@ -10,12 +10,7 @@ import unicodedata
 
 #: Categories of escape codes, line separators, bidirectional overrides and lone surrogates.
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-CELL = 2_000  # characters of a cell, far beyond any name
 _JOINERS = "\u200c\u200d"  # hidden, but part of words and of emoji
-_FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
-_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?([eE][+-]?\d+)?")
-#: What Markdown would take for markup inside a line: `_` only at the edge of a word.
-_MARKUP = re.compile(r"[\\`|<>*~]|&(?=#?\w+;)|\[(?=[^\]]*\][(\[:])|(?<![^\W_])_|_(?![^\W_])")
 
 
 def _escape(sign: str) -> str:
@@ -46,27 +41,3 @@ def line(text: object, limit: int = 200) -> str:
     text = str(text)[: 8 * limit]
     text = "".join(map(_escape, " ".join(re.sub(r"\s", " ", text).split())))
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def markdown(text: object) -> str:
-    """A name for a cell of a Markdown table, or inside a line."""
-    return _MARKUP.sub(lambda match: "\\" + match[0], line(text, CELL))
-
-
-def from_markdown(text: str) -> str:
-    """The text that `markdown` wrote."""
-    return re.sub(r"\\([\\`|<>*~&\[_])", r"\1", text)
-
-
-def spreadsheet(text: str) -> str:
-    """A cell of a CSV table that people open; what a spreadsheet would run gets an apostrophe before it.
-
-    A number stays a number. `from_spreadsheet` takes the apostrophe away again.
-    """
-    text = line(text, CELL)
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
-
-
-def from_spreadsheet(text: str) -> str:
-    """The text of a cell that `spreadsheet` wrote."""
-    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

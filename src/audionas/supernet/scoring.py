@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from audionas.data.filearray import Descriptor, FileArray
 from audionas.data.store import ClipStore
 from audionas.evaluation.metrics import mean_average_precision
 from audionas.evaluation.prediction import batches, scoring_memory
 from audionas.runtime.artifacts import remedy
 from audionas.runtime.device import device_of
 from audionas.runtime.errors import UserError, os_error
+from audionas.runtime.filearray import Descriptor, FileArray
 from audionas.runtime.ranks import current
 from audionas.search.cnn10 import Cnn10Space, Cnn10Subnetwork
 from audionas.search.tables import COLUMNS, describe

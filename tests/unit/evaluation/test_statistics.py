@@ -8,7 +8,7 @@ from scipy.stats import kendalltau
 from sklearn.metrics import average_precision_score
 
 from audionas.evaluation import metrics
-from audionas.evaluation.intervals import average_precisions, interval, kendall, margin, regret, resamples
+from audionas.reporting.intervals import average_precisions, interval, kendall, margin, regret, resamples
 from audionas.systems.once_for_all.results import estimate
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,6 +115,18 @@ def test_stages_of_data_restart_for_their_own_modules_alone(package, monkeypatch
             file.write("# a comment\n")
     after = {stage: basis_of({}, declared_code(stage, **more)) for stage, more in options.items()}
     assert [stage for stage in options if before[stage] != after[stage]] == ["logmel"]
+
+
+@pytest.mark.parametrize("root", ["", "../../"])
+def test_a_folder_among_the_deps_stands_for_all_modules_below_it(tmp_path, monkeypatch, root):
+    monkeypatch.chdir(tmp_path)
+    deps = ["data/logmel/train.h5", f"{root}src/audionas/audio", f"{root}src/audionas/data/store.py"]
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"deps": deps}}}))
+    below = sorted((PACKAGE / "audio").glob("**/*.py"))
+    assert len(below) > 3
+    assert declared_code("train") == [*below, PACKAGE / "data/store.py"]
+    assert declared_code("train", without=("audio",)) == [PACKAGE / "data/store.py"]
+    assert PACKAGE / "audio/decode.py" not in declared_code("train", without=("audio/decode.py",))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from texts import ANY
 
-from audionas.runtime.text import from_spreadsheet, line, lines, markdown, spreadsheet
+from audionas.reporting.markup import from_spreadsheet, markdown, spreadsheet
+from audionas.runtime.text import line, lines
 
 
 @given(ANY)

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from audionas.reporting.captions import STAND_IN, basis, budget, over_kd
+from audionas.reporting.markup import markdown
 from audionas.reporting.table_files import markdown_table
-from audionas.runtime.text import markdown
 
 _HEAD = """\
 ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from audionas.evaluation.intervals import Interval, kendall, regret
+from audionas.reporting.intervals import Interval, kendall, regret
 from audionas.search.cnn10 import Cnn10Space, Cnn10Subnetwork
 from audionas.search.tables import describe
 from audionas.settings.values import parse_constraint, parse_size

@@ -12,10 +12,10 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from audionas.reporting.captions import basis, budget, over_kd
+from audionas.reporting.markup import from_markdown
 from audionas.reporting.plotting import COLOURS
 from audionas.reporting.table_files import read_csv, shown
 from audionas.runtime.errors import UserError
-from audionas.runtime.text import from_markdown
 from audionas.search.cnn10 import Cnn10Subnetwork
 from audionas.settings.values import parse_constraint
 from audionas.systems.once_for_all.config import Study

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from audionas.evaluation.intervals import Interval, average_precisions, interval, margin, resamples
+from audionas.reporting.intervals import Interval, average_precisions, interval, margin, resamples
 from audionas.runtime.artifacts import remedy
 from audionas.runtime.errors import UserError, os_error
 from audionas.settings.values import Constraint
