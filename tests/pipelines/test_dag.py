@@ -6,6 +6,8 @@ import runpy
 import networkx
 import projects
 import pytest
+import tiny
+import yaml
 from dag import (
     MODULES,
     PACKAGE,
@@ -207,6 +209,33 @@ def test_no_system_imports_another_and_no_room_knows_the_engines():
         if parts[0] == "systems" and len(parts) > 2:
             others = {name for name in SYSTEMS if name != parts[1]}
             assert not any(f"audionas.systems.{other}" in text for other in others), path
+
+
+@pytest.mark.slow
+def test_dvc_restarts_a_teacher_for_its_rooms_alone(tmp_path):
+    house = projects.house(tmp_path)
+    pipeline = {"stages": {"teacher": PIPELINE["teacher"]}}
+    (house / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    (house / "dvc.lock").unlink()
+    tiny.make(house, teacher={"iterations": 2})
+    environment = {"PYTHONPATH": str(house / "src")}
+    projects.run(house, "dvc", "repro", env=environment)
+
+    def edit(file: str) -> str:
+        with (house / PACKAGE / file).open("a") as opened:
+            opened.write("# a comment\n")
+        return projects.run(house, "dvc", "status")
+
+    for file in (
+        "data/sources/youtube.py",
+        "reporting/captions.py",
+        "supernet/layers.py",
+        "search/cnn10.py",
+        "systems/once_for_all/tables.py",
+        "systems/once_for_all/page.py",
+    ):
+        assert "up to date" in edit(file), file
+    assert "src/audionas/training" in edit("training/loop.py")
 
 
 @pytest.mark.slow
