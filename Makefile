@@ -20,7 +20,7 @@ help:
 	@echo "make check-lock  check that dvc.lock fits the parameters and the code, without any data"
 	@echo "make lock     write requirements.lock from pyproject.toml, with hashes (needs uv)"
 	@echo "make bench    run the benchmarks"
-	@echo "make docs     copy the tables and figures of the last run into docs/demo and the README"
+	@echo "make docs     copy the tables and figures of the last run into docs/demo.md and the README"
 
 $(READY): requirements.lock pyproject.toml workflow/safe_dvc.py
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "Python %d.%d found; audionas needs 3.11 or 3.12: make PYTHON=python3.11 …" % v)'
@@ -39,7 +39,7 @@ demo: install
 	$(RUN) audionas check
 	$(RUN) dvc repro
 	@cat results/tables/table1.md results/tables/table2.md
-	@echo "The whole study on one page: results/report.html. Ablations: see README.md."
+	@echo "The whole study on one page: results/report.html. Next: docs/README.md."
 
 test: install
 	$(RUN) python -m pytest $(ARGS)
@@ -72,7 +72,7 @@ bench: install
 	$(RUN) python -m benchmarks all
 
 docs: install
-	$(RUN) python docs/update.py demo
+	$(RUN) python tools/update_docs.py demo
 
 # What stages write, and nothing else of these folders. DVC's cache stays: `dvc checkout` brings all of it back.
 clean:

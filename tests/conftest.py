@@ -19,7 +19,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 def shared_data() -> Path:
     """Folder of real recordings beside the repository; tests that need it skip where it is not."""
     if not SHARED.is_dir():
-        pytest.skip(f"no recordings at ../shared/data beside {SHARED.parents[1].name}; see README, Tests")
+        pytest.skip(f"no recordings at ../shared/data beside {SHARED.parents[1].name}; see CONTRIBUTING.md")
     return SHARED
 
 

@@ -9,7 +9,7 @@ import projects
 import tiny
 from projects import ENV, ROOT, until
 
-FORKED = str(ROOT / "docs" / "forked.py")
+FORKED = str(ROOT / "experiments" / "forked.py")
 
 
 def forked(where: Path, *arguments: str) -> subprocess.CompletedProcess:

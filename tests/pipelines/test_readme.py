@@ -285,7 +285,7 @@ HERE = [
         "audionas space 2-2-x --csv",
         'eval "$(audionas completion bash)"',
     ),
-    "python tests/support/rehearsal.py --help",
+    "python tools/rehearsal.py --help",
     "snakemake --profile workflow/profiles/slurm -n",
 ]
 

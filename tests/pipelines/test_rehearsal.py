@@ -9,6 +9,6 @@ def test_a_part_of_the_genuine_lists_runs_through_the_dag(shared_data, tmp_path,
     lists, recordings = shared_data / "audioset", shared_data / "esc10" / "audio"
     for folder in (lists, recordings):
         if not folder.is_dir():
-            pytest.skip(f"no {folder.name} in ../shared/data; see README, Tests")
+            pytest.skip(f"no {folder.name} in ../shared/data; see CONTRIBUTING.md")
     rehearse(tmp_path, lists, recordings, clips=200)
     assert "All is as it was served" in capsys.readouterr().out

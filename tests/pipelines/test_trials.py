@@ -13,9 +13,9 @@ STUDY = {"seeds": [0, 1, 2], "constraints": ["3.4k"], "sizes": ["0.6x1"], "ranke
 
 @pytest.fixture
 def trials(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "docs")
+    monkeypatch.syspath_prepend(ROOT / "experiments")
     yield pytest.importorskip("trials")
-    for name in ("trials", "options", "update"):
+    for name in ("trials", "options", "update_docs"):
         sys.modules.pop(name, None)
 
 

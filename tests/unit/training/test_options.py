@@ -294,7 +294,9 @@ def test_the_comparison_of_options_leaves_the_project_alone(project):
     before = sorted(Path().rglob("*"))
     Path("out").mkdir()
     chosen = ["--options", "default", "sorted", "--seeds", "0", "1", "--output", "out"]
-    subprocess.run([sys.executable, ROOT / "docs" / "options.py", *chosen], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, ROOT / "experiments" / "options.py", *chosen], check=True, capture_output=True
+    )
     table = pd.read_csv("out/options.csv")
     assert table["option"].tolist() == ["default", "default", "sorted", "sorted"]
     assert table.drop(columns="option").notna().all(axis=None) and (table["mean of the space"] > 0).all()

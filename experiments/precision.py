@@ -1,14 +1,19 @@
-"""Train the teacher in float32, in bfloat16 and compiled, and write what each reaches into performance.md."""
+"""Train the teacher in float32, in bfloat16 and compiled; write the scores to docs/performance.md."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
 import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
 from options import experiment
-from update import put
+from update_docs import put
 
 from audionas.evaluation.metrics import mean_average_precision
 from audionas.evaluation.prediction import predict
@@ -61,9 +66,9 @@ def main() -> None:
         seeds = ", ".join(map(str, arguments.seeds))
         text = (
             f"The demo's teacher ({config.teacher.iterations} iterations), seeds {seeds}, by "
-            f"`python docs/precision.py` after `dvc repro`:\n\n{table}"
+            f"`python experiments/precision.py` after `dvc repro`:\n\n{table}"
         )
-        put(Path(__file__).parent / "performance.md", "precision", text)
+        put(ROOT / "docs" / "performance.md", "precision", text)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Run the DAG's stages on a machine without DVC, such as one with a GPU that reaches no registry.
 
-`python docs/forked.py list > stages.json` needs DVC; `python docs/forked.py run stages.json` only what the
-stages import. Each stage is a fork of one process that has imported PyTorch. Nothing is judged: what has
-ended is not run again, as its mark in .state/forked says. Outputs are those of `dvc repro`, without dvc.lock.
+`python experiments/forked.py list > stages.json` needs DVC. `python experiments/forked.py run stages.json`
+needs only what the stages import. Each stage is a fork of one process that has imported PyTorch. A stage that
+has a mark in .state/forked is not run again; nothing else is checked. Outputs are those of `dvc repro`,
+without dvc.lock.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def list_stages() -> None:
 
 
 def fork(name: str, command: str) -> int:
-    """Begin a stage; gives the number of its process, which ends with the stage's exit code."""
+    """Start a stage. Returns the id of its process, which ends with the stage's exit code."""
     log = os.open(LOGS / f"{name}.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
     if number := os.fork():
         os.close(log)
@@ -66,9 +67,9 @@ def fork(name: str, command: str) -> int:
 
 
 def run(listed: dict[str, dict], jobs: int, seconds: float) -> int:
-    """Run what has not ended yet, at most so many at once.
+    """Run the stages that are not done, at most `jobs` at once.
 
-    After so many seconds, at SIGTERM and at Ctrl-C, all that run are told to save and end. Returns 0 where
+    After `seconds`, at SIGTERM and at Ctrl-C, all running stages are told to save and end. Returns 0 if
     every stage is done.
     """
     spin_less()

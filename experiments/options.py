@@ -31,6 +31,7 @@ from audionas.systems.once_for_all.stages import score, supernet
 from audionas.systems.once_for_all.study import check
 from audionas.systems.registry import load_config
 
+ROOT = Path(__file__).resolve().parents[1]
 Changes = dict[str, dict[str, Any]]
 SECONDS = "seconds per iteration"
 
@@ -120,7 +121,7 @@ def write(rows: list[dict], config: Config, teacher: int, folder: Path) -> None:
         "there, so it is a little above what a new set of clips would give. A row without ± is one training: "
         "compare it with the spread of the others before believing it.\n\n"
         f"{pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)}\n\n"
-        f"Made by `{shlex.join(['python', 'docs/options.py', *sys.argv[1:]])}` after `dvc repro`.\n"
+        f"Made by `{shlex.join(['python', 'experiments/options.py', *sys.argv[1:]])}` after `dvc repro`.\n"
     )
     (folder / "options.md").write_text(text, encoding="utf-8")
 
@@ -134,7 +135,7 @@ def main() -> None:
     parser.add_argument("--options", nargs="+", metavar="NAME", help="only these; all by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the supernets")
     parser.add_argument("--teacher", type=int, default=0, help="seed of the teacher of them all")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder to write to")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs", help="folder to write to")
     arguments = parser.parse_args()
     project, output = arguments.project.resolve(), arguments.output.resolve()
     try:

@@ -1,14 +1,14 @@
 """AudioSet's genuine lists through the DAG, with the audio stood in by servers on this machine.
 
-    python tests/support/rehearsal.py /tmp/rehearsal                # both lists whole, and 1,000 clips of validation
-    python tests/support/rehearsal.py /tmp/rehearsal --clips 2000   # 1,000 of train, 200 of validation, 800 of test
+    python tools/rehearsal.py /tmp/rehearsal                # both lists whole, and 1,000 clips of validation
+    python tools/rehearsal.py /tmp/rehearsal --clips 2000   # 1,000 of train, 200 of validation, 800 of test
 
 It makes a project of its own in the folder, which must not be there yet: this working tree's code,
 profiles/audioset.yaml with small features, and the genuine lists. A hub and a video server on loopback then
-serve recordings for all ids, with a seeded share of faults (tests/support/standin.py): clips that the hub lacks,
+serve recordings for all ids, with a seeded share of faults (tools/standin.py): clips that the hub lacks,
 videos that are removed, private, age-restricted or blocked, audio that is damaged, silent or too short,
 requests that fail in passing. `dvc repro` runs up to the packed log-mel and the coverage report, and what
-came out is checked against what was served (tests/support/rehearsal_checks.py). The folder stays, for a look at
+came out is checked against what was served (tools/rehearsal_checks.py). The folder stays, for a look at
 results/coverage; log.txt in it holds what the stages said.
 
 The lists are read from ../shared/data/audioset beside the repository, the recordings from
@@ -32,12 +32,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import rehearsal_checks as checks
 import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SUPPORT = ROOT / "tests" / "support"  # the servers, which the tests share
+sys.path.insert(0, str(SUPPORT))
+
+import rehearsal_checks as checks
 from rehearsal_checks import FEATURES, SPLITS, TEST, TRAIN, UNBALANCED, read
 from standin import RATE, Hub, Recordings, Videos, plan
 
-ROOT = Path(__file__).resolve().parents[2]
 CLASSES = "class_labels_indices.csv"
 STAGES = [*(f"logmel@{split}" for split in SPLITS), "coverage"]
 MADE = 20_000  # rows of the unbalanced list that is made up
@@ -160,7 +164,7 @@ def write_params(project: Path, hub: Hub, videos: Videos, numbers: Mapping[str, 
 def environment(project: Path) -> dict[str, str]:
     """Of DVC and the stages: the project's own code, the plugin of yt-dlp, no proxy, no account."""
     given = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "AUDIONAS_"))}
-    paths = [str(project / "src"), str(ROOT / "tests" / "support" / "plugins")]
+    paths = [str(project / "src"), str(SUPPORT / "plugins")]
     given |= {"PYTHONPATH": os.pathsep.join(paths), "DVC_NO_ANALYTICS": "1", "no_proxy": "*", "NO_PROXY": "*"}
     return given | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 

@@ -16,8 +16,12 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
 from options import in_words
-from update import ROOT, put
+from update_docs import put
 
 from audionas.runtime.errors import UserError
 from audionas.runtime.files import atomic_write

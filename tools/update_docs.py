@@ -103,7 +103,7 @@ def dag(project: Path) -> str:
 
 
 def main() -> None:
-    """`python docs/update.py [demo|dag|performance|STUDY] [FOLDER]`: a profile, where it was run."""
+    """`python tools/update_docs.py [demo|dag|performance|STUDY] [FOLDER]`: a profile, where it was run."""
     name = sys.argv[1] if len(sys.argv) > 1 else "demo"
     project = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT
     if name == "performance":
