@@ -1,6 +1,6 @@
-"""Train a supernet once with each option of the recipes, and write what it brings to docs/options.{md,csv}.
+"""Train a supernet once with each option of the recipes, and write the scores to docs/options.{md,csv}.
 
-Scores are of the validation split, over the whole search space; the project's own models stay as they are.
+Scores are of the validation split, over the whole search space. The project's own models are not changed.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def options(config: Config) -> dict[str, Changes]:
 
 
 def in_words(changes: Changes) -> str:
-    """Changes as they stand in params.yaml; nothing for none."""
+    """Changes as keys of params.yaml; an empty text for none."""
     keys = [f"`{s}.{k}: {v}`" for s, part in changes.items() for k, v in part.items()]
     return ", ".join(keys).replace("True", "true")
 
 
 @contextmanager
 def experiment(project: Path, config: Config, changes: Changes) -> Iterator[Config]:
-    """A temporary folder to be in, with the project's data and its parameters changed."""
+    """Change to a temporary folder with the project's data and changed parameters."""
     values = config.model_dump(mode="json")
     for section, keys in changes.items():
         values[section] |= keys
@@ -115,11 +115,12 @@ def write(rows: list[dict], config: Config, teacher: int, folder: Path) -> None:
         "# Options of the recipes\n\n"
         f"Validation mAP × 100 of supernets of space {config.study.chosen_space}, corpus "
         f"{config.corpus.name}, {training.largest_iterations} + {training.sampled_iterations} iterations, "
-        f"{config.training.threads} thread(s), else as in `params.yaml`; teacher of seed {teacher}, "
-        f"supernets of seeds {seeds} (mean ± standard deviation). Seconds are those of the whole stage, "
-        "validation included, on whatever machine this was. The best near a constraint is the best of all "
-        "there, so it is a little above what a new set of clips would give. A row without ± is one training: "
-        "compare it with the spread of the others before believing it.\n\n"
+        f"{config.training.threads} thread(s), else as in `params.yaml`. The teacher has seed {teacher}, the "
+        f"supernets have seeds {seeds} (mean ± standard deviation).\n\n"
+        "- Seconds are those of the whole stage, validation included; the machine was not recorded.\n"
+        "- The best near a constraint is the maximum over validation, so it is a little above what new clips "
+        "would give.\n"
+        "- A row without ± is one training: compare it with the spread of the others before believing it.\n\n"
         f"{pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)}\n\n"
         f"Made by `{shlex.join(['python', 'experiments/options.py', *sys.argv[1:]])}` after `dvc repro`.\n"
     )

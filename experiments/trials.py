@@ -1,7 +1,7 @@
-"""What moves OFA's lead over KD on UrbanSound8K: the study again with one change at a time.
+"""Repeat the study of UrbanSound8K with one change at a time, to see what moves OFA's lead over KD.
 
 Run it in a clone of its own: params.yaml there is overwritten. Writes docs/results/urbansound8k-trials.csv
-and the table in docs/results.md. A trial that is in the folder of trials already is not run again.
+and the table in docs/results.md. A trial whose folder exists is not run again.
 """
 
 from __future__ import annotations

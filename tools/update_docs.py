@@ -1,4 +1,10 @@
-"""Put what was measured into the documents, between their markers: tables of a run, results of benchmarks."""
+"""Write measured results into the documentation, between markers: tables of a run, results of benchmarks.
+
+python tools/update_docs.py                       # docs/demo, docs/demo.md and the README, from results/
+python tools/update_docs.py dag                   # the drawing in docs/dag.md, by `dvc dag`
+python tools/update_docs.py performance           # docs/performance.md, from benchmarks/results
+python tools/update_docs.py esc10 [FOLDER]        # docs/results.md, from a finished study in FOLDER
+"""
 
 import json
 import re
@@ -11,13 +17,14 @@ import networkx
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
-STUDIES = ("soundfont", "esc10", "urbansound8k", "urbansound8k-gpu")  # profiles that docs/results.md tells of
+STUDIES = ("soundfont", "esc10", "urbansound8k", "urbansound8k-gpu")  # the profiles in docs/results.md
 TABLES = ("ship", "findings", "table1", "table2", "pairs", "windows", "ranking", "classes", "costs")
+SHOWN = ("Model", "Budget", "#Params (k)", "M multiply-adds", "mAP", "% teacher")  # of table 1, in the README
 MEASURED = {"cpu-2-cores": "", "nvidia-h200": "h200:"}  # files of benchmarks/results, their markers' prefix
 
 
 def put(document: Path, marker: str, content: str) -> None:
-    """Replace what stands between a document's markers."""
+    """Replace the text between a document's markers."""
     text, start, end = document.read_text(encoding="utf-8"), f"<!-- {marker} -->", f"<!-- /{marker} -->"
     if start not in text or end not in text:
         sys.exit(f"{document.name}: no markers {start} and {end}; put them back where the table belongs")
@@ -26,8 +33,15 @@ def put(document: Path, marker: str, content: str) -> None:
     document.write_text(text, encoding="utf-8")
 
 
+def columns(text: str, chosen: tuple[str, ...]) -> str:
+    """The chosen columns of the Markdown table in a text, which may begin with a caption."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"]
+    table = pd.DataFrame(rows[2:], columns=rows[0])
+    return table[list(chosen)].to_markdown(index=False, disable_numparse=True)
+
+
 def tables(name: str, project: Path, document: str, chosen: tuple[str, ...]) -> None:
-    """Tables and figures of a finished experiment to docs/`name`, and the chosen ones into a document."""
+    """Copy a finished study's tables and figures to docs/`name`; put the chosen tables into a document."""
     results, folder = project / "results", ROOT / "docs" / name
     if not (results / "tables" / "table1.md").exists():
         sys.exit(f"{results}: no tables; run the experiment first")
@@ -41,7 +55,7 @@ def tables(name: str, project: Path, document: str, chosen: tuple[str, ...]) -> 
 
 
 def hours(name: str, project: Path) -> None:
-    """What the trainings of a study took by their logs, beside what they come to by count."""
+    """Put the minutes of a study's trainings, from their logs, into docs/results.md."""
     logs, rows = project / "logs" / "seconds", []
     for kind in sorted(logs.iterdir()) if logs.exists() else ():
         known = [
@@ -55,7 +69,7 @@ def hours(name: str, project: Path) -> None:
 
 
 def performance(measured: Path, prefix: str = "") -> None:
-    """A machine's committed results in docs/performance.md and, of the engines, docs/cluster.md.
+    """Put a machine's committed results into docs/performance.md and, for the engines, docs/cluster.md.
 
     Args:
         prefix: of the markers' names.
@@ -93,7 +107,7 @@ def performance(measured: Path, prefix: str = "") -> None:
 
 
 def dag(project: Path) -> str:
-    """`dvc dag`, one node for all stages of a matrix, without the edges that others imply."""
+    """The graph of `dvc dag`: one node for each matrix of stages, without the edges that others imply."""
     command = [sys.executable, "-m", "dvc", "dag", "--mermaid", "--collapse-foreach-matrix"]
     printed = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout
     names = dict(re.findall(r"(node\d+)\[\"(.*?)\"\]", printed))
@@ -103,16 +117,18 @@ def dag(project: Path) -> str:
 
 
 def main() -> None:
-    """`python tools/update_docs.py [demo|dag|performance|STUDY] [FOLDER]`: a profile, where it was run."""
+    """See the module."""
     name = sys.argv[1] if len(sys.argv) > 1 else "demo"
     project = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT
     if name == "performance":
         for machine, prefix in MEASURED.items():
             performance(ROOT / "benchmarks" / "results" / f"{machine}.json", prefix)
     elif name == "dag":
-        put(ROOT / "README.md", "dag", dag(project))
+        put(ROOT / "docs" / "dag.md", "dag", dag(project))
     elif name == "demo":
-        tables("demo", project, "README.md", ("table1", "table2"))
+        tables("demo", project, "docs/demo.md", ("table1", "table2"))
+        table = (project / "results" / "tables" / "table1.md").read_text(encoding="utf-8")
+        put(ROOT / "README.md", "demo:summary", columns(table, SHOWN))
     elif name in STUDIES:
         tables(f"results/{name}", project, "docs/results.md", TABLES)
         hours(name, project)

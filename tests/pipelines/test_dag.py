@@ -239,9 +239,9 @@ def test_dvc_restarts_a_teacher_for_its_rooms_alone(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_drawing_in_the_readme_is_that_of_dvc(tmp_path):
+def test_the_drawing_in_the_documentation_is_that_of_dvc(tmp_path):
     """With the parameters as they were committed, whatever is being tried here."""
     house = projects.house(tmp_path)
     (house / "params.yaml").write_text(projects.run(ROOT, "git", "show", "HEAD:params.yaml"))
     drawn = runpy.run_path(str(ROOT / "tools/update_docs.py"))["dag"](house)
-    assert drawn in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert drawn in (ROOT / "docs" / "dag.md").read_text(encoding="utf-8")
