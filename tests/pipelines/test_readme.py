@@ -1,10 +1,11 @@
-"""What README.md and docs/ tell people to type is right: it runs, or its program takes it as it stands."""
+"""README.md, CONTRIBUTING.md and docs/ are right: commands parse or run, links and names exist."""
 
 import contextlib
 import importlib
 import io
 import os
 import re
+import runpy
 import shlex
 import subprocess
 from pathlib import Path
@@ -25,17 +26,17 @@ from audionas.cli import parser
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.registry import load_config
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SECTIONS = "|".join(Config.model_fields)
 #: Fenced blocks that hold no commands: how they begin, and what they are.
 SHOWN = {
-    "flowchart LR": "the drawing of the DAG; tests/pipelines/test_dag.py compares it with dvc.yaml",
-    "file,labels,source": "a list, which tests/pipelines/test_own_audio.py reads",
+    "flowchart LR": "the drawing of the DAG, which tests/pipelines/test_dag.py compares with dvc.yaml",
+    "file,labels,source": "a list of clips, which tests/pipelines/test_own_audio.py reads",
     "corpus:": "parameters, which tests/pipelines/test_own_audio.py runs",
-    "params.yaml ": "where things are; test_files_and_folders_are_there",
+    "params.yaml ": "the repository map; test_the_repository_map",
     "Path ": "what DVC prints",
 }
-#: Programs whose commands are only looked at by bash, and why.
+#: Programs whose commands are only parsed by bash, and why.
 NOT_RUN = {
     "git": "changes the repository, or needs another one",
     "mkdir": "the site's folder",
@@ -47,14 +48,15 @@ NOT_RUN = {
     "pip": "installs; the Makefile does it, with hashes",
     "source": "changes the shell",
     "cd": "changes the shell",
-    "grep": "looks at what another command says",
+    "grep": "reads what another command prints",
+    "ruff": "runs in `make lint`",
 }
-#: What stands for something else, and what to take.
+#: Placeholders, and what the tests put in their place.
 PLACEHOLDERS = {"NAME…": "resample", "STAGE": "tables", "URL": ".", "HEAD": "HEAD", "…": "x"}
 
 
 def fenced(path: Path) -> list[str]:
-    """The fenced blocks of a document."""
+    """The contents of the fenced blocks of a document."""
     return re.findall(r"^```[a-z]*\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
 
 
@@ -78,7 +80,7 @@ def commands(line: str) -> list[list[str]]:
 
 
 def told() -> list[tuple[str, str]]:
-    """(document, command) of all that can be typed, each once."""
+    """(document, command) of every command, each once."""
     found = []
     for path in DOCUMENTS:
         for block in fenced(path):
@@ -114,7 +116,9 @@ def check_make(words: list[str]) -> None:
 
 
 def check_python(words: list[str]) -> None:
-    if words[0] == "-m":
+    if words[:2] == ["-m", "pytest"]:
+        assert all((ROOT / word).exists() for word in words[2:] if "/" in word)
+    elif words[0] == "-m":
         assert words[1] == "benchmarks"
         from benchmarks.__main__ import BENCHMARKS
 
@@ -212,37 +216,103 @@ def test_a_parameter_that_is_named_is_there_and_takes_the_value(document, settin
 def sources_of() -> list[Path]:
     return [
         path
-        for folder in ("src", "tests", "benchmarks", "workflow")
+        for folder in ("src", "tests", "tools", "benchmarks", "workflow")
         for path in ROOT.glob(f"{folder}/**/*.py")
     ]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_files_and_folders_are_there(path):
-    links = re.findall(r"\]\(([^)#]+)\)", path.read_text())
-    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
-    for code in inline(path):
-        if re.fullmatch(r"(src|tests|docs|benchmarks|profiles|workflow)/[\w./-]+", code):
-            missing += [code] if not (ROOT / code).exists() else []
-    variables = set(re.findall(r"AUDIONAS_[A-Z]+(?:_[A-Z]+)*", path.read_text()))
-    sources = "".join(one.read_text() for one in sources_of())
-    missing += [name for name in variables if name not in sources]
+def prose(path: Path) -> str:
+    """A document without its fenced blocks and inline code."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`\n]+`", "", text)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found: list[str] = []
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        anchor = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+        repeated = sum(re.fullmatch(rf"{re.escape(anchor)}(-\d+)?", other) is not None for other in found)
+        found.append(f"{anchor}-{repeated}" if repeated else anchor)
+    return set(found)
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings(path):
+    missing = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name) if name else path
+        if "://" in link:
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            missing.append(link)
     assert not missing
 
 
-def test_where_things_are():
-    (block,) = (block for block in fenced(ROOT / "README.md") if block.startswith("params.yaml "))
-    names = re.findall(r"(?:^|\s{2,})([\w./]+(?:, [\w./]+)*)(?=\s)", block)
+#: Folders that only stages and users write to, so that no clone has them.
+WRITTEN = {"data", "models", "results", "logs", "corpora", ".state", ".snakemake", ".venv"}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_and_folders_are_there(path):
+    top = {one.name for one in ROOT.iterdir()} - WRITTEN
+    named = [code for code in inline(path) if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", code)]
+    paths = [code for code in named if "/" in code and code.split("/")[0] in top]
+    paths += [code for code in named if re.fullmatch(r"[\w-]+\.(md|py|yaml|toml|lock|cff)", code)]
+    assert not [one for one in paths if not (ROOT / one).exists() and not one.startswith(".dvc/tmp/")]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_a_variable_of_the_environment_is_read_by_the_code(path):
+    variables = set(re.findall(r"AUDIONAS_[A-Z]+(?:_[A-Z]+)*", path.read_text()))
+    sources = "".join(one.read_text() for one in sources_of())
+    assert not [name for name in variables if name not in sources]
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = {path.name for path in DOCUMENTS if path.parent.name == "docs"} - {"README.md"}
+    assert not [name for name in pages if f"({name})" not in index]
+
+
+def test_the_readmes_table_is_that_of_the_demo():
+    update = runpy.run_path(str(ROOT / "tools" / "update_docs.py"))
+    texts = {
+        (name, marker): re.search(
+            rf"<!-- demo:{marker} -->\n(.*?)\n<!-- /demo:{marker} -->", (ROOT / name).read_text(), re.DOTALL
+        )[1]
+        for name, marker in (("README.md", "summary"), ("docs/demo.md", "table1"))
+    }
+    shown = update["columns"](texts["docs/demo.md", "table1"], update["SHOWN"])
+    assert texts["README.md", "summary"] == shown and "OFA 2-2-x" in shown
+
+
+def test_the_readmes_list_of_clips_is_that_of_the_page():
+    lists = [
+        next(block for block in fenced(path) if block.startswith("file,labels,source"))
+        for path in (ROOT / "README.md", ROOT / "docs" / "own-audio.md")
+    ]
+    assert lists[1].startswith(lists[0])
+
+
+def test_the_repository_map():
+    (block,) = (block for block in fenced(ROOT / "CONTRIBUTING.md") if block.startswith("params.yaml "))
+    names = re.findall(r"(?:^|\s{2,})([\w./]+(?:, [\w./]+)*)(?=\s)", block, re.MULTILINE)
     files = [
         name for group in names for name in group.split(", ") if re.search(r"/$|\.(py|yaml|lock)$", name)
     ]
-    made_by_stages = {"data/", "models/", "results/"}
     package = ROOT / "src/audionas"
     assert len(files) > 20
     assert not [
         name
         for name in files
-        if name not in made_by_stages and not (ROOT / name).exists() and not (package / name).exists()
+        if name.strip("/") not in WRITTEN and not (ROOT / name).exists() and not (package / name).exists()
     ]
 
 
