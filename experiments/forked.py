@@ -73,7 +73,7 @@ def run(listed: dict[str, dict], jobs: int, seconds: float) -> int:
     every stage is done.
     """
     spin_less()
-    import torch  # noqa: F401  # once for all
+    import torch  # noqa: F401  # once, before the forks
 
     import audionas.systems.once_for_all.training_runs  # noqa: F401
 

@@ -29,7 +29,7 @@ WAYS = {"float32": {}, "bfloat16": {"precision": "bfloat16"}, "compiled": {"comp
 
 
 def trial(project: Path, config: Config, changes: dict, seed: int) -> tuple[float, float]:
-    """Validation mAP x 100 of a teacher trained in one way, and the seconds that it took."""
+    """Validation mAP x 100 of a teacher trained in one way, and its seconds."""
     with experiment(project, config, {"training": changes}) as changed:
         started = time.perf_counter()
         teacher.run(changed, seed)

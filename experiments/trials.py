@@ -33,7 +33,7 @@ from audionas.systems.registry import load_config
 EVALUATED = Path("results") / "eval"
 # A budget just below the KD network's size, so that what OFA wins is not won by size.
 STUDY = {"spaces": ["2-2-x"], "constraints": ["42k"], "sizes": ["0.6x1"], "finetune_iterations": [20]}
-#: what is changed in profiles/urbansound8k.yaml, section by section
+#: Changes to profiles/urbansound8k.yaml, section by section.
 TRIALS = {
     "none": {},
     "labels beside the teacher": {"distillation": {"hard_label_weight": 0.5}},
@@ -51,7 +51,7 @@ TRIALS = {
 
 
 def run(name: str, project: Path, kept: Path) -> None:
-    """One trial by `snakemake -c2`; its parameters and what evaluation wrote are kept."""
+    """Run one trial by `snakemake -c2`; keep its parameters and evaluations."""
     params = yaml.safe_load((ROOT / "profiles" / "urbansound8k.yaml").read_text(encoding="utf-8"))
     for section, values in ({"study": STUDY} | TRIALS[name]).items():
         params[section] |= values
@@ -73,7 +73,7 @@ def read(kept: Path) -> Models:
 
 
 def compared(first: Models, trial: Models) -> Iterator[tuple[str, Estimate]]:
-    """What a trial's table has: its models, OFA's lead, and how far the change moved each of these."""
+    """The columns of a trial: its models, OFA's lead, and how far the change moved each of these."""
     mine, theirs = named(trial), named(first)
     for name, model in mine.items():
         yield name, model.mAP
@@ -100,7 +100,7 @@ def named(models: Models) -> dict[str, Model]:
 
 
 def tables(trials: dict[str, Models]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every number, a row each, x 100; and what the document shows, a row for each trial."""
+    """Every number x 100, one row each; and the table of the document, one row for each trial."""
     first, rows, shown = trials["none"], [], []
     for name, models in trials.items():
         found = dict(compared(first, models))
@@ -122,7 +122,7 @@ def tables(trials: dict[str, Models]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def difference(by: Estimate) -> str:
-    """A difference with half its 95 % interval for new seeds and clips, bold where it is certain."""
+    """A difference with half of its 95 % interval for new seeds and clips, bold if it is significant."""
     if not any(by.seeds):
         return "the same"
     text = f"{100 * by.mean:+.1f} ± {100 * by.margin:.1f}"

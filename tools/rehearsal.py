@@ -1,19 +1,19 @@
-"""AudioSet's genuine lists through the DAG, with the audio stood in by servers on this machine.
+"""Run AudioSet's genuine lists through the DAG, with audio from servers on this machine.
 
     python tools/rehearsal.py /tmp/rehearsal                # both lists whole, and 1,000 clips of validation
     python tools/rehearsal.py /tmp/rehearsal --clips 2000   # 1,000 of train, 200 of validation, 800 of test
 
-It makes a project of its own in the folder, which must not be there yet: this working tree's code,
-profiles/audioset.yaml with small features, and the genuine lists. A hub and a video server on loopback then
-serve recordings for all ids, with a seeded share of faults (tools/standin.py): clips that the hub lacks,
-videos that are removed, private, age-restricted or blocked, audio that is damaged, silent or too short,
-requests that fail in passing. `dvc repro` runs up to the packed log-mel and the coverage report, and what
-came out is checked against what was served (tools/rehearsal_checks.py). The folder stays, for a look at
-results/coverage; log.txt in it holds what the stages said.
+The program makes a new project in the folder, which must not exist: the code of this working tree,
+profiles/audioset.yaml with small features, and the genuine lists. A hub and a video server on loopback serve
+recordings for all ids, with a seeded share of faults (tools/standin.py): clips that the hub lacks, videos
+that are removed, private, age-restricted or blocked, audio that is damaged, silent or too short, requests
+that fail temporarily. `dvc repro` runs up to the packed log-mel and the coverage report. The results are
+checked against what was served (tools/rehearsal_checks.py). The folder stays: results/coverage has the
+report, log.txt the output of the stages.
 
 The lists are read from ../shared/data/audioset beside the repository, the recordings from
-../shared/data/esc10/audio; --lists and --recordings name others. Where unbalanced_train_segments.csv is not
-among the lists, one is made up: ids that no video has, with spans and labels of the balanced list.
+../shared/data/esc10/audio; --lists and --recordings name others. If unbalanced_train_segments.csv is missing,
+it is generated: ids that no video has, with spans and labels of the balanced list.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from standin import RATE, Hub, Recordings, Videos, plan
 
 CLASSES = "class_labels_indices.csv"
 STAGES = [*(f"logmel@{split}" for split in SPLITS), "coverage"]
-MADE = 20_000  # rows of the unbalanced list that is made up
+MADE = 20_000  # rows of a generated unbalanced list
 RECORDINGS = 36
 
 
@@ -71,7 +71,7 @@ def main() -> None:
 def rehearse(
     project: Path, lists: Path, recordings: Path, clips: int | None = None, valid: int = 1000, seed: int = 0
 ) -> None:
-    """Run it all in an empty folder, and print what came out.
+    """Run the rehearsal in an empty folder, and print the results.
 
     Args:
         lists: folder of AudioSet's lists. recordings: folder of audio files.
@@ -79,7 +79,7 @@ def rehearse(
         valid: clips of validation where `clips` is None.
         seed: of faults and draws.
 
-    Raises AssertionError where a ledger, a store or the report is not as it was served.
+    Raises AssertionError if a ledger, a store or the report does not match what was served.
     """
     numbers = (
         {"valid": valid}
@@ -111,7 +111,7 @@ def rehearse(
 
 
 def copy_project(project: Path) -> None:
-    """What the DAG needs of this working tree, in a repository of its own."""
+    """Copy what the DAG needs of this working tree to a new repository."""
     command = ["git", "ls-files", "-z", "-co", "--exclude-standard", "dvc.yaml", ".dvc", ".dvcignore", "src"]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, names.split("\0")):
@@ -125,7 +125,7 @@ def copy_project(project: Path) -> None:
 
 
 def copy_lists(lists: Path, to: Path, seed: int) -> None:
-    """The genuine lists, and an unbalanced one made up where it is not among them."""
+    """Copy the genuine lists; generate the unbalanced one if it is missing."""
     to.mkdir()
     for name in (CLASSES, TRAIN, TEST):
         shutil.copy(lists / name, to / name)
@@ -134,14 +134,14 @@ def copy_lists(lists: Path, to: Path, seed: int) -> None:
         return
     chance = random.Random(seed)
     rows = [line for line in (to / TRAIN).read_text().splitlines() if not line.startswith("#")]
-    # An underscore and digits, ten of them: no such id is on the genuine lists.
+    # An underscore and ten digits: no such id is on the genuine lists.
     made = [f"_{number:010d}{row[11:]}" for number, row in enumerate(chance.choices(rows, k=MADE))]
     text = "\n".join(["# YTID, start_seconds, end_seconds, positive_labels", *made])
     (to / UNBALANCED).write_text(text + "\n")
 
 
 def write_params(project: Path, hub: Hub, videos: Videos, numbers: Mapping[str, int], seed: int) -> None:
-    """profiles/audioset.yaml with the servers' addresses, small features and so many clips."""
+    """Write profiles/audioset.yaml with the servers' addresses, small features and the numbers of clips."""
     params = yaml.safe_load((ROOT / "profiles/audioset.yaml").read_text())
     corpus, network = params["corpus"], params["network"]
     corpus |= {"lists": "lists", "audio": "audio", "sources": ["hub", "youtube"], "seed": seed}
@@ -151,7 +151,7 @@ def write_params(project: Path, hub: Hub, videos: Videos, numbers: Mapping[str, 
     corpus["download"] |= {"pause_seconds": 0.5}
     if "train" in numbers:
         corpus["clips"] = {split: numbers[split] for split in ("train", "test")}
-        if numbers["train"] < 527:  # every class wants a clip: so many hold a few classes only
+        if numbers["train"] < 527:  # each class needs a clip, so few clips allow few classes
             with (project / "lists" / CLASSES).open(newline="") as file:
                 ids = [row["mid"] for row in csv.DictReader(file)]
             corpus["only_classes"] = ids[:: -(-len(ids) // (numbers["train"] // 4))]
@@ -162,7 +162,7 @@ def write_params(project: Path, hub: Hub, videos: Videos, numbers: Mapping[str, 
 
 
 def environment(project: Path) -> dict[str, str]:
-    """Of DVC and the stages: the project's own code, the plugin of yt-dlp, no proxy, no account."""
+    """The environment of the stages: the project's code, the plugin of yt-dlp, no proxy, no account."""
     given = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "AUDIONAS_"))}
     paths = [str(project / "src"), str(SUPPORT / "plugins")]
     given |= {"PYTHONPATH": os.pathsep.join(paths), "DVC_NO_ANALYTICS": "1", "no_proxy": "*", "NO_PROXY": "*"}
@@ -170,9 +170,9 @@ def environment(project: Path) -> dict[str, str]:
 
 
 def repro(project: Path, *stages: str) -> None:
-    """`dvc repro`; prints the seconds of each stage, with what DVC does before and after it."""
+    """Run `dvc repro`, and print the seconds of each stage, with DVC's own work before and after it."""
     began, stage = time.monotonic(), "DVC's start"
-    # To a file: thousands of lines of progress are of use only where it fails.
+    # To a file: thousands of lines of progress are of use only if it fails.
     with (project / "log.txt").open("a") as log:
         process = subprocess.Popen(
             ["dvc", "repro", *stages],
@@ -195,7 +195,7 @@ def repro(project: Path, *stages: str) -> None:
 
 @contextmanager
 def measured(project: Path) -> Iterator[None]:
-    """Print the time, the most disk that was used meanwhile, and the memory of the largest process."""
+    """Print the time, the largest use of disk meanwhile, and the memory of the largest process."""
     began, before, done = time.monotonic(), shutil.disk_usage(project).used, threading.Event()
     most = [0]
 
@@ -212,8 +212,8 @@ def measured(project: Path) -> Iterator[None]:
         watch.join()
         memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         print(
-            f"{time.monotonic() - began:.0f} s in all; disk at most {most[0] / 1e9:.2f} GB, with all that "
-            f"others wrote to it; the largest process held {memory / 1e6:.2f} GB"
+            f"{time.monotonic() - began:.0f} s in all; disk at most {most[0] / 1e9:.2f} GB, other "
+            f"programs included; the largest process held {memory / 1e6:.2f} GB"
         )
 
 

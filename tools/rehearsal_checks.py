@@ -1,4 +1,4 @@
-"""What a rehearsal left, against what was served: without anything of audionas.
+"""Check the results of a rehearsal against what was served, without importing audionas.
 
 Each check takes the project's folder, the rows of data/segments by split, and the kind of every clip
 (`standin.KINDS`); it raises AssertionError.
@@ -21,7 +21,7 @@ from standin import KINDS, PERIOD, RATE, Hub, Recordings
 
 SPLITS = ("train", "valid", "test")
 TRAIN, UNBALANCED, TEST = (f"{name}_segments.csv" for name in ("balanced_train", "unbalanced_train", "eval"))
-#: Of a rehearsal: small ones, so that the disk suffices.
+#: The features of a rehearsal: small, to save disk.
 FEATURES = {"n_fft": 256, "hop": 80, "mels": 24, "fmin": 50.0, "fmax": 4000.0}
 FRAMES = PERIOD * RATE // FEATURES["hop"] + 1
 SAMPLE = 50  # clips whose rows are compared with what was served
@@ -34,7 +34,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def listed(project: Path, splits: Mapping[str, list], whole: bool) -> None:
-    """What the DAG takes for the lists is the lists: all of them, or a part."""
+    """The DAG's lists are the genuine lists, whole or a part."""
     for split, name in zip(SPLITS, (TRAIN, UNBALANCED, TEST), strict=True):
         listed = {}
         for line in (project / "lists" / name).read_text().splitlines():
@@ -52,7 +52,7 @@ def listed(project: Path, splits: Mapping[str, list], whole: bool) -> None:
 
 
 def ledgers(project: Path, splits: Mapping[str, list], kinds: Mapping[str, str]) -> None:
-    """Every clip stands there once, with the source or the reason that was planned for it."""
+    """Every ledger has each clip once, with the planned source or reason."""
     outcomes: Counter[str] = Counter()
     for split, rows in splits.items():
         ledger = read(project / f"data/raw/{split}/ledger.csv")
@@ -73,7 +73,7 @@ def ledgers(project: Path, splits: Mapping[str, list], kinds: Mapping[str, str])
 
 
 def stores(project: Path, splits: Mapping[str, list], kinds: Mapping[str, str]) -> None:
-    """Waveforms and log-mel hold the clips that were got, in the list's order, with the list's labels."""
+    """Waveforms and log-mel hold the available clips, in the order and with the labels of the list."""
     classes = [row["mid"] for row in read(project / "data/segments/classes.csv")]
     column = {mid: i for i, mid in enumerate(classes)}
     for split, rows in splits.items():
@@ -89,7 +89,7 @@ def stores(project: Path, splits: Mapping[str, list], kinds: Mapping[str, str]) 
 
 
 def packed(project: Path, splits: Mapping[str, list], kinds, sounds: Recordings, seed: int) -> None:
-    """A sample of rows is what decoding the served file gives: rounded to 16 bit, and librosa's log-mel."""
+    """A sample of rows equals the decoded served file: rounded to 16 bit, and librosa's log-mel."""
     got = [
         (split, row) for split in SPLITS for row in splits[split] if not KINDS[kinds[row["clip_id"]]].reason
     ]

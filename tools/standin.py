@@ -1,7 +1,7 @@
-"""Audio for AudioSet's lists where there is none: recordings of something else, and a seeded share of faults.
+"""Substitute audio for AudioSet's lists: other recordings, with a seeded share of faults.
 
-Every clip has a kind (`KINDS`): what the hub holds of it, what the video's server answers, and so what the
-ledger must say. What is heard in a video follows from its id: one of a few recordings, over and over.
+Every clip has a kind (`KINDS`): what the hub holds of it, what the video server answers, and so what the
+ledger must contain. The content of a video follows from its id: one of a few recordings, repeated.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ Rows = Sequence[Mapping[str, str]]  # of data/segments/{split}.csv
 
 @dataclass(frozen=True)
 class Kind:
-    """What becomes of a clip.
+    """What happens to a clip.
 
     Attributes:
         per_mille: of all clips; at least one clip is of every kind.
         hub: what the hub holds: `whole`, `damaged`, `silent`, `short`, or nothing.
         video: what the video's server answers: as `hub`, `flaky` (whole, at the second try), a status, or
             YouTube's words.
-        reasons: that the ledger must have, by source; the source that is not among them gives the clip.
+        reasons: what the ledger must contain, by source; the source that is not among them has the clip.
     """
 
     per_mille: int
@@ -52,12 +52,12 @@ class Kind:
 
     @property
     def source(self) -> str:
-        """The source that gives the clip; empty where none does."""
+        """The source that has the clip; empty if none does."""
         return next((source for source in ("hub", "youtube") if source not in self.reasons), "")
 
     @property
     def reason(self) -> str:
-        """The ledger's reason; empty where the clip is got."""
+        """The ledger's reason; empty if the clip is available."""
         return "" if self.source else self.reasons["youtube"]
 
 
@@ -112,7 +112,7 @@ def plan(clip_ids: Sequence[str], seed: int) -> dict[str, str]:
 
 
 class Recordings:
-    """A few recordings as videos without end: PERIOD seconds at RATE, over and over.
+    """A few recordings as endless videos: PERIOD seconds at RATE, repeated.
 
     Args:
         files: audio files of any rate, 3 s or longer.
@@ -132,7 +132,7 @@ class Recordings:
         return int.from_bytes(hashlib.blake2b(ytid.encode(), digest_size=8).digest()) % len(self.waves)
 
     def samples(self, clip: Mapping[str, str]) -> np.ndarray:
-        """int16 [n]: what is heard in a clip."""
+        """int16 [n]: the samples of a clip."""
         return self._heard(self.number(clip["source"]), *_span(clip))
 
     def clip(self, clip: Mapping[str, str]) -> bytes:
@@ -161,7 +161,7 @@ def _span(clip: Mapping[str, str]) -> tuple[int, int]:
 
 
 def encode(samples: np.ndarray, **options: str) -> bytes:
-    """int16 samples at RATE as an audio file; FLAC unless told otherwise."""
+    """int16 samples at RATE as an audio file; FLAC by default."""
     file = io.BytesIO()
     soundfile.write(file, samples, RATE, **({"format": "FLAC"} | options))
     return file.getvalue()
@@ -195,7 +195,7 @@ class Hub(HubServer):
 
     @staticmethod
     def audio(clip: Mapping[str, str], kind: Kind, recordings: Recordings) -> bytes:
-        """What it holds of a clip."""
+        """What the hub holds of a clip."""
         whole = recordings.clip(clip)
         return whole if kind.hub == "whole" else _spoilt_clip(kind.hub, whole)
 
@@ -268,7 +268,7 @@ def _spoilt_clip(how: str, whole: bytes) -> bytes:
 
 
 def _faint(how: str, seconds: int) -> np.ndarray:
-    """Nothing to be heard for so long, or a twentieth of a second of something."""
+    """Silence for so long, or a twentieth of a second of sound."""
     return np.zeros(seconds * RATE, np.int16) if how == "silent" else np.full(RATE // 20, 1000, np.int16)
 
 

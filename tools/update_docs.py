@@ -1,9 +1,11 @@
 """Write measured results into the documentation, between markers: tables of a run, results of benchmarks.
 
-python tools/update_docs.py                       # docs/demo, docs/demo.md and the README, from results/
-python tools/update_docs.py dag                   # the drawing in docs/dag.md, by `dvc dag`
-python tools/update_docs.py performance           # docs/performance.md, from benchmarks/results
-python tools/update_docs.py esc10 [FOLDER]        # docs/results.md, from a finished study in FOLDER
+Usage, in the project's folder:
+
+    python tools/update_docs.py                       # docs/demo, docs/demo.md and the README, from results/
+    python tools/update_docs.py dag                   # the drawing in docs/dag.md, by `dvc dag`
+    python tools/update_docs.py performance           # docs/performance.md, from benchmarks/results
+    python tools/update_docs.py esc10 [FOLDER]        # docs/results.md, from a finished study in FOLDER
 """
 
 import json

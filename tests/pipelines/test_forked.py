@@ -1,4 +1,4 @@
-"""The DAG's stages without DVC: in DVC's order, each once, and nothing after what failed."""
+"""experiments/forked.py runs stages in DVC's order, each once, and nothing after a failure."""
 
 import json
 import subprocess
@@ -47,21 +47,21 @@ def test_stages_run_once_and_nothing_after_a_failure(tmp_path: Path) -> None:
     assert Path(tmp_path, "logs/forked/first.log").read_text() == logs["first"]  # not run again
 
 
-def test_an_error_nobody_expected_is_in_the_log(tmp_path: Path) -> None:
+def test_an_unexpected_error_is_in_the_log(tmp_path: Path) -> None:
     stages = {"odd": {"command": "audionas 'evaluate", "needs": []}}
     Path(tmp_path, "stages.json").write_text(json.dumps(stages), encoding="utf-8")
     done = forked(tmp_path, "run", "stages.json")
     assert done.returncode == 1 and "ValueError: No closing quotation" in done.stdout
 
 
-def test_stages_that_the_time_did_not_suffice_for_are_left(tmp_path: Path) -> None:
+def test_stages_that_do_not_fit_the_time_are_left(tmp_path: Path) -> None:
     stages = {"first": {"command": "audionas space 2-2-x --csv", "needs": []}}
     Path(tmp_path, "stages.json").write_text(json.dumps(stages), encoding="utf-8")
     late = forked(tmp_path, "run", "stages.json", "--seconds", "-1")
     assert late.returncode == 1 and "0 of 1 stages done, 1 left" in late.stdout
 
 
-def test_a_training_that_was_told_to_stop_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_stopped_training_resumes(tmp_path: Path) -> None:
     tiny.make(tmp_path, teacher={"iterations": 400}, training={"valid_every": 400})
     stages = {"teacher@0": {"command": 'audionas stage "$DVC_STAGE"', "needs": []}}
     Path(tmp_path, "stages.json").write_text(json.dumps(stages), encoding="utf-8")

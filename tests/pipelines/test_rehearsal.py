@@ -1,4 +1,4 @@
-"""A part of AudioSet's genuine lists, from list to packed log-mel; rehearsal.py takes the whole of them."""
+"""A part of AudioSet's genuine lists, from list to packed log-mel; tools/rehearsal.py takes all of them."""
 
 import pytest
 from rehearsal import rehearse
