@@ -80,7 +80,7 @@ def test_what_the_locked_packages_need_is_locked():
 
 def test_everything_is_installed_with_hashes():
     """Wherever the lock is installed; a conda environment and GitHub's machines too."""
-    for path in (ROOT / "Makefile", ROOT / ".ci" / "run", ROOT / "README.md", *ROOT.glob("docs/*.md")):
+    for path in (ROOT / "Makefile", ROOT / ".ci" / "run", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
         for line in path.read_text().splitlines():
             if "-r requirements.lock" in line:
                 assert "--require-hashes" in line and "--no-build-isolation" in line, f"{path}: {line}"

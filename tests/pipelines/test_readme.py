@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -269,6 +270,14 @@ def test_a_variable_of_the_environment_is_read_by_the_code(path):
     variables = set(re.findall(r"AUDIONAS_[A-Z]+(?:_[A-Z]+)*", path.read_text()))
     sources = "".join(one.read_text() for one in sources_of())
     assert not [name for name in variables if name not in sources]
+
+
+def test_changelog_and_citation_name_the_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert citation["version"] == version and f"## [{version}] - {citation['date-released']}" in changelog
+    assert "## [Unreleased]" in changelog and citation["license"] == "MIT" and citation["authors"]
 
 
 def test_the_readme_is_short():
