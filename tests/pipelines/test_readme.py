@@ -23,7 +23,7 @@ from projects import ROOT, house, run
 from snakemake.cli import get_argument_parser
 from torch.distributed.run import get_args_parser as torchrun_parser
 
-from audionas.cli import parser
+from audionas.cli import main, parser
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.registry import load_config
 
@@ -349,6 +349,16 @@ def test_the_snippet_of_the_classifier(tmp_path, monkeypatch):
     module = snippet.partition("(")[0].rpartition(".")[0]
     probabilities = eval(snippet, {"audionas": importlib.import_module(module) and __import__("audionas")})  # noqa: S307
     assert probabilities.shape == (4,) and ((probabilities > 0) & (probabilities < 1)).all()
+
+
+def test_the_readmes_budgets_can_be_added(tmp_path, monkeypatch):
+    (row,) = re.findall(r"^\| add a budget \|.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    budgets = [code for code in re.findall(r"`([^`]+)`", row) if re.fullmatch(r"[\dkMmacs_]+", code)]
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["study"]["constraints"] += budgets
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.chdir(ROOT)
+    assert len(budgets) == 3 and main(["check", str(tmp_path / "params.yaml")]) == 0
 
 
 @pytest.fixture(scope="module")
