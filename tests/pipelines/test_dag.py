@@ -73,7 +73,7 @@ def test_an_edit_restarts_these_stages(edited, stages):
         ("commands", set()),
         ("settings", set()),
         ("supernet", SUPERNET | {"tables"}),
-        ("search", set(PIPELINE) - {"teacher", "segments", "download", "resample", "coverage", "logmel"}),
+        ("search", set(PIPELINE) - {"teacher", "segments", "download", "resample", "logmel"}),
         ("training", TRAINED | {"tables"}),
     ],
 )
@@ -83,9 +83,17 @@ def test_an_edit_in_a_room_restarts_at_most_these_stages(room, most):
     assert files and set().union(*map(restarted, files)) <= most
 
 
-def test_a_strategy_of_search_restarts_no_single_network_and_a_loss_restarts_all():
-    for path in (ROOT / PACKAGE / "search").rglob("strategies*/*.py"):
-        assert restarted(path.relative_to(ROOT / PACKAGE).as_posix()) <= SUPERNET | {"tables"}
+def test_of_search_a_single_network_declares_what_it_imports_alone():
+    """So a strategy, a Pareto front or a table of a space restarts no training but that of the supernet."""
+    single = TRAINED - {"supernet"}
+    imported = set().union(*(sources(MODULES[name]) for name in single))
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / PACKAGE / "search").rglob("*.py")}
+    spared = {file.removeprefix(PACKAGE) for file in files - imported}
+    assert len(spared) > 2
+    assert not set().union(*map(restarted, spared)) & single
+
+
+def test_an_edit_of_the_loop_restarts_every_training():
     assert restarted("training/loop.py") >= TRAINED
 
 
@@ -100,7 +108,7 @@ def test_what_python_and_editors_leave_in_a_room_restarts_nothing():
         assert not ignored(str(room / "cnn10.py"))
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", sorted(TRAINED))
 def test_a_trainings_state_is_bound_to_the_code_that_its_stage_declares(name, monkeypatch):
     """And to no other, or a better title would cost an unfinished training its hours."""
     monkeypatch.chdir(ROOT)
