@@ -280,6 +280,26 @@ def test_changelog_and_citation_name_the_version():
     assert "## [Unreleased]" in changelog and citation["license"] == "MIT" and citation["authors"]
 
 
+def places(paths: list) -> set[str]:
+    """The folders of deps or outs, two levels deep, without code; `corpus.lists` for a parameter."""
+    names = [path if isinstance(path, str) else next(iter(path)) for path in paths]
+    names = [re.sub(r"^\$\{(corpus\.\w+)\}$", r"\1", name) for name in names]
+    return {"/".join(name.split("/")[:2]) for name in names if not name.startswith("src/")}
+
+
+def test_the_table_of_stages_is_that_of_dvc():
+    stages: dict[str, tuple[set, set]] = {}
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        reads, writes = stages.setdefault(name.split("-")[0], (set(), set()))
+        reads |= places(stage.get("deps", []))
+        writes |= places([*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])])
+    rows = re.findall(
+        r"^\| `(\w+)` \|[^|]*\|([^|]*)\|([^|]*)\|$", (ROOT / "docs/dag.md").read_text(), re.MULTILINE
+    )
+    shown = {name: tuple(set(re.findall(r"`([^`]+)`", cell)) for cell in cells) for name, *cells in rows}
+    assert shown == stages
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
 
