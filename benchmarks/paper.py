@@ -62,7 +62,7 @@ def runs(clips: int = BATCH) -> Iterator[Run]:
     yield Run("individual networks, baseline", 3, 100_000, alone, alone)
     yield Run("individual networks, KD", 3, 100_000, taught + alone, taught + alone)
     space = Cnn10Space("2-2-x", architecture)
-    found = [min(space, key=lambda s: abs(space.parameters(s) - budget)) for budget in BUDGETS]
+    found = [min(space, key=lambda s: abs(architecture.parameters(s) - budget)) for budget in BUDGETS]
     tuned = taught + mean(step([subnetwork]) for subnetwork in found)
     for iterations in (10_000, 100_000):
         yield Run(f"fine-tuning, {iterations:,}", 4, iterations, tuned, tuned)

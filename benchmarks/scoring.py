@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from audionas.search.cnn10 import Cnn10Architecture, Cnn10Space
-from audionas.supernet.cnn10 import Cnn10Supernet, calibrate_all, extract
+from audionas.supernet.calibration import calibrate_all
+from audionas.supernet.cnn10 import Cnn10Supernet, extract
 from audionas.systems.once_for_all.costs import multiply_adds
 from benchmarks import where
 from benchmarks.ceilings import least_seconds
@@ -33,8 +33,8 @@ def score_space(
         space = Cnn10Space(name, Cnn10Architecture(CLASSES, width))
         supernet = Cnn10Supernet(space.architecture).eval().to(where.device())
         x, _ = made(clips, frames, CLASSES)
-        statistics = calibrate_all(supernet, space.subnetworks, [x[:1]])
-        drawn = [space.subnetworks[i] for i in np.random.default_rng(0).permutation(len(space))[:DRAWN]]
+        statistics = calibrate_all(supernet, space, [x[:1]])
+        drawn = space.shuffled()[:DRAWN]
         networks = [extract(supernet, one, statistics).to(x.device) for one in drawn]
 
         def ours(supernet=supernet, x=x, space=space, statistics=statistics) -> None:

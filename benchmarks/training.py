@@ -94,7 +94,7 @@ def train_step(sizes: tuple[tuple[int, int], ...] = (), frames: int = FRAMES) ->
 def drawn(space: Cnn10Space, count: int, steps: int) -> list[list[Cnn10Subnetwork]]:
     """Uniform draws of so many sub-networks for so many steps."""
     rng = np.random.default_rng(0)
-    return [[space.subnetworks[i] for i in rng.integers(len(space), size=count)] for _ in range(steps)]
+    return [[space[i] for i in rng.integers(len(space), size=count)] for _ in range(steps)]
 
 
 def supernet_step(sizes: tuple[tuple[int, int], ...] = (), frames: int = FRAMES, draws: int = 4) -> dict:

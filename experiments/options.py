@@ -20,12 +20,12 @@ import yaml
 
 from audionas.data import paths as data_paths
 from audionas.runtime.errors import UserError
-from audionas.search.cnn10 import LARGEST, Cnn10Space
+from audionas.search.budget import near
 from audionas.settings.file import PARAMS
 from audionas.settings.values import parse_constraint, parse_size
 from audionas.supernet.scoring import read_scores
 from audionas.systems.once_for_all import paths
-from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.once_for_all.stages import score, supernet
 from audionas.systems.once_for_all.study import check
@@ -81,16 +81,16 @@ def trial(project: Path, config: Config, changes: Changes, seed: int, teacher: i
         supernet.run(changed, name, seed)
         seconds = time.perf_counter() - started
         score.run(changed, name, seed)
-        space = Cnn10Space(name, architecture_of(changed))
-        scores = read_scores(paths.scores(name, seed), space, changed.frames)
+        space = space_of(changed, name)
+        scores = read_scores(paths.scores(name, seed), space)
     tolerance = parse_size(config.search.tolerance)
     best = {
         f"best near {constraint}": max(
-            scores[s] for s in space.near(parse_constraint(constraint), tolerance, config.frames)
+            scores[s] for s in near(space, parse_constraint(constraint), tolerance)
         )
         for constraint in config.study.constraints
     }
-    found = {"smallest": scores[space.smallest], **best, "largest": scores[LARGEST]}
+    found = {"smallest": scores[space.smallest], **best, "largest": scores[space.largest]}
     found["mean of the space"] = sum(scores.values()) / len(scores)
     iterations = config.supernet.largest_iterations + config.supernet.sampled_iterations
     return {**{key: 100 * value for key, value in found.items()}, SECONDS: seconds / iterations}

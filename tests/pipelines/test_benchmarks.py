@@ -74,7 +74,7 @@ def test_mixing_pairs_even_and_odd_rows():
 
 def test_shared_and_separate_supernet_steps_have_the_same_gradients():
     architecture, (x, y) = Cnn10Architecture(5, 5), made(2, 64, 5)
-    draw = Cnn10Space("2-2-x", architecture).subnetworks[3:100:32]
+    draw = Cnn10Space("2-2-x", architecture)[3:100:32]
     gradients = []
     for name in ("shared", "separate"):
         steps = OnceForAllSteps(architecture, [draw], x, y)

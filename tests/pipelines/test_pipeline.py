@@ -19,10 +19,11 @@ from audionas.evaluation.prediction import predict
 from audionas.models.files import load_model
 from audionas.reporting.table_files import write
 from audionas.runtime.errors import UserError
+from audionas.search.budget import near, within
 from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Space, Cnn10Subnetwork
 from audionas.settings.values import parse_constraint, parse_size
 from audionas.systems.once_for_all import paths
-from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.architecture import architecture_of, space_of
 from audionas.systems.once_for_all.results import collect, compare, model_files
 from audionas.systems.once_for_all.stages import (
     evaluate,
@@ -94,7 +95,7 @@ def test_the_found_network_is_the_best_scored_near_its_constraint(inside):
     network, about = load_model(paths.found("2-2-x", "12k", 0))
     assert about["valid_mAP"] == near.mAP.max()
     params = sum(p.numel() for p in network.parameters())
-    assert params in {space.parameters(s) for s in space} and abs(params - 12_000) <= 2_000
+    assert params in {space.costs(s).params for s in space} and abs(params - 12_000) <= 2_000
 
 
 @pytest.mark.slow
@@ -125,7 +126,7 @@ def test_every_number_that_is_told_of_a_file_is_the_files_own(inside):
     """Recomputed from the network and the splits: nothing is inherited from the network it was made from."""
     architecture, steps = architecture_of(inside), inside.supernet
     stores = {split: ClipStore(data_paths.logmel(split)) for split in ("train", "valid")}
-    spaces = {name: Cnn10Space(name, architecture) for name in inside.study.spaces}
+    spaces = {name: space_of(inside, name) for name in inside.study.spaces}
     valid, scores = stores["valid"], {}
     ranked_files = [paths.ranked(index, seed) for index in inside.study.ranked for seed in inside.study.seeds]
     for path in [*model_files(inside.study), *ranked_files]:
@@ -149,8 +150,8 @@ def test_every_number_that_is_told_of_a_file_is_the_files_own(inside):
         assert about.get("supernet_iterations", in_all) == in_all
         if about["kind"] in ("found", "within"):
             budget, space = parse_constraint(about["constraint"]), spaces[about["space"]]
-            near = space.near(budget, parse_size(inside.search.tolerance), inside.frames)
-            candidates = near if about["kind"] == "found" else space.within(budget, inside.frames)
+            around = near(space, budget, parse_size(inside.search.tolerance))
+            candidates = around if about["kind"] == "found" else within(space, budget)
             assert about["candidates"] == len(candidates) and form in candidates
         if path in ranked_files:
             told = json.loads(paths.ranking(about["index"], about["seed"]).read_text())

@@ -10,11 +10,12 @@ import tiny
 from audionas.data import paths as data_paths
 from audionas.data.ledger import CLASSES, read_rows
 from audionas.evaluation.metrics import average_precisions
-from audionas.search.cnn10 import LARGEST, Cnn10Space, Cnn10Subnetwork
-from audionas.search.tables import describe
+from audionas.search.budget import near, within
+from audionas.search.cnn10 import LARGEST, Cnn10Subnetwork
+from audionas.search.tables import space_table
 from audionas.settings.values import parse_constraint, parse_size
 from audionas.systems.once_for_all import paths
-from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.architecture import architecture_of, space_of
 from audionas.systems.once_for_all.config import Config, parse_shape
 from audionas.systems.once_for_all.results import model_files
 
@@ -34,8 +35,7 @@ def make(folder: Path, strengths: dict | None = None, tolerance: str = "2k", **s
     labels = (chance.random((CLIPS, 4)) < 0.4).astype(np.uint8)
     for seed in config.study.seeds:
         for name in config.study.spaces:
-            space = Cnn10Space(name, architecture)
-            table = describe(space, config.frames)
+            table = space_table(space_of(config, name))
             table["mAP"] = 0.3 + 0.2 * np.log(table.params / table.params.min()) / 3
             table["mAP"] += chance.normal(0, 0.02, len(table))
             table["supernet"] = "made"
@@ -67,14 +67,14 @@ def _result(config, path, kind, seed, labels, architecture, chance, planted) -> 
     else:
         space = "-".join(parts[:-2]) if kind in ("found", "within") else config.study.chosen_space
         constraint = parts[-2] if kind != "finetuned" else parts[0]
-        searched, budget = Cnn10Space(space, architecture), parse_constraint(constraint)
+        searched, budget = space_of(config, space), parse_constraint(constraint)
         tolerance = parse_size(config.search.tolerance)
         scores = dict(zip(searched, pd.read_csv(paths.scores(space, seed)).mAP, strict=True))
-        form = searched.near(budget, tolerance, config.frames)[0]
+        form = near(searched, budget, tolerance)[0]
         if kind in ("found", "within"):  # scored with the whole space
             del result["valid_clips"], result["valid_classes"]
         if kind == "within":
-            form = max(searched.within(budget, config.frames), key=scores.get)
+            form = max(within(searched, budget), key=scores.get)
         result |= {"space": space, "constraint": constraint, "recipe": "OFA"}
         result["valid_mAP"] = scores[form] + {"finetuned": 0.12, "init": -0.1}.get(kind, 0)
         result |= {"ratios": form.ratios, "depths": form.depths}

@@ -33,5 +33,5 @@ class Entry(NamedTuple):
 
 MODELS = {
     "cnn10": Entry("audionas.models.cnn10", "Cnn10", "Cnn10Spec"),
-    "cnn10-supernet": Entry("audionas.supernet.cnn10", "Cnn10Supernet", "SupernetSpec", supernet=True),
+    "cnn10-supernet": Entry("audionas.supernet.cnn10", "Cnn10Supernet", "Cnn10SupernetSpec", supernet=True),
 }

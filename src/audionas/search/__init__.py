@@ -1,1 +1,1 @@
-"""Search spaces and the search for the best network within a budget."""
+"""Search spaces and the search for the best network within a budget. Nothing here needs PyTorch."""

@@ -1,4 +1,4 @@
-"""The weight-sharing supernet, its sub-networks, and how one is cut out (section 2 of the paper)."""
+"""CNN10 as a supernet, and the extraction of its sub-networks (section 2 of OFA-AEC)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -16,36 +15,12 @@ from audionas.models.cnn10 import BLOCKS, Cnn10, ConvBlock, Share, Width, pool_g
 from audionas.models.layers.convolution import conv3x3, in_fastest_layout
 from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Subnetwork
 from audionas.settings.values import Section
+from audionas.supernet.base import SortableLayer, Supernet
 from audionas.supernet.layers import DynamicConv2d, DynamicLinear
+from audionas.supernet.statistics import Key, NormStatistics
 
-Key = tuple[int, ...]
-
-
-class NormStatistics:
-    """BatchNorm statistics of many sub-networks at once, kept for each layer and the path that leads to it.
-
-    What enters a layer depends only on the widths and depths before it, so sub-networks that begin alike
-    share their statistics, exactly. So do widths of one block in its first layer: each channel has
-    statistics of its own, and a narrower layer has the first of them. Statistics are cumulative averages
-    over the batches seen, as `nn.BatchNorm2d(momentum=None)` makes them. A key is (width, depth) of every
-    block before, then 1 for the block's first layer, or its own width and 2; that of bn0 is empty.
-    """
-
-    def __init__(self) -> None:
-        self.values: dict[Key, tuple[Tensor, Tensor, int]] = {}
-        self.collecting = True
-
-    def normalise(self, bn: nn.BatchNorm2d, x: Tensor, key: Key) -> Tensor:
-        """x [batch, channels, ...] normalised: by its batch while collecting, by what was kept afterwards."""
-        c = x.shape[1]
-        weight, bias = bn.weight[:c], bn.bias[:c]
-        if not self.collecting:
-            mean, variance, _ = self.values[key]
-            return F.batch_norm(x, mean[:c], variance[:c], weight, bias, False, 0.0, bn.eps)
-        mean, variance, count = self.values.get(key, (x.new_zeros(c), x.new_ones(c), 0))
-        y = F.batch_norm(x, mean, variance, weight, bias, True, 1.0 / (count + 1), bn.eps)
-        self.values[key] = (mean, variance, count + 1)
-        return y
+_CONVOLUTIONS = [(block, layer) for block in (2, 3, 4) for layer in (1, 2)]  # the elastic ones
+_READERS = [*(f"block{block}.conv{layer}" for block, layer in _CONVOLUTIONS[1:]), "fc1"]
 
 
 class DynamicBlock(ConvBlock):
@@ -57,7 +32,7 @@ class DynamicBlock(ConvBlock):
         self.conv2 = DynamicConv2d(out_channels, out_channels, 3, padding=1, bias=False)
 
 
-class SupernetSpec(Section):
+class Cnn10SupernetSpec(Section):
     """What `Cnn10Supernet` is built from."""
 
     num_classes: Annotated[int, Field(gt=0, le=1_000_000)]
@@ -68,8 +43,11 @@ class SupernetSpec(Section):
     head_dropout: Share
 
 
-class Cnn10Supernet(Cnn10):
-    """A CNN10 whose blocks 2, 3 and 4 are elastic in width and depth; its state dict is a CNN10's.
+class Cnn10Supernet(Cnn10, Supernet[Cnn10Subnetwork]):
+    """A CNN10 whose blocks 2, 3 and 4 are elastic in width and depth; its state dict is that of a CNN10.
+
+    The key of BatchNorm statistics is (width, depth) of every block before, then 1 for the block's first
+    layer, or its own width and 2 for the second; that of bn0 is empty.
 
     Args:
         architecture: the largest network.
@@ -77,6 +55,12 @@ class Cnn10Supernet(Cnn10):
     """
 
     name = "cnn10-supernet"
+    # One order for each convolution. Only the largest network has learned when channels are sorted, and it
+    # reads only conv2's channels of the block before. Depth 1 replaces them by channels in no learned order.
+    sortable = tuple(
+        SortableLayer(f"block{block}.conv{layer}", f"block{block}.bn{layer}", reader)
+        for (block, layer), reader in zip(_CONVOLUTIONS, _READERS, strict=True)
+    )
 
     def __init__(
         self, architecture: Cnn10Architecture, *, block_dropout: float = 0.2, head_dropout: float = 0.5
@@ -89,16 +73,16 @@ class Cnn10Supernet(Cnn10):
             head_dropout=head_dropout,
         )
         self.architecture = architecture
-        self.largest = self.spec  # as of the largest network alone
+        self.largest_spec = self.spec  # of the largest network as a `Cnn10`
         self.spec = {
             **asdict(architecture),
             "block_dropout": block_dropout,
             "head_dropout": head_dropout,
         }
-        widths = self.largest["widths"]
+        widths = self.largest_spec["widths"]
         for i in range(2, BLOCKS + 1):
             self.add_module(f"block{i}", DynamicBlock(widths[i - 2], widths[i - 1]))
-        self.fc1 = DynamicLinear(widths[-1], self.largest["hidden"])
+        self.fc1 = DynamicLinear(widths[-1], self.largest_spec["hidden"])
         self.reset_parameters()
 
     @classmethod
@@ -121,13 +105,13 @@ class Cnn10Supernet(Cnn10):
         keep: Tensor | None = None,
         statistics: NormStatistics | None = None,
     ) -> Iterator[tuple[Cnn10Subnetwork, Tensor]]:
-        """Logits of many sub-networks, every common beginning computed once.
+        """Sub-networks with their logits [batch, classes], every common beginning computed once.
 
         Block 1 runs once, each variant of block 2 once, and so on down the tree. The first convolution of
-        a block runs once for all its widths: a narrower one puts out the first channels of the widest. With
-        `statistics`, its second does as well (`DynamicConv2d.widening`). Without them and with gradients on,
-        the sum over sub-networks has the gradients of separate passes (dropout masks are shared as well).
-        The order is that of the tree, not of `subnetworks`; one given twice comes twice.
+        a block runs once for all its widths: a narrower one outputs the first channels of the widest. With
+        `statistics`, the second does so too (`DynamicConv2d.widening`). Without them and with gradients, the
+        sum over sub-networks has the gradients of separate passes; dropout masks are shared as well. The
+        order is that of the tree, not of `subnetworks`; one given twice comes twice.
 
         Args:
             x: log-mel [batch, frames, mels] in dB.
@@ -145,6 +129,11 @@ class Cnn10Supernet(Cnn10):
             x = x * keep.unsqueeze(1)
         x = in_fastest_layout(x, self.architecture.base_channels)
         yield from self._descend(x, 0, members, (), norm, statistics is not None)
+
+    def prefix(self, subnetwork: Cnn10Subnetwork) -> tuple[int, ...]:
+        """Width and depth, block after block."""
+        pairs = zip(self.architecture.widths(subnetwork)[1:], subnetwork.depths, strict=True)
+        return tuple(number for pair in pairs for number in pair)
 
     def _descend(self, x: Tensor, level: int, members: Sequence, path: Key, norm, widening: bool) -> Iterator:
         if level == BLOCKS:
@@ -174,25 +163,11 @@ class Cnn10Supernet(Cnn10):
                 yield from self._descend(y, level + 1, group, (*path, width, depth), norm, widening)
 
 
-@torch.no_grad()
-def calibrate_all(
-    supernet: Cnn10Supernet, subnetworks: Sequence[Cnn10Subnetwork], batches: Iterable[Tensor]
-) -> NormStatistics:
-    """Statistics of every sub-network in one pass over the batches, shared where sub-networks begin alike."""
-    statistics = NormStatistics()
-    supernet.eval()
-    for x in batches:
-        for _ in supernet.outputs(x, subnetworks, statistics=statistics):
-            pass
-    statistics.collecting = False
-    return statistics
-
-
 def extract(
     supernet: Cnn10Supernet, subnetwork: Cnn10Subnetwork, statistics: NormStatistics | None = None
 ) -> Cnn10:
-    """The sub-network as an ordinary `Cnn10` of its own, with `statistics` or else the layers' own."""
-    architecture, spec = supernet.architecture, supernet.largest
+    """A sub-network as a `Cnn10` with copied weights; BatchNorm has `statistics`, or else the layers' own."""
+    architecture, spec = supernet.architecture, supernet.largest_spec
     widths = architecture.widths(subnetwork)
     depths = (2, *subnetwork.depths)
     network = Cnn10(**{**spec, "widths": widths, "depths": depths})

@@ -1,8 +1,8 @@
-"""Layers that run with their first channels only (section 2.2; Once-for-all, Cai et al., 2020).
+"""Elastic layers, which compute with their first channels only (Once-for-all, Cai et al., 2020).
 
-Each is the plain `nn` layer with another `forward`, so that state-dict keys and shapes stay CNN10's.
-The number of input channels is read from the input; only a convolution is told how many to put out.
-BatchNorm does so in every network (`audionas.models.layers.normalisation`).
+Each is a plain `nn` layer with another `forward`, so that state-dict keys and shapes stay those of the layer.
+The number of input channels is read from the input; a convolution is told its number of output channels.
+BatchNorm is elastic in every network (`audionas.models.layers.normalisation`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class DynamicConv2d(nn.Conv2d):
         return conv3x3(x, weight)
 
     def widening(self, x: Tensor, widths: Sequence[int]) -> Iterator[Tensor]:
-        """`self(x[:, :w], w)` for each of the rising `widths`, what they have in common computed once.
+        """`self(x[:, :w], w)` for each of the rising `widths`, the common terms computed once.
 
-        A convolution is a sum over input channels, so each width only adds what its further channels bring:
-        together they cost what the widest does. For use without gradients: a later width adds to the tensor
-        that the one before came from.
+        A convolution is a sum over input channels, so each width only adds the terms of its further channels:
+        together they cost as much as the widest. For use without gradients: a later width adds in place to
+        the tensor of the width before.
         """
         start, total = 0, None
         for width in widths:

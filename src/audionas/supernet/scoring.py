@@ -1,4 +1,4 @@
-"""Validation scores of every sub-network in one pass that shares what they have in common."""
+"""Scores of all sub-networks in one pass that computes their common beginnings once, and their file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from audionas.runtime.device import device_of
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.filearray import Descriptor, FileArray
 from audionas.runtime.ranks import current
-from audionas.search.cnn10 import Cnn10Space, Cnn10Subnetwork
-from audionas.search.tables import COLUMNS, describe
-from audionas.supernet.cnn10 import Cnn10Supernet, calibrate_all
+from audionas.search.space import Configuration, FiniteSpace
+from audionas.search.tables import space_table
+from audionas.supernet.base import Supernet
+from audionas.supernet.calibration import calibrate_all
+from audionas.supernet.statistics import NormStatistics
 
 
 class _Scores(FileArray):
-    """In an unnamed file of this folder: 31 GB for the paper's largest space, too much for memory.
+    """Probabilities in an unnamed file of the working directory: 31 GB for OFA-AEC's largest space.
 
     Args:
         shape: [sub-networks, clips, classes].
@@ -51,18 +53,24 @@ class _Scores(FileArray):
 
 @torch.no_grad()
 def predict_all(
-    supernet, subnetworks, statistics, store: ClipStore, batch_size: int = 64, bar=None
+    supernet: Supernet[Configuration],
+    subnetworks: Sequence[Configuration],
+    statistics: NormStatistics,
+    store: ClipStore,
+    batch_size: int = 64,
+    bar: tqdm | None = None,
 ) -> FileArray:
-    """Probabilities float32 [sub-networks, clips, classes], what sub-networks share computed once.
+    """Probabilities float32 [sub-networks, clips, classes], common beginnings computed once.
 
-    Those of one batch are held at once: 69 MB for the paper's largest space and batch.
+    The probabilities of one batch are in memory: 69 MB for OFA-AEC's largest space and batch.
 
     Args:
-        supernet, subnetworks, statistics: as `Cnn10Supernet.outputs` takes them; the supernet in eval mode.
-        bar: a tqdm bar that counts the clips.
+        supernet: in eval mode.
+        statistics: of all sub-networks, from `calibrate_all`.
+        bar: counts the clips.
 
     Raises:
-        UserError: the disk of this folder has no room for all of them, which is known before the first.
+        UserError: the disk has no room for all probabilities; raised before any is computed.
     """
     device = device_of(supernet)
     index = {subnetwork: i for i, subnetwork in enumerate(subnetworks)}
@@ -82,18 +90,17 @@ def predict_all(
 
 
 def score(
-    supernet: Cnn10Supernet,
-    subnetworks: Sequence[Cnn10Subnetwork],
+    supernet: Supernet[Configuration],
+    subnetworks: Sequence[Configuration],
     calibration: list[Tensor],
     store: ClipStore,
     batch_size: int = 64,
     progress: bool = False,
 ) -> list[float]:
-    """Mean average precision of each sub-network, what they have in common computed once.
+    """Mean average precision of each sub-network, common beginnings computed once.
 
-    Block 1 runs once for each batch, each variant of block 2 once, and so on, for BatchNorm calibration and
-    for scoring; the outputs are those of the extracted networks. Ranks share out the sub-networks, neighbours
-    in that tree together.
+    The outputs are those of the extracted and calibrated networks. Ranks share out the sub-networks, those
+    that begin alike together.
 
     Args:
         calibration: batches [batch, frames, mels] of training clips for the BatchNorm statistics.
@@ -102,7 +109,7 @@ def score(
     """
     ranks = current()
     supernet.eval()
-    own = ranks.share(sorted(subnetworks, key=supernet.architecture.place))
+    own = ranks.share(sorted(subnetworks, key=supernet.prefix))
     hidden = not (progress and ranks.first)
     if own:
         batches = tqdm(calibration, desc="calibrate", unit="batch", disable=hidden)
@@ -119,42 +126,43 @@ def score(
 
 
 def score_space(
-    supernet: Cnn10Supernet,
-    space: Cnn10Space,
+    supernet: Supernet[Configuration],
+    space: FiniteSpace[Configuration],
     calibration: list[Tensor],
     valid: ClipStore,
     batch_size: int = 64,
     name: str = "",
 ) -> pd.DataFrame:
-    """`describe` with columns `mAP`, `score` of each sub-network on validation, and `supernet`, its name."""
-    table = describe(space, valid.data.shape[1])
-    table["mAP"] = score(supernet, space.subnetworks, calibration, valid, batch_size, progress=True)
+    """`space_table` with columns `mAP`, the validation score, and `supernet`, the supernet's name."""
+    table = space_table(space)
+    table["mAP"] = score(supernet, space, calibration, valid, batch_size, progress=True)
     table["supernet"] = name
     return table
 
 
 def fingerprint(path: Path) -> str:
-    """What names a supernet in its scores: the beginning of its file's SHA-256."""
+    """The name of a supernet in its scores: the first 12 digits of its file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def read_scores(
-    path: Path, space: Cnn10Space, frames: int, supernet: Path | None = None
-) -> dict[Cnn10Subnetwork, float]:
+    path: Path, space: FiniteSpace[Configuration], supernet: Path | None = None
+) -> dict[Configuration, float]:
     """mAP of every sub-network from a scores file.
 
     Args:
-        supernet: the file that must have been scored; any where it is None.
+        supernet: the file whose scores they must be; not checked if None.
 
     Raises:
-        UserError: the file is missing or damaged, its rows are not those of this space, a score is not
-            between 0 and 1, or they are scores of another supernet.
+        UserError: the file is missing or damaged, its rows are not those of the space, a score is not
+            between 0 and 1, or the scores are of another supernet.
     """
     mend = remedy(path)
     try:
         table = pd.read_csv(path, dtype={"supernet": str})
-        same = table[list(COLUMNS)].equals(describe(space, frames))
+        expected = space_table(space)
+        same = table[list(expected.columns)].equals(expected)
         values, names = table["mAP"].astype(float), set(table["supernet"])
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
@@ -173,4 +181,4 @@ def read_scores(
         raise UserError(f"{path}: its scores are not all between 0 and 1; {mend}")
     if supernet is not None and names != {fingerprint(supernet)}:
         raise UserError(f"{path}: the scores of another supernet than {supernet}; {mend}")
-    return dict(zip(space.subnetworks, values, strict=True))
+    return dict(zip(space, values, strict=True))

@@ -1,4 +1,4 @@
-"""A supernet's channels in the order of their importance, so that narrow sub-networks begin with the best."""
+"""A supernet's channels sorted by importance, so that narrow sub-networks have the most important ones."""
 
 from __future__ import annotations
 
@@ -8,29 +8,26 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from audionas.supernet.cnn10 import Cnn10Supernet
-
-#: The elastic convolutions in the order in which the largest network runs them; each is read by the next.
-_LAYERS = [f"block{block}.conv{layer}" for block in (2, 3, 4) for layer in (1, 2)]
+from audionas.supernet.base import Supernet
 
 
-def channel_orders(supernet: Cnn10Supernet) -> dict[str, Tensor]:
-    """The outputs of every elastic convolution, most important first: int64 [channels] by the layer's name.
+def channel_orders(supernet: Supernet) -> dict[str, Tensor]:
+    """Output channels of every sortable convolution, most important first: int64 [channels] by layer name.
 
-    A channel's importance is the L1 norm of the weights that read it, as in the code of Once-for-all (Cai et
-    al., 2020); the norm of its own filter says nothing, since BatchNorm divides by it.
+    The importance of a channel is the L1 norm of the weights that read it, as in the code of Once-for-all
+    (Cai et al., 2020). The norm of its own filter says nothing, since BatchNorm divides by it.
     """
-    # One order for each convolution: the largest network, which alone has learnt by now, reads only conv2's
-    # channels from the block before. What depth 1 puts in their place has not been learnt in any order.
     return {
-        layer: _importance(supernet.get_submodule(reader).weight).argsort(descending=True, stable=True)
-        for layer, reader in _readers()
+        each.layer: _importance(supernet.get_submodule(each.reader).weight).argsort(
+            descending=True, stable=True
+        )
+        for each in supernet.sortable
     }
 
 
 @torch.no_grad()
-def sort_channels(supernet: Cnn10Supernet, companions: Iterable[tuple[str, Tensor]] = ()) -> None:
-    """Sort the channels of blocks 2, 3 and 4 by importance, in place; the largest network computes the same.
+def sort_channels(supernet: Supernet, companions: Iterable[tuple[str, Tensor]] = ()) -> None:
+    """Sort the channels of all sortable layers in place; the largest sub-network computes the same.
 
     Args:
         companions: names of parameters, and tensors that belong to them element by element, such as an
@@ -38,8 +35,7 @@ def sort_channels(supernet: Cnn10Supernet, companions: Iterable[tuple[str, Tenso
     """
     axes: dict[str, list[tuple[int, Tensor]]] = {}
     orders = channel_orders(supernet)
-    for layer, reader in _readers():
-        norm = layer.replace("conv", "bn")
+    for layer, norm, reader in supernet.sortable:
         for name in ("weight", "bias", "running_mean", "running_var"):
             axes[f"{norm}.{name}"] = [(0, orders[layer])]
         axes.setdefault(f"{layer}.weight", []).append((0, orders[layer]))
@@ -49,10 +45,6 @@ def sort_channels(supernet: Cnn10Supernet, companions: Iterable[tuple[str, Tenso
             values.copy_(values.index_select(axis, order))
 
 
-def _readers() -> list[tuple[str, str]]:
-    return list(zip(_LAYERS, [*_LAYERS[1:], "fc1"], strict=True))
-
-
 def _importance(weight: Tensor) -> Tensor:
-    """Weights [outputs, inputs, ...] to the L1 norm of each input's, [inputs]."""
+    """L1 norm of the weights of each input, [inputs], from weights [outputs, inputs, ...]."""
     return weight.detach().abs().transpose(0, 1).flatten(1).sum(dim=1)

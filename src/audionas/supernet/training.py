@@ -1,4 +1,4 @@
-"""What a step of supernet training minimises (section 2.3 of the paper), and which sub-networks learn."""
+"""Objectives of supernet training: what one step minimises."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from torch import Tensor
 
 from audionas.data.store import ClipStore
 from audionas.models.cnn10 import Cnn10
-from audionas.search.cnn10 import LARGEST, Cnn10Space, Cnn10Subnetwork
+from audionas.search.space import Configuration, FiniteSpace
 from audionas.settings.training import Distillation, SupernetTraining
-from audionas.supernet.cnn10 import Cnn10Supernet
+from audionas.supernet.base import Supernet
+from audionas.supernet.sampling import RULES
 from audionas.supernet.sorting import sort_channels
 from audionas.training.feed import Batch
 from audionas.training.objectives import Distilled, compiled
 
 
 class OnceForAll(Distilled):
-    """The supernet (section 2.3): the largest network first, then sampled ones, k a step.
+    """Distillation to the largest sub-network first, then to k sampled ones a step (OFA-AEC, section 2.3).
 
     Args:
-        seed: of the sub-networks' draws.
+        space: whose sub-networks learn.
+        seed: of the draws of sub-networks.
         store, batch_size: as in `Distilled`.
     """
 
-    network: Cnn10Supernet
+    network: Supernet
 
     def __init__(
         self,
-        network: Cnn10Supernet,
+        network: Supernet[Configuration],
         teacher: Cnn10,
         settings: Distillation,
-        space: Cnn10Space,
+        space: FiniteSpace[Configuration],
         schedule: SupernetTraining,
         *,
         seed: int = 0,
@@ -43,17 +45,17 @@ class OnceForAll(Distilled):
     ):
         super().__init__(network, teacher, settings, store, batch_size)
         self.space, self.schedule, self.seed = space, schedule, seed
-        self._draw = {"uniform": uniform, "sandwich": sandwich}[schedule.sampling]
+        self._draw = RULES[schedule.sampling]
 
     def compile(self) -> None:
-        """Only the teacher: of sub-networks there are hundreds, and each would be a graph of its own."""
+        """Compile only the teacher: each of hundreds of sub-networks would be a graph of its own."""
         self.teach = compiled(self.teacher)
 
     def begin(self, iteration: int, companions: Iterable[tuple[str, Tensor]]) -> None:
         """Sort the channels where the sampled phase begins, if the parameters ask for it.
 
-        Adam's moments move with their weights: the step after is the one that the largest network would have
-        taken, where fresh moments would take a step of full length in every weight.
+        Adam's moments move with their weights, so that the next step is the one that the largest network
+        would have taken. Fresh moments would take a step of full length in every weight.
         """
         if self.schedule.sort_channels and iteration == self.schedule.largest_iterations:
             sort_channels(self.network, companions)
@@ -63,10 +65,10 @@ class OnceForAll(Distilled):
         for _, logits in self.network.outputs(x, self.sample(iteration), keep=keep):
             yield logits
 
-    def sample(self, iteration: int) -> list[Cnn10Subnetwork]:
-        """The sub-networks of one step: a function of seed and iteration, the same in every process."""
+    def sample(self, iteration: int) -> list[Configuration]:
+        """The sub-networks of one step: a function of seed and iteration, equal in every process."""
         if iteration < self.schedule.largest_iterations:
-            return [LARGEST]
+            return [self.space.largest]
         generator = np.random.default_rng((self.seed, iteration))
         return self._draw(self.space, self.schedule.networks_per_step, generator)
 
@@ -74,27 +76,18 @@ class OnceForAll(Distilled):
 class InPlace(OnceForAll):
     """In-place distillation (BigNAS, Yu et al., 2020; AlphaNet, Wang et al., 2021).
 
-    The largest network learns from the teacher, the others from what the largest says in this same step.
-    Labels, where they have a weight, reach the others through the largest only.
+    The largest sub-network learns from the teacher, the others from its outputs in the same step. Labels,
+    where they have a weight, reach the others through the largest only.
     """
 
     def __call__(self, batch: Batch, iteration: int) -> Tensor:
         """See `Objective`."""
         outputs = list(self.network.outputs(batch.x, self.sample(iteration), keep=batch.keep))
         target = self.target(batch)
-        soft = torch.sigmoid(dict(outputs)[LARGEST].detach().to(target.dtype))
+        largest = self.space.largest
+        soft = torch.sigmoid(dict(outputs)[largest].detach().to(target.dtype))
         losses = [
-            F.binary_cross_entropy_with_logits(z, target if subnetwork == LARGEST else soft)
+            F.binary_cross_entropy_with_logits(z, target if subnetwork == largest else soft)
             for subnetwork, z in outputs
         ]
         return sum(losses) / len(losses)
-
-
-def uniform(space: Cnn10Space, count: int, generator: np.random.Generator) -> list[Cnn10Subnetwork]:
-    """Sub-networks drawn independently, each as likely as any other (the paper; Once-for-all)."""
-    return [space.subnetworks[i] for i in generator.integers(len(space), size=count)]
-
-
-def sandwich(space: Cnn10Space, count: int, generator: np.random.Generator) -> list[Cnn10Subnetwork]:
-    """The sandwich rule (Yu and Huang, 2019; BigNAS, Yu et al., 2020): both ends, and the rest uniformly."""
-    return [LARGEST, space.smallest, *uniform(space, count - 2, generator)]

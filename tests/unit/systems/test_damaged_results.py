@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from audionas.runtime.errors import UserError
-from audionas.search.cnn10 import Cnn10Space
 from audionas.supernet.scoring import read_scores
 from audionas.systems.once_for_all import paths
-from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.once_for_all.networks import Scores, ranked
 from audionas.systems.once_for_all.page import page
@@ -36,8 +35,7 @@ def evaluations(config: Config) -> None:
 
 
 def scores(config: Config) -> None:
-    space = Cnn10Space("2-2-x", architecture_of(config))
-    read_scores(paths.scores("2-2-x", 0), space, config.frames)
+    read_scores(paths.scores("2-2-x", 0), space_of(config, "2-2-x"))
 
 
 def rankings(config: Config) -> None:

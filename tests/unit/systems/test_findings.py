@@ -12,7 +12,7 @@ import pytest
 from audionas.cli import main
 from audionas.search.cnn10 import Cnn10Space
 from audionas.systems.once_for_all import paper, paths
-from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Study
 from audionas.systems.once_for_all.findings import steadier
 
@@ -103,8 +103,8 @@ def study(tmp_path_factory):
 
 def _rank(config) -> None:
     """On their own the networks stand as in the supernet (seed 0), but for two (1), or all reversed (2)."""
-    space = Cnn10Space("2-2-x", architecture_of(config))
-    places = [space.subnetworks.index(s) for s in space.drawn_order()[:8]]
+    space = space_of(config, "2-2-x")
+    places = [space.index(s) for s in space.shuffled()[:8]]
     for seed in config.study.seeds:
         scores = pd.read_csv(paths.scores("2-2-x", seed)).mAP[places].to_numpy()
         alone = scores.argsort().argsort()

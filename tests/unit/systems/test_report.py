@@ -16,9 +16,9 @@ import pytest
 
 from audionas.cli import main
 from audionas.runtime.errors import UserError
-from audionas.search.cnn10 import Cnn10Space
+from audionas.search.budget import near, within
 from audionas.settings.values import Constraint, parse_constraint, parse_size
-from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.registry import load_config
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the development tools: make install")
@@ -246,9 +246,9 @@ def searched(report: Path, constraint: Constraint) -> bool:
     tolerance = parse_size(config.search.tolerance)
     try:
         for space in config.study.spaces:
-            searched = Cnn10Space(space, architecture_of(config))
-            searched.near(constraint, tolerance, config.frames)
-            searched.within(constraint, config.frames)
+            searched = space_of(config, space)
+            near(searched, constraint, tolerance)
+            within(searched, constraint)
     except UserError:
         return False
     return True

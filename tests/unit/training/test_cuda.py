@@ -19,7 +19,8 @@ from audionas.runtime.errors import UserError
 from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Space
 from audionas.settings.audio import Augment
 from audionas.settings.training import Distillation, Training
-from audionas.supernet.cnn10 import Cnn10Supernet, calibrate_all, extract
+from audionas.supernet.calibration import calibrate_all
+from audionas.supernet.cnn10 import Cnn10Supernet, extract
 from audionas.supernet.scoring import score
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.once_for_all.stages import score as scoring
@@ -90,7 +91,7 @@ def test_shared_scores_are_those_of_networks_cut_out(project, exact):
     space, network = Cnn10Space("x-x-x", ARCHITECTURE), Cnn10Supernet(ARCHITECTURE).eval().to(GPU)
     valid, train = ClipStore("data/logmel/valid.h5"), ClipStore("data/logmel/train.h5")
     batches = [x.to(GPU) for x in calibration_batches(train, 8, 3)]
-    chosen = [space.smallest, LARGEST, *space.subnetworks[5::97]]
+    chosen = [space.smallest, LARGEST, *space[5::97]]
     scores = score(network, chosen, batches, valid)
     statistics = calibrate_all(network, chosen, batches)
     with torch.no_grad():

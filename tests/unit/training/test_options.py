@@ -53,7 +53,7 @@ def test_the_sandwich_holds_both_ends_and_draws_the_rest_uniformly():
     objective = OnceForAll(Cnn10Supernet(ARCHITECTURE), Cnn10(4, 4, mels=16), Distillation(), SPACE, schedule)
     assert objective.sample(0) == [LARGEST]
     steps = [objective.sample(iteration) for iteration in range(1, 1601)]
-    smallest = min(SPACE, key=SPACE.parameters)
+    smallest = min(SPACE, key=ARCHITECTURE.parameters)
     assert all(step[:2] == [LARGEST, smallest] and len(step) == 4 for step in steps)
     drawn = [s for step in steps for s in step[2:]]
     counts = [drawn.count(s) for s in SPACE]
@@ -68,7 +68,7 @@ def test_in_place_the_others_learn_from_the_largest_which_feels_nothing_of_it(mo
     schedule = SupernetTraining(largest_iterations=0, networks_per_step=4, sampling="sandwich")
     objective = InPlace(network, master, Distillation(hard_label_weight=0.5), SPACE, schedule)
     # The largest is drawn once more: it is the largest all the same.
-    drawn = [LARGEST, SPACE.smallest, LARGEST, SPACE.subnetworks[5]]
+    drawn = [LARGEST, SPACE.smallest, LARGEST, SPACE[5]]
     monkeypatch.setattr(objective, "sample", lambda iteration: drawn)
     one = batch()
 

@@ -158,12 +158,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _space(options: argparse.Namespace) -> None:
     from audionas.search.cnn10 import Cnn10Architecture, Cnn10Space
-    from audionas.search.tables import describe
+    from audionas.search.tables import space_table
 
     architecture = Cnn10Architecture(
         options.classes, options.base_channels, options.mels, options.width_rounding
     )
-    table = describe(Cnn10Space(options.name, architecture), options.frames)
+    table = space_table(Cnn10Space(options.name, architecture, options.frames))
     if options.csv:
         table.to_csv(sys.stdout, index=False, lineterminator="\n")
         return

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Space, Cnn10Subnetwork
+from audionas.search.budget import near
+from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Subnetwork
 from audionas.settings.values import parse_constraint, parse_size
-from audionas.supernet.training import sandwich, uniform
-from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.supernet.sampling import RULES
+from audionas.systems.once_for_all.architecture import architecture_of, space_of
 from audionas.systems.once_for_all.config import Config, parse_shape
 
 BACKWARD = 3  # times the forward pass: it, and twice as much for the gradients of inputs and weights
@@ -82,8 +83,8 @@ class Costs:
 
     def supernet(self, name: str) -> float:
         """Its training, with the teacher's passes; the mean of drawn steps stands for all."""
-        space, schedule = Cnn10Space(name, self.architecture), self.config.supernet
-        draw = {"uniform": uniform, "sandwich": sandwich}[schedule.sampling]
+        space, schedule = space_of(self.config, name), self.config.supernet
+        draw = RULES[schedule.sampling]
         rng = np.random.default_rng(0)
         drawn = [self._pass(draw(space, schedule.networks_per_step, rng)) for _ in range(_DRAWS)]
         largest = schedule.largest_iterations * (BACKWARD * self._largest + self._taught)
@@ -96,7 +97,7 @@ class Costs:
 
     def scoring(self, name: str, clips: int) -> float:
         """All sub-networks of a space on so many validation clips, with the calibration's."""
-        space = Cnn10Space(name, self.architecture)
+        space = space_of(self.config, name)
         calibration = self._clips * self.config.calibration.batches
         return (clips + calibration) * multiply_adds(self.architecture, space, self.frames, widening=True)
 
@@ -107,12 +108,12 @@ class Costs:
 
     def each(self) -> float:
         """A distillation for one device: the mean over the study's budgets, and over what meets each."""
-        space = Cnn10Space(self.config.study.chosen_space, self.architecture)
+        space = space_of(self.config, self.config.study.chosen_space)
         tolerance = parse_size(self.config.search.tolerance)
         means = []
         for budget in self.config.study.constraints:
-            near = space.near(parse_constraint(budget), tolerance, self.frames)
-            means.append(np.mean([self.alone(subnetwork) for subnetwork in near]))
+            found = near(space, parse_constraint(budget), tolerance)
+            means.append(np.mean([self.alone(subnetwork) for subnetwork in found]))
         return float(np.mean(means))
 
     def table(self, valid_clips: int) -> pd.DataFrame:

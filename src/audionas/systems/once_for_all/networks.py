@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from audionas.reporting.intervals import Interval, kendall, regret
-from audionas.search.cnn10 import Cnn10Space, Cnn10Subnetwork
-from audionas.search.tables import describe
+from audionas.search.budget import near
+from audionas.search.cnn10 import Cnn10Subnetwork
+from audionas.search.tables import space_table
 from audionas.settings.values import parse_constraint, parse_size
 from audionas.supernet.scoring import read_scores
 from audionas.systems.once_for_all import paths
-from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.once_for_all.results import read_result
 
@@ -26,10 +27,10 @@ class Scores:
     """
 
     def __init__(self, config: Config):
-        self.config, architecture = config, architecture_of(config)
-        self.spaces = {name: Cnn10Space(name, architecture) for name in config.study.spaces}
+        self.config = config
+        self.spaces = {name: space_of(config, name) for name in config.study.spaces}
         self._read = {
-            (name, seed): read_scores(paths.scores(name, seed), space, config.frames)
+            (name, seed): read_scores(paths.scores(name, seed), space)
             for name, space in self.spaces.items()
             for seed in config.study.seeds
         }
@@ -46,7 +47,7 @@ def every_network(scores: Scores) -> pd.DataFrame:
     """
     seeds, tables = scores.config.study.seeds, []
     for name, space in scores.spaces.items():
-        table = describe(space, scores.config.frames)
+        table = space_table(space)
         table.insert(0, "space", name)
         for seed in seeds:
             table[f"valid mAP {seed}"] = [100 * scores.of(name, seed)[s] for s in space]
@@ -71,15 +72,15 @@ def near_constraints(scores: Scores) -> pd.DataFrame:
     config, rows = scores.config, []
     tolerance = parse_size(config.search.tolerance)
     for name, space in scores.spaces.items():
-        near = {
-            constraint: space.near(parse_constraint(constraint), tolerance, config.frames)
+        found = {
+            constraint: near(space, parse_constraint(constraint), tolerance)
             for constraint in config.study.constraints
         }
         for seed in config.study.seeds:
             values = scores.of(name, seed)
-            for constraint, subnetworks in near.items():
+            for constraint, subnetworks in found.items():
                 for s in subnetworks:
-                    rows.append((name, constraint, seed, str(s), space.parameters(s), 100 * values[s]))
+                    rows.append((name, constraint, seed, str(s), space.costs(s).params, 100 * values[s]))
     return pd.DataFrame(rows, columns=["space", "constraint", "seed", "network", "params", "valid mAP"])
 
 
@@ -123,13 +124,13 @@ def ranked(scores: Scores) -> pd.DataFrame:
     """
     study, rows = scores.config.study, []
     space = scores.spaces[study.chosen_space]
-    order = space.drawn_order()
+    order = space.shuffled()
     for seed in study.seeds:
         for index in study.ranked:
             subnetwork = order[index]
             alone = read_result(paths.ranking(index, seed), "valid_mAP")["valid_mAP"]
             both = 100 * scores.of(space.name, seed)[subnetwork], 100 * alone
-            rows.append((str(subnetwork), space.parameters(subnetwork), seed, *both))
+            rows.append((str(subnetwork), space.costs(subnetwork).params, seed, *both))
     return pd.DataFrame(rows, columns=["Network", "params", "seed", "in the supernet", "on its own"])
 
 

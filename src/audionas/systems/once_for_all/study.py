@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from audionas.runtime.errors import UserError
-from audionas.search.cnn10 import Cnn10Space
+from audionas.search.budget import near, within
 from audionas.settings.file import PARAMS
 from audionas.settings.values import parse_constraint, parse_size
 from audionas.systems.common.checks import require_own_folders
-from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Config
 
 
@@ -22,16 +22,15 @@ def check(config: Config, path: str | Path = PARAMS) -> None:
     """
     require_own_folders(config, path)
     tolerance = parse_size(config.search.tolerance)
-    architecture = architecture_of(config)
     for space in config.study.spaces:
         for constraint in config.study.constraints:
-            searched, budget = Cnn10Space(space, architecture), parse_constraint(constraint)
+            searched, budget = space_of(config, space), parse_constraint(constraint)
             try:
-                searched.near(budget, tolerance, config.frames)
-                searched.within(budget, config.frames)
+                near(searched, budget, tolerance)
+                within(searched, budget)
             except UserError as error:
                 raise UserError(f"{path}: study.constraints: {constraint}: {error}") from None
-    chosen = Cnn10Space(config.study.chosen_space, architecture)
+    chosen = space_of(config, config.study.chosen_space)
     if beyond := [index for index in config.study.ranked if index >= len(chosen)]:
         raise UserError(
             f"{path}: study.ranked: {beyond[0]}: space {chosen.name} has {len(chosen)} sub-networks; write "

@@ -9,10 +9,9 @@ from audionas.evaluation.prediction import predict
 from audionas.runtime.device import prepare
 from audionas.runtime.files import atomic_write
 from audionas.runtime.ranks import current
-from audionas.search.cnn10 import Cnn10Space
 from audionas.systems.common.loading import load_for, open_logmel
 from audionas.systems.once_for_all import paths
-from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.once_for_all.stages.single_network import train_alone
 
@@ -23,8 +22,8 @@ def run(config: Config, space: str, index: int, seed: int) -> None:
     Writes models/ranked/{index}-{seed}.pt, and its validation mAP to
     results/scores/ranked/{index}-{seed}.json.
     """
-    search_space = Cnn10Space(space, architecture_of(config))
-    subnetwork = search_space.drawn_order()[index]
+    search_space = space_of(config, space)
+    subnetwork = search_space.shuffled()[index]
     about = {"kind": "ranked", "space": space, "index": index}
     about |= {"ratios": list(subnetwork.ratios), "depths": list(subnetwork.depths)}
     path = paths.ranked(index, seed)

@@ -7,11 +7,10 @@ from audionas.models.files import load_supernet
 from audionas.runtime.device import prepare
 from audionas.runtime.files import atomic_write
 from audionas.runtime.ranks import current
-from audionas.search.cnn10 import Cnn10Space
 from audionas.supernet.scoring import fingerprint, score_space
 from audionas.systems.common.loading import load_for, open_logmel
 from audionas.systems.once_for_all import paths
-from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Config
 
 
@@ -22,7 +21,7 @@ def run(config: Config, space: str, seed: int) -> None:
     supernet, _ = load_for(paths.supernet(space, seed), valid, load_supernet)
     size = config.training.batch_size
     calibration = [x.to(device) for x in calibration_batches(train, size, config.calibration.batches)]
-    search_space = Cnn10Space(space, architecture_of(config))
+    search_space = space_of(config, space)
     name = fingerprint(paths.supernet(space, seed))
     table = score_space(supernet.to(device), search_space, calibration, valid, size, name)
     if current().first:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from audionas.search.cnn10 import LARGEST, Cnn10Space
 from audionas.supernet.cnn10 import Cnn10Supernet
 from audionas.supernet.scoring import score
 from audionas.supernet.training import InPlace, OnceForAll
 from audionas.systems.common.loading import load_for, open_logmel
 from audionas.systems.once_for_all import paths
-from audionas.systems.once_for_all.architecture import architecture_of
+from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.once_for_all.training_runs import training_run
 
 
 def run(config: Config, space: str, seed: int) -> None:
     """models/teacher/{seed}.pt and data/logmel/{train,valid}.h5 to models/supernet/{space}-{seed}.pt."""
-    search_space = Cnn10Space(space, architecture_of(config))
+    search_space = space_of(config, space)
     network, schedule = config.network, config.supernet
     iterations = schedule.largest_iterations + schedule.sampled_iterations
 
@@ -29,7 +28,7 @@ def run(config: Config, space: str, seed: int) -> None:
         options = {"seed": seed, "store": store, "batch_size": config.training.batch_size}
         return recipe(supernet, teacher, config.distillation, search_space, schedule, **options)
 
-    ends = {"smallest": search_space.smallest, "largest": LARGEST}
+    ends = {"smallest": search_space.smallest, "largest": search_space.largest}
 
     def validate(supernet, store, calibration):
         """mAP of the two ends of the space; their statistics are estimated aside, the weights untouched."""
