@@ -8,6 +8,7 @@ import pandas as pd
 from audionas.reporting.intervals import Interval, kendall, regret
 from audionas.search.budget import near
 from audionas.search.cnn10 import Cnn10Subnetwork
+from audionas.search.pareto import pareto_front
 from audionas.search.tables import space_table
 from audionas.settings.values import parse_constraint, parse_size
 from audionas.supernet.scoring import read_scores
@@ -54,17 +55,8 @@ def every_network(scores: Scores) -> pd.DataFrame:
         table["valid mAP"] = table[[f"valid mAP {seed}" for seed in seeds]].mean(axis=1)
         tables.append(table)
     networks = pd.concat(tables, ignore_index=True)
-    networks["front"] = on_front(networks.params.to_numpy(), networks["valid mAP"].to_numpy())
+    networks["front"] = pareto_front(networks.params.to_numpy(), networks["valid mAP"].to_numpy())
     return networks
-
-
-def on_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Which points are Pareto-optimal: bool [n]; of equal points the first alone."""
-    front, best = np.zeros(len(costs), bool), -np.inf
-    for i in np.lexsort((np.arange(len(costs)), -scores, costs)):
-        if scores[i] > best:
-            front[i], best = True, scores[i]
-    return front
 
 
 def near_constraints(scores: Scores) -> pd.DataFrame:

@@ -1,0 +1,20 @@
+"""The Pareto front against its definition."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audionas.search.pareto import pareto_front
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
+def test_a_point_is_on_the_front_where_no_other_is_as_cheap_and_as_good(points):
+    costs, scores = np.array(points, float).reshape(-1, 2).T
+    expected = [
+        not any(
+            (c <= cost and s >= score) and ((c, s) != (cost, score) or other < i)
+            for other, (c, s) in enumerate(points)
+        )
+        for i, (cost, score) in enumerate(points)
+    ]
+    assert pareto_front(costs, scores).tolist() == expected
