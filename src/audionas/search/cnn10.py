@@ -24,11 +24,11 @@ SPACES = tuple(_CHOICES)
 
 @dataclass(frozen=True, order=True)
 class Cnn10Subnetwork:
-    """A configuration of the three dynamic blocks 2, 3 and 4.
+    """A configuration of the elastic blocks 2, 3 and 4.
 
     Attributes:
-        ratios: share of each block's channels that is kept, the first ones.
-        depths: convolutions kept in each block, 1 or 2.
+        ratios: share of each block's channels that is used, the first ones.
+        depths: convolutions used in each block, 1 or 2.
     """
 
     ratios: tuple[float, float, float]
@@ -43,13 +43,13 @@ LARGEST = Cnn10Subnetwork((1.0, 1.0, 1.0), (2, 2, 2))
 
 @dataclass(frozen=True)
 class Cnn10Architecture:
-    """The full network that sub-networks are cut from: a CNN10 of some width.
+    """The largest network, which holds all sub-networks: a CNN10 of some width.
 
     Args:
         num_classes: how many classes.
         base_channels: channels of block 1; every further block doubles them.
         mels: mel bins of the input.
-        width_rounding: `floor` keeps int(ratio * channels), `nearest` rounds; the paper does not say.
+        width_rounding: `floor` gives int(ratio * channels), `nearest` rounds; OFA-AEC does not say which.
     """
 
     num_classes: int = 527
@@ -59,13 +59,13 @@ class Cnn10Architecture:
 
     @property
     def hidden(self) -> int:
-        """Width of the first linear layer's output, which is static."""
+        """Output width of the first linear layer, which is static."""
         return 8 * self.base_channels
 
     def widths(self, subnetwork: Cnn10Subnetwork) -> tuple[int, int, int, int]:
         """Channels of the four blocks."""
         full = [self.base_channels * 2**i for i in range(4)]
-        # 0.6 * 5 is 3.0000000000000004 or 2.9999999999999996 by luck of the binary fraction
+        # An error in the last binary digit must not lower the floor.
         exact = [
             round(ratio * channels, 6) for ratio, channels in zip(subnetwork.ratios, full[1:], strict=True)
         ]

@@ -1,1 +1,1 @@
-"""What networks cost: parameters and multiply-adds."""
+"""Costs of networks, counted by arithmetic: parameters and multiply-adds."""

@@ -11,7 +11,8 @@ from audionas.search.strategies.base import Strategy
 class Exhaustive(Strategy[Configuration]):
     """Scores every candidate, so that the result is the best there is.
 
-    No paper needs to be cited for it. A small space whose scores share their computation can afford it.
+    Feasible for a small space whose scores share their computation, as those of weight-sharing supernets do
+    (OFA-AEC, section 2.4, scores a sample instead).
     """
 
     def __init__(self, candidates: Sequence[Configuration]):
