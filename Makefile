@@ -2,16 +2,21 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-READY := $(VENV)/.ready
+# Anything here, as on a machine that has an NVIDIA driver, also installs what only a GPU loads: make install GPU=1.
+GPU := $(wildcard /dev/nvidiactl)
+SET_UP := $(BIN)/python tools/set_up.py
+FOR := $(if $(GPU),--gpu)
+DEMO := $(VENV)/.demo$(FOR)
+ALL := $(VENV)/.all$(FOR)
 # DVC and the stages are found beside the interpreter, whether or not the environment is activated.
 RUN := PATH="$(abspath $(BIN)):$$PATH"
 
 .PHONY: help install demo test test-fast test-cluster test-hostile lint check-lock lock bench docs clean
 
 help:
-	@echo "make install  set up $(VENV) from requirements.lock (needs Python 3.11 or 3.12)"
-	@echo "make demo     run the whole DAG on params.yaml and show the tables"
+	@echo "make demo     set up $(VENV) with what the DAG needs, run it on params.yaml, and show the tables"
+	@echo "make install  set up $(VENV) with all of requirements.lock (needs Python 3.11 or 3.12); with GPU=1 also"
+	@echo "              what only a GPU loads, as happens by itself where there is an NVIDIA driver"
 	@echo "make test     run all tests (some with: make test ARGS='-m engine' or ARGS='-k teacher')"
 	@echo "make test-fast  run the unit tests that take no more than a few seconds each"
 	@echo "make test-cluster  run the tests that need root, Slurm, sshd and Swift; what is not there is skipped"
@@ -22,20 +27,29 @@ help:
 	@echo "make bench    run the benchmarks"
 	@echo "make docs     copy the tables and figures of the last run into docs/demo.md and the README"
 
-$(READY): requirements.lock pyproject.toml workflow/safe_dvc.py
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "Python %d.%d found; audionas needs 3.11 or 3.12: make PYTHON=python3.11 …" % v)'
-	$(PYTHON) -m venv $(VENV)
-	# First the locked setuptools: it builds what has no wheel, in place of whatever release is the newest that day.
-	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > $(VENV)/setuptools.lock
-	$(PIP) install --require-hashes -r $(VENV)/setuptools.lock
-	$(PIP) install --require-hashes --no-build-isolation -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation --editable .
-	$(BIN)/python workflow/safe_dvc.py  # what it changes in DVC, and why, stands there
+define install
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "Python %d.%d found; audionas needs 3.11 or 3.12: make PYTHON=python3.11 …" % v)'
+	@echo "Setting up $(VENV) from requirements.lock, with packages for $(if $(GPU),GPU and CPU,the CPU)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(SET_UP) install $(FOR) $(1)
+	@$(BIN)/python workflow/safe_dvc.py  # what it changes in DVC, and why, stands there
+endef
+SOURCES := requirements.lock pyproject.toml tools/set_up.py workflow/safe_dvc.py
+
+$(DEMO): $(SOURCES)
+	$(call install,pipeline report)
 	@touch $@
 
-install: $(READY)
+$(ALL): $(SOURCES)
+	$(call install,dev)
+	@touch $@ $(DEMO)
 
-demo: install
+install: $(ALL)
+
+demo:
+	@echo "The first run sets up $(VENV), in XX minutes, and then computes for XX minutes; XX GB of disk are needed."
+	@echo "Measured on two cores without a GPU, with a download of XX GB at XX MB/s. A second run takes seconds."
+	@$(MAKE) --no-print-directory $(DEMO)
 	$(RUN) audionas check
 	$(RUN) dvc repro
 	@cat results/tables/table1.md results/tables/table2.md
@@ -56,7 +70,7 @@ test-hostile: install
 lint: install
 	$(RUN) ruff check . && $(BIN)/ruff format --check .
 	$(RUN) snakefmt --check -l 110 Snakefile workflow
-	$(RUN) python -m pip check
+	$(SET_UP) check $(FOR)
 
 # A clone without data can tell whether dvc.lock, params.yaml and the code agree.
 check-lock: install
@@ -66,7 +80,7 @@ check-lock: install
 # New versions: make lock ARGS=--upgrade, or ARGS='--upgrade-package NAME'.
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.lock $(ARGS)
+		--annotation-style split --custom-compile-command 'make lock' --quiet --output-file requirements.lock $(ARGS)
 
 bench: install
 	$(RUN) python -m benchmarks all

@@ -15,6 +15,7 @@ from typing import Any
 from audionas.commands import classify, verify_cache
 from audionas.runtime.environment import world_size
 from audionas.runtime.errors import UserError, os_error
+from audionas.runtime.extras import optional
 from audionas.runtime.interruption import RESTART, Interrupted
 from audionas.runtime.redaction import RedactingFormatter
 from audionas.runtime.state import STATE
@@ -201,7 +202,8 @@ def main(arguments: list[str] | None = None) -> int:
     name = f"audionas {options.command}"
     try:
         name += f" (rank {os.environ['RANK']})" if world_size() > 1 else ""
-        code = options.run(options) or 0
+        with optional():
+            code = options.run(options) or 0
         if sys.stdout:
             sys.stdout.flush()  # here and not at the interpreter's end, which has no words for a full disk
         return code

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 _WIDER, _LOUDER = 1.25, 20.0  # times, and dB, beyond what the network learned from
 _REMEDIES = {
     "not audio": "give WAV, FLAC, Ogg, MP3, M4A, AAC, WebM or WMA, or convert it with ffmpeg",
-    "needs ffmpeg": "set AUDIONAS_FFMPEG to an ffmpeg, or convert the file to WAV",
+    "needs ffmpeg": "run pip install 'audionas[ffmpeg]', set AUDIONAS_FFMPEG to an ffmpeg, or convert the "
+    "file to WAV",
     "truncated": "record or copy it again",
     "damaged": "record or copy it again",
     "silent in its first": "cut it where its sound begins",

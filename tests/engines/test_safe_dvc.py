@@ -277,9 +277,9 @@ def test_another_dvc_is_named_and_left_as_it_is(done: Path) -> None:
 
 def test_the_version_is_the_one_that_is_installed_and_locked() -> None:
     tested = projects.safe_dvc().TESTED
-    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     major, minor = map(int, tested.split("."))
-    assert f"dvc>={tested},<{major}.{minor + 1}" in dependencies
+    assert f"dvc>={tested},<{major}.{minor + 1}" in project["optional-dependencies"]["pipeline"]
     assert f"\ndvc=={tested}." in (ROOT / "requirements.lock").read_text()
     assert projects.safe_dvc().supported()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from audionas.runtime.errors import UserError
+from audionas.runtime.extras import optional
 
 _SECONDS = 300.0  # of one decoding; hours of AAC take less
 _HEADER = struct.Struct(">4sIIIII")  # of AU: magic, offset of the samples, size, encoding, rate, channels
@@ -37,7 +38,8 @@ def find() -> str:
     wanted = os.environ.get("AUDIONAS_FFMPEG")
     if wanted:
         return wanted
-    import imageio_ffmpeg
+    with optional("ffmpeg, which decodes this format"):
+        import imageio_ffmpeg
 
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from audionas.runtime.errors import UserError
+from audionas.runtime.extras import require
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _dvc(*command: str) -> str:
     """What one of DVC's commands prints."""
+    require("dvc")
     asked = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
     if asked.returncode:
         raise UserError(f"{asked.stderr.strip()}; run it in the project's folder")

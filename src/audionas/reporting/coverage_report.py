@@ -29,7 +29,8 @@ MEANING = {
     "empty": "a file of no bytes: another source",
     "no samples": "a header and no sound behind it: another source",
     "damaged": "part of it cannot be decoded: another source",
-    "needs ffmpeg": "set AUDIONAS_FFMPEG to an ffmpeg, or convert the files to WAV or FLAC",
+    "needs ffmpeg": "run pip install 'audionas[ffmpeg]', set AUDIONAS_FFMPEG to an ffmpeg, or "
+    "convert the files to WAV or FLAC",
     "non-finite": "a sample is no number (NaN or infinite): export it again",
     "sample rate below 1 kHz": "its header is damaged: another source",
     "silent": "nothing is heard in it",

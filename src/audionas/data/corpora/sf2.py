@@ -2,8 +2,10 @@
 
 After the SoundFont 2.04 specification (E-mu, 2006), as far as recorded instruments need it: key and
 velocity zones, root keys and tuning, loops, attenuation and the volume envelope. Left out: filters, LFOs,
-modulation envelopes, effects and stereo placement. symusic's player was tried first: it ignores root keys
-and volume envelopes, so a piano neither decayed nor met its pitch.
+modulation envelopes, effects and stereo placement. It is written by hand since no maintained package does
+this (December 2026): pyFluidSynth needs a system library, whose version changes the samples; tinysoundfont
+needs PyAudio, which has no Linux wheel, and had its last release in June 2025; symusic ignores root keys and
+volume envelopes, so a piano neither decays nor has its pitch.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from audionas.data.corpora.base import Clip, Corpus
 from audionas.data.corpora.sf2 import Note, SoundFont
 from audionas.data.ledger import iter_numbered
 from audionas.runtime.errors import UserError
+from audionas.runtime.extras import require
 from audionas.settings.corpora import SoundfontCorpus
 from audionas.settings.values import SPLITS
 
@@ -104,9 +105,8 @@ class Soundfont(Corpus):
 
     @cached_property
     def _player(self) -> SoundFont:
-        spec = importlib.util.find_spec("pretty_midi")  # found, not imported: only its data are needed
-        if spec is None or not spec.submodule_search_locations:
-            raise UserError("the package pretty_midi, which carries the soundfont, is missing; install it")
+        require("pretty_midi", "corpus soundfont, which is rendered from a file of this package")
+        spec = importlib.util.find_spec("pretty_midi")  # not imported: only its data are needed
         return SoundFont(Path(spec.submodule_search_locations[0]) / "TimGM6mb.sf2", SAMPLE_RATE)
 
     def __getstate__(self) -> dict:

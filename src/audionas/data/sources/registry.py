@@ -7,6 +7,7 @@ from pathlib import Path
 
 from audionas.data.sources.base import Source, SourceError
 from audionas.runtime.errors import UserError
+from audionas.runtime.extras import optional
 from audionas.runtime.state import STATE
 from audionas.settings.corpora import AudiosetCorpus
 
@@ -21,7 +22,8 @@ def open_sources(corpus: AudiosetCorpus) -> list[Source]:
         if name == "local" and Path(corpus.audio).is_dir() and not any(Path(corpus.audio).iterdir()):
             continue  # a folder for a copy that nobody has made
         try:
-            sources.append(_open(name, corpus))
+            with optional(f"corpus.sources: {name}"):
+                sources.append(_open(name, corpus))
         except SourceError as error:
             raise UserError(
                 f"corpus.{name}: not to be reached ({error}); start again later, or leave {name} out of "

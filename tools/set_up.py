@@ -1,0 +1,211 @@
+"""Install what requirements.lock pins for some extras of this project, and show progress; or check it.
+
+The script runs in the environment that it fills and needs only pip there. The lock says below each package
+what needs it (`# via`), so the script can follow what the extras need. Versions and hashes are the lock's.
+Without `--gpu` the packages of `GPU_ONLY` are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import re
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+#: On Linux PyTorch requires these and loads them only for a GPU; docs/dependencies.md shows how we know.
+GPU_ONLY = frozenset({"cuda-bindings", "nvidia-cuda-nvrtc", "nvidia-cusolver", "nvidia-nvtx", "triton"})
+_PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+_INSTALL = [*_PIP, "install", "--require-hashes", "--no-deps", "--no-build-isolation"]
+_LARGE = 50  # MB, from which the line of a download stays on the screen
+_SAID_LAST = 20  # lines of pip that are shown where it fails
+
+
+def entries(lock: str) -> dict[str, str]:
+    """The entries of the lock, with their hashes and comments, by the name of the package."""
+    found = re.findall(r"^\w.*(?:\n .*)*", lock, re.MULTILINE)
+    return {_normalized(entry.partition("==")[0]): entry for entry in found}
+
+
+def asked(project: dict, extras: Iterable[str]) -> set[str]:
+    """The packages that pyproject.toml names: to build with, in the core, and in these extras."""
+    optional, found = project["project"]["optional-dependencies"], set()
+    own = project["project"]["name"]
+    requirements = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+    requirements.append(f"{own}[{','.join(extras)}]")
+    while requirements:
+        name, inner = re.match(r"([\w.-]+)(?:\[(.*?)\])?", requirements.pop()).groups()
+        if name != own:
+            found.add(_normalized(name))
+            continue
+        for extra in filter(None, (inner or "").split(",")):
+            if extra not in optional:
+                sys.exit(f"pyproject.toml: no extra {extra!r}; choose from {', '.join(optional)}")
+            requirements += optional[extra]
+    return found
+
+
+def select(lock: str, project: dict, extras: Iterable[str], gpu: bool) -> dict[str, str]:
+    """The entries of the lock that the core and these extras need, by the name of the package."""
+    every = entries(lock)
+    parents = {
+        name: set(map(_normalized, re.findall(r"^    #(?: via|  ) ([\w.-]+)", entry, re.MULTILINE)))
+        for name, entry in every.items()
+    }
+    without = frozenset() if gpu else GPU_ONLY
+    chosen = asked(project, extras)
+    if missing := chosen - every.keys():
+        sys.exit(f"requirements.lock: no entry for {', '.join(sorted(missing))}; run `make lock`")
+    while new := {name for name in every.keys() - chosen - without if parents[name] & chosen}:
+        chosen |= new
+    return {name: entry for name, entry in every.items() if name in chosen - without}
+
+
+def install(extras: Iterable[str], gpu: bool) -> None:
+    """Install the packages, then the project itself in place."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    chosen = select((ROOT / "requirements.lock").read_text(encoding="utf-8"), project, extras, gpu)
+    folder = Path(sys.prefix)
+    # setuptools comes first: it builds the packages that have no wheel.
+    for name, entry in (("setuptools", chosen["setuptools"]), ("packages", "\n".join(chosen.values()))):
+        (folder / f"{name}.lock").write_text(entry + "\n", encoding="utf-8")
+    _run([*_INSTALL, "-r", str(folder / "setuptools.lock")])
+    _run([*_INSTALL, "-r", str(folder / "packages.lock")], len(chosen))
+    _run([*_PIP, "install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+
+
+def check(gpu: bool) -> None:
+    """`pip check`, which may miss the packages of `GPU_ONLY` where there is no GPU, and nothing else."""
+    done = subprocess.run([*_PIP, "check"], capture_output=True, text=True)
+    complaints = unmet(done.stdout.splitlines(), gpu) if done.returncode else []
+    if complaints or done.stderr.strip():
+        sys.exit("\n".join([*complaints, done.stderr.strip()]))
+    print("The installed packages fit together.")
+
+
+def unmet(said: Iterable[str], gpu: bool) -> list[str]:
+    """The lines of `pip check` but those on packages that are left out on purpose."""
+    left_out = re.compile(r"\S+ \S+ requires (\S+), which is not installed\.")
+    return [
+        line
+        for line in said
+        if gpu or not (match := left_out.fullmatch(line)) or _normalized(match[1]) not in GPU_ONLY
+    ]
+
+
+def _normalized(name: str) -> str:
+    """The name of a package in the spelling of the index."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _run(command: list[str], packages: int = 0) -> None:
+    """Run pip and exit with its last lines where it fails; with a number of packages show its progress."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said, progress = [], _Progress(packages)
+    for line in _lines(process):
+        if line is not None:
+            said.append(line)
+        if packages:
+            progress.show(line)
+    if process.wait():
+        sys.exit(
+            "\n".join(["", *said[-_SAID_LAST:], "pip failed; fix what it says above, then run it again"])
+        )
+    if packages:
+        progress.end()
+
+
+def _lines(process: subprocess.Popen) -> Iterator[str | None]:
+    """What a process prints, line by line; None for each second without a line."""
+    lines = queue.Queue()
+
+    def read() -> None:
+        for line in process.stdout:
+            lines.put(line.rstrip())
+        lines.put(process)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=1)
+        except queue.Empty:
+            line = None
+        if line is process:
+            return
+        yield line
+
+
+class _Progress:
+    """What pip does, on one line that changes; off a terminal only the large downloads and the phases."""
+
+    def __init__(self, packages: int):
+        self.packages, self.seen, self.to_unpack = packages, 0, 0
+        self.begun, self.before = time.monotonic(), _installed()
+        self.text = ""
+
+    def show(self, line: str | None) -> None:
+        """Show a line of pip, or that a second passed without one."""
+        keep = False
+        match line.split() if line else []:
+            case ["Ignoring", *_]:  # for another platform
+                self.packages -= 1
+            case ["Collecting", name, *_] | ["Requirement", "already", "satisfied:", name, *_]:
+                self.seen += 1
+                self.text = f"[{self.seen}/{self.packages}] {name}"
+            case ["Processing", path, *_]:  # a file of this machine
+                self.seen += 1
+                self.text = f"[{self.seen}/{self.packages}] {'=='.join(Path(path).name.split('-')[:2])}"
+            case ["Downloading", _, size, "MB)"]:
+                self.text += f" {size} MB)"
+                keep = float(size.strip("(")) >= _LARGE
+            case ["Installing", "collected", "packages:", *names]:
+                self.to_unpack, keep = len(names), True
+        if self.to_unpack:
+            self.text = f"unpacked {_installed() - self.before} of {self.to_unpack} packages"
+        self._print(keep)
+
+    def end(self) -> None:
+        """Say that all is done."""
+        self.text = f"{self.packages} packages are installed"
+        self._print(keep=True)
+
+    def _print(self, keep: bool) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - self.begun), 60)
+        text = f"{minutes}:{seconds:02}  {self.text}"
+        if sys.stdout.isatty():
+            print(f"\r\033[K{text}", end="\n" if keep else "", flush=True)
+        elif keep:
+            print(text, flush=True)
+
+
+def _installed() -> int:
+    """How many packages the environment has."""
+    return sum(1 for _ in Path(sysconfig.get_path("purelib")).glob("*.dist-info"))
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("install", "fill the environment"), ("check", "check what is installed")):
+        one = commands.add_parser(name, help=text)
+        one.add_argument("--gpu", action="store_true", help="with the packages that only a GPU needs")
+    commands.choices["install"].add_argument(
+        "extras", nargs="*", help="of pyproject.toml; none: only the core"
+    )
+    options = parser.parse_args()
+    if options.command == "install":
+        install(options.extras, options.gpu)
+    else:
+        check(options.gpu)
+
+
+if __name__ == "__main__":
+    main()
