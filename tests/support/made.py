@@ -22,7 +22,7 @@ from audionas.systems.once_for_all.results import model_files
 CLIPS = 60
 
 
-def make(folder: Path, strengths: dict | None = None, tolerance: str = "2k", **study) -> Config:
+def make(folder: Path, strengths: dict | None = None, search: dict | None = None, **study) -> Config:
     """params.yaml, results/eval and results/scores of a study in `folder`, which is the working folder.
 
     Args:
@@ -30,7 +30,9 @@ def make(folder: Path, strengths: dict | None = None, tolerance: str = "2k", **s
             of each; by its path without `models/`, seed and suffix.
     """
     wanted = {"seeds": [0, 1], "ranked": [0, 1, 2, 3, 4], "draws": 60} | study
-    config = tiny.make(folder, study=tiny.PARAMS["study"] | wanted, search={"tolerance": tolerance})
+    config = tiny.make(
+        folder, study=tiny.PARAMS["study"] | wanted, search={"tolerance": "2k"} | (search or {})
+    )
     architecture, chance = architecture_of(config), np.random.default_rng(0)
     labels = (chance.random((CLIPS, 4)) < 0.4).astype(np.uint8)
     for seed in config.study.seeds:

@@ -15,12 +15,15 @@ def title(corpus) -> str:
     return STAND_IN if corpus.name == "soundfont" else line(getattr(corpus, "title", None) or corpus.name)
 
 
-def budget(text: str) -> str:
-    """A budget in words; what is shipped for it keeps it."""
-    return "at most " + " and ".join(
+def budget(text: str, tolerance: str | None = None) -> str:
+    """A budget in words: limits, or with a tolerance so many parameters to both sides."""
+    parts = [
         f"{part.removesuffix('macs')} multiply-adds" if part.endswith("macs") else f"{part} parameters"
         for part in text.split("_")
-    )
+    ]
+    if tolerance is None or parts[0].endswith("multiply-adds"):
+        return "at most " + " and ".join(parts)
+    return " and at most ".join([parts[0].replace(" ", f" ± {tolerance} "), *parts[1:]])
 
 
 def basis(measured: int, classes: int, clips: int) -> str:

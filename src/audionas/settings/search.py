@@ -25,4 +25,12 @@ class Search(Section):
     strategy: Literal["exhaustive", "random", "evolution"] = "exhaustive"  # the paper's is random
     population: Annotated[int, Field(gt=0, le=100_000)] = 25  # of random search
     tolerance: Size = "0.1M"  # parameters, to both sides of a constraint on them
+    # What is released for a budget on parameters has at most so many, or is within the tolerance of it, as in
+    # the paper. A budget on multiply-adds is always a limit.
+    released: Literal["limit", "tolerance"] = "limit"
     evolution: Evolution = Evolution()
+
+    @property
+    def released_tolerance(self) -> str | None:
+        """The tolerance of released networks; None where a budget is a limit."""
+        return self.tolerance if self.released == "tolerance" else None

@@ -112,7 +112,9 @@ def test_a_damaged_table_of_the_page_is_named(study: Config) -> None:
         path = found[chance.integers(len(found))]
         changes.append((path, mutated(path.read_bytes(), chance)))
     for number, (path, content) in enumerate(changes):
-        said = tried(study, path, content, lambda config: page(paths.TABLES, "made", config.study, 2_000))
+        said = tried(
+            study, path, content, lambda config: page(paths.TABLES, "made", config.study, config.search)
+        )
         assert "results/tables" in said if said else number >= len(cut)
 
 

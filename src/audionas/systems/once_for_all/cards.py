@@ -65,6 +65,7 @@ def network_card(
     validated: str,
     names,
     title: str,
+    tolerance: str | None = None,
 ) -> str:
     """The card of a network that is shipped for a budget, in Markdown.
 
@@ -76,14 +77,16 @@ def network_card(
         validated: what validation mAP is the mean over, in words.
         names: of the classes, by their ids.
         title: of the corpus.
+        tolerance: of a budget on parameters, to both sides; None: it is a limit.
     """
     ap = tested.get("AP") or {}
     over = basis(sum(value is not None for value in ap.values()), len(ap), int(tested["test_clips"]))
     seen = pd.notna(shipped["low mAP"])
     interval = f" [{shipped['low mAP']:.1f}, {shipped['high mAP']:.1f}]" if seen else ""
     kd_params = shipped["KD's #Params"]
+    asked = budget(shipped["Budget"], tolerance)
     facts = [
-        ("budget", budget(shipped["Budget"])),
+        ("budget", asked),
         ("parameters", f"{shipped['#Params']:,}"),
         ("multiply-adds a clip", f"{shipped['Multiply-adds']:,}"),
         ("widths and depths of blocks 2 to 4", shipped["Network"]),
@@ -103,7 +106,7 @@ def network_card(
     )
     left = "" if None not in ap.values() else " Empty where every test clip has the class, or none."
     return (
-        _HEAD.format(title=f"CNN10 for {budget(shipped['Budget'])}", what=_made(about, markdown(title)))
+        _HEAD.format(title=f"CNN10 for {asked}", what=_made(about, markdown(title)))
         + _table([*facts, *_origin(about, title), ("SHA-256", digest)])
         + _USE.format(file=file, seconds=about["settings"]["audio"]["clip_seconds"])
         + _limits(about, title)

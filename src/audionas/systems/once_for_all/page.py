@@ -17,7 +17,8 @@ from audionas.reporting.plotting import COLOURS
 from audionas.reporting.table_files import read_csv, shown
 from audionas.runtime.errors import UserError
 from audionas.search.cnn10 import Cnn10Subnetwork
-from audionas.settings.values import parse_constraint
+from audionas.settings.search import Search
+from audionas.settings.values import parse_constraint, parse_size
 from audionas.systems.once_for_all.config import Study
 from audionas.systems.once_for_all.paths import released
 
@@ -47,13 +48,10 @@ class Table:
     rows: list[list[str]]
 
 
-def page(folder: Path, title: str, study: Study, tolerance: int) -> str:
+def page(folder: Path, title: str, study: Study, search: Search) -> str:
     """The report as HTML, from the tables that the study left in `folder`.
 
     It asks for nothing over the network: library and data stand in it, and its policy forbids the rest.
-
-    Args:
-        tolerance: parameters, to both sides of a budget on them.
 
     Raises:
         UserError: a table is missing or damaged; names the file.
@@ -63,7 +61,7 @@ def page(folder: Path, title: str, study: Study, tolerance: int) -> str:
         raise _damaged(folder / "ship.csv", "no rows")
     try:
         cards, networks, figure3, figure4 = (
-            _cards(data["ship"]),
+            _cards(data["ship"], search.released_tolerance),
             _networks(_formed(data["networks"]), study),
             _figure3(data["figure3"]),
             _figure4(data["figure4"], study),
@@ -83,7 +81,8 @@ def page(folder: Path, title: str, study: Study, tolerance: int) -> str:
         cards=cards,
         opens=opens.removesuffix("macs"),
         opens_macs=opens.endswith("macs"),
-        tolerance=tolerance,
+        tolerance=parse_size(search.tolerance),
+        released_tolerance=search.released_tolerance,
         networks=networks,
         shipped=shipped,
         tested=tested,
@@ -101,9 +100,12 @@ def page(folder: Path, title: str, study: Study, tolerance: int) -> str:
         raise _damaged(folder, f"made for another study: {error}") from None
 
 
-def _cards(ship: pd.DataFrame) -> list[dict]:
+def _cards(ship: pd.DataFrame, tolerance: str | None) -> list[dict]:
     """The rows of the table `ship`, with what their cards say."""
-    return [row | {"budget": budget(row["Budget"]), "over": over_kd(row)} for row in ship.to_dict("records")]
+    return [
+        row | {"budget": budget(row["Budget"], tolerance), "over": over_kd(row)}
+        for row in ship.to_dict("records")
+    ]
 
 
 def _shipped(ship: pd.DataFrame) -> list[dict]:

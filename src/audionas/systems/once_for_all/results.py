@@ -18,7 +18,7 @@ from tqdm import tqdm
 from audionas.reporting.intervals import Interval, average_precisions, interval, margin, resamples
 from audionas.runtime.artifacts import remedy
 from audionas.runtime.errors import UserError, os_error
-from audionas.settings.values import Constraint
+from audionas.settings.values import Constraint, parse_size
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.config import Study
 
@@ -153,8 +153,16 @@ def _evaluated(study: Study) -> Iterator[tuple[Path, dict]]:
             yield paths.init(constraint, seed), {"kind": "init", **what}
 
 
-def keeps(limits: Constraint, costs: Mapping) -> bool:
-    """Whether what has these `params` and `macs` is at or under a budget."""
+def keeps(limits: Constraint, costs: Mapping, tolerance: str | None = None) -> bool:
+    """Whether what has these `params` and `macs` is at or under a budget.
+
+    Args:
+        tolerance: how far the parameters may be from a budget on them, to both sides; None: it is a limit.
+    """
+    if tolerance is not None and limits.params is not None:
+        if abs(costs["params"] - limits.params) > parse_size(tolerance):
+            return False
+        limits = limits._replace(params=None)
     return all(limit is None or costs[name] <= limit for name, limit in limits._asdict().items())
 
 

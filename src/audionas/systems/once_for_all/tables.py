@@ -158,10 +158,13 @@ def table2(models: Models, corpus: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def ship(models: Models) -> pd.DataFrame:
+def ship(models: Models, tolerance: str | None = None) -> pd.DataFrame:
     """What to ship for each budget: of all files that keep it the best by validation, which is then measured.
 
     A file may be of any kind, space and seed, and made for another budget. Of equals the smaller one.
+
+    Args:
+        tolerance: of the budgets on parameters, as of `keeps`.
 
     Columns: the budget, the network's kind, form, costs and scores; over seeds the mean of what was made so,
     and what that is over KD of nearest size, and whether that is `certain`; the file.
@@ -173,7 +176,7 @@ def ship(models: Models) -> pd.DataFrame:
     rows = []
     for constraint in models.study.constraints:
         limits = parse_constraint(constraint)
-        kept = [(row, model) for row, model in files if keeps(limits, row._asdict())]
+        kept = [(row, model) for row, model in files if keeps(limits, row._asdict(), tolerance)]
         if not kept:
             raise UserError(
                 f"params.yaml: study.constraints: {constraint}: no network of the study is at or under it; "

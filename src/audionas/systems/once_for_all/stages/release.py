@@ -11,7 +11,7 @@ from audionas.audio.measure import spread
 from audionas.data import paths as data_paths
 from audionas.data.ledger import CLASSES, RESAMPLE, iter_ledger, read_rows
 from audionas.models.files import load_model, read_model, save_model
-from audionas.reporting.captions import basis
+from audionas.reporting.captions import basis, budget
 from audionas.reporting.captions import title as corpus_title
 from audionas.reporting.table_files import read_csv
 from audionas.runtime.errors import UserError
@@ -48,15 +48,20 @@ def _write_all(config: Config, folder: Path) -> None:
     copy(data_paths.CLASSES, folder / data_paths.CLASSES.name)
     teacher = read_result(paths.evaluation(paths.teacher(study.seeds[0])), "valid_classes", "valid_clips")
     validated = basis(int(teacher["valid_classes"]), len(names), int(teacher["valid_clips"]))
-    known = list(model_files(study))
+    known, tolerance = list(model_files(study)), config.search.released_tolerance
     for constraint in study.constraints:
         row = _shipped(constraint)
         model = _named(row.File, known)
         tested = read_result(paths.evaluation(model), "params", "macs", "test_clips")
-        if not keeps(parse_constraint(constraint), tested):
-            raise UserError(f"{_SHIP}: File: {model} is over the budget {constraint}; run `dvc repro tables`")
+        if not keeps(parse_constraint(constraint), tested, tolerance):
+            raise UserError(
+                f"{_SHIP}: File: {model} does not keep the budget, {budget(constraint, tolerance)}; run `dvc "
+                "repro tables`"
+            )
         digest, about = _described(model, target := folder / paths.released(constraint).name)
-        _write(target, network_card(target.name, digest, row, about, tested, validated, names, title))
+        _write(
+            target, network_card(target.name, digest, row, about, tested, validated, names, title, tolerance)
+        )
 
     networks = read_csv(paths.TABLES / "networks.csv", ["space", "params"])
     networks = networks[networks.space == study.chosen_space]

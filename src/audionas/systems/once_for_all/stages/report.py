@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from audionas.reporting.captions import title
 from audionas.runtime.files import atomic_write
-from audionas.settings.values import parse_size
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.once_for_all.page import page
@@ -12,6 +11,6 @@ from audionas.systems.once_for_all.page import page
 
 def run(config: Config) -> None:
     """results/tables to results/report.html."""
-    text = page(paths.TABLES, title(config.corpus), config.study, parse_size(config.search.tolerance))
+    text = page(paths.TABLES, title(config.corpus), config.study, config.search)
     with atomic_write(paths.REPORT) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -71,11 +71,14 @@ def _write(config: Config, tables_folder: Path, figures_folder: Path) -> None:
         if tau
         else "too few for a tau"
     )
+    tolerance, kept = config.search.released_tolerance, "at or under the budget"
+    if tolerance is not None:
+        kept = f"within ± {tolerance} parameters of the budget, and at or under one on multiply-adds,"
     for name, table, caption in (
         (
             "ship",
-            tables.ship(models),
-            "What to ship: of all files at or under the budget the best by validation mAP × 100 "
+            tables.ship(models, tolerance),
+            f"What to ship: of all files {kept} the best by validation mAP × 100 "
             f"{models.validated}; test mAP × 100 {models.tested} [95 % interval over test clips]. Over KD: "
             "mean over seeds, certain where it is larger than what stands under ± by seeds and clips.",
         ),
