@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import requires
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -23,16 +26,28 @@ def prepare(settings: Computing, seed: int) -> torch.device:
     """Fix threads, determinism and the seed, before a network is made; gives the device to compute on.
 
     Raises:
-        UserError: training.device is cuda and there is none.
+        UserError: training.device is cuda and there is none, or the packages for it were left out.
     """
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("params.yaml: training.device is cuda, and this machine has none; set it to cpu")
+    if settings.device == "cuda" and _lacks_gpu_packages():
+        raise UserError(
+            "params.yaml: training.device is cuda, and the environment was set up for the CPU alone; run "
+            "`make install GPU=1`"
+        )
     torch.set_num_threads(settings.threads)
     # As use_deterministic_algorithms, which would also load the compiler: a second at every start.
     torch.set_deterministic_debug_mode("warn" if settings.device == "cuda" else "error")
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.manual_seed(seed)
     return torch.device(settings.device)
+
+
+def _lacks_gpu_packages() -> bool:
+    """Whether PyTorch asks for triton and it is not there: tools/set_up.py left out what only a GPU loads."""
+    if sys.platform != "linux" or find_spec("triton") is not None:
+        return False
+    return any(one.startswith("triton") for one in requires("torch") or ())
 
 
 def reseed(*numbers: int) -> None:
