@@ -1,4 +1,4 @@
-"""Training batches: drawn, augmented and held on the device that computes."""
+"""Training batches: drawn, read, augmented and held on the device that computes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from audionas.data.store import ClipStore
+from audionas.evaluation.prediction import as_float
 from audionas.runtime.device import reseed
 from audionas.runtime.errors import UserError
 from audionas.runtime.ranks import Ranks, current
@@ -26,27 +27,28 @@ class Batch:
     """What a step learns from.
 
     Attributes:
-        x: log-mel float32 [batch, frames, mels] in dB, mixed where the recipe asks for it.
+        x: float32 features [batch, frames, mels], or waveforms [batch, samples] in -1..1; mixed with mixup.
         y: labels float32 [batch, classes], mixed alike.
-        keep: SpecAugment's mask [batch, frames, mels], 0 where the input is dropped.
+        keep: SpecAugment's mask [batch, frames, mels], 0 where the input is dropped; None without masks.
         rows: int64 [batch] of the store.
     """
 
     x: Tensor
     y: Tensor
-    keep: Tensor
+    keep: Tensor | None
     rows: Tensor
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A batch before it is read: rows of the store, and which of them make clips and partners."""
+    """A batch before it is read: rows of the store, the first `clips` of them, and their mixup partners."""
 
     iteration: int
     rows: Tensor
+    clips: int
     partner: Tensor | slice
     share: Tensor | None
-    keep: Tensor
+    keep: Tensor | None
 
 
 class Feed:
@@ -57,9 +59,9 @@ class Feed:
     are read to pinned memory while the step computes.
 
     Args:
-        store: log-mel of the training split.
+        store: features or waveforms of the training split.
         settings: batch size (of all ranks together) and sampler. A batch may span the end of an epoch.
-        augment: SpecAugment's masks.
+        augment: SpecAugment's masks; None for none. Waveforms have none.
         mixup_alpha: of Beta(alpha, alpha); 0 for none.
         device: that computes.
         seed: of all draws.
@@ -74,14 +76,16 @@ class Feed:
         self,
         store: ClipStore,
         settings: Training,
-        augment: Augment,
+        augment: Augment | None = None,
         mixup_alpha: float = 0.0,
         device: torch.device | str = "cpu",
         seed: int = 0,
         resident: bool | None = None,
         ranks: Ranks | None = None,
     ):
-        self.store, self.augment, self.mixup_alpha, self.seed = store, augment, mixup_alpha, seed
+        self.store, self.mixup_alpha, self.seed = store, mixup_alpha, seed
+        masked = augment is not None and bool(augment.time_masks or augment.mel_masks)
+        self.augment = augment if masked and len(store.data.shape) == 3 else None
         self.batch_size, self.device = settings.batch_size, torch.device(device)
         self.ranks = ranks or current()
         if self.batch_size % self.ranks.size:
@@ -97,7 +101,7 @@ class Feed:
         if self.device.type == "cuda" and (self._fits() if resident is None else resident):
             self._data = torch.from_numpy(np.array(store.data)).to(self.device)
         self._reader = ThreadPoolExecutor(1) if self._data is None and self.device.type == "cuda" else None
-        self._ahead: tuple[_Drawn, Future] | None = None
+        self._prefetched: tuple[_Drawn, Future] | None = None
 
     def batch(self, iteration: int) -> Batch:
         """This rank's part of an iteration's batch; reseeds torch's global generators."""
@@ -105,12 +109,12 @@ class Feed:
             drawn = self._draw(iteration)
             x = self._read(drawn.rows)
         else:
-            if self._ahead is None or self._ahead[0].iteration != iteration:
-                self._ahead = self._begin(iteration)
-            drawn, reading = self._ahead
-            self._ahead = self._begin(iteration + 1)
+            if self._prefetched is None or self._prefetched[0].iteration != iteration:
+                self._prefetched = self._prefetch(iteration)
+            drawn, reading = self._prefetched
+            self._prefetched = self._prefetch(iteration + 1)
             x = reading.result().to(self.device, non_blocking=True)
-        x, y, clips = x.float(), self.labels[drawn.rows].float(), len(drawn.keep)
+        x, y, clips = as_float(x), self.labels[drawn.rows].float(), drawn.clips
         if drawn.share is not None:
             x, y = (mix(values[:clips], values[drawn.partner], drawn.share) for values in (x, y))
         return Batch(x, y, drawn.keep, drawn.rows[:clips])
@@ -139,15 +143,17 @@ class Feed:
         rows = self._rows(iteration)
         reseed(self.seed, _BATCH, iteration)
         places = self.ranks.share(range(self.batch_size))
-        part = slice(places.start, places.stop)
-        keep = spec_augment(self.batch_size, *self.store.data.shape[1:], self.augment, self.device, part)
+        part, clips, keep = slice(places.start, places.stop), len(places), None
+        if self.augment is not None:
+            shape = self.store.data.shape[1:]
+            keep = spec_augment(self.batch_size, *shape, self.augment, self.device, part)
         if not self.mixup_alpha:
-            return _Drawn(iteration, rows[part], slice(None), None, keep)
+            return _Drawn(iteration, rows[part], clips, slice(None), None, keep)
         share, partner = draw_mixup(self.batch_size, self.mixup_alpha, self.device)
         if self.ranks.size == 1:
-            return _Drawn(iteration, rows, partner, share, keep)
+            return _Drawn(iteration, rows, clips, partner, share, keep)
         both = torch.cat([rows[part], rows[partner[part]]])  # a partner may belong to another rank
-        return _Drawn(iteration, both, slice(len(places), None), share[part], keep)
+        return _Drawn(iteration, both, clips, slice(clips, None), share[part], keep)
 
     def _fits(self) -> bool:
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -158,7 +164,7 @@ class Feed:
             return self._data[rows]
         return torch.from_numpy(np.asarray(self.store.data[rows.numpy()]))
 
-    def _begin(self, iteration: int) -> tuple[_Drawn, Future]:
+    def _prefetch(self, iteration: int) -> tuple[_Drawn, Future]:
         drawn = self._draw(iteration)
         return drawn, self._reader.submit(self._pinned, drawn.rows)
 

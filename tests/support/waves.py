@@ -1,0 +1,43 @@
+"""Made waveforms with one label each, that a linear network can tell apart, and such a network."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audionas.data.store import ClipStore, write_store
+
+CLASSES = ["low", "middle", "high"]
+SAMPLES = 64
+
+
+def store(path: Path, clips: int, seed: int = 0) -> ClipStore:
+    """int16 [clips, samples]: a sine for each class, one phase, and noise."""
+    rng, of_clip = np.random.default_rng(seed), np.arange(clips) % len(CLASSES)
+    cycles = np.array([2, 5, 11])[of_clip, None] * np.arange(SAMPLES) / SAMPLES
+    waves = 0.5 * np.sin(2 * np.pi * cycles) + rng.normal(0, 0.1, (clips, SAMPLES))
+    write_store(
+        path,
+        [f"{path.stem}{i}" for i in range(clips)],
+        np.eye(len(CLASSES), dtype=np.uint8)[of_clip],
+        np.round(waves.clip(-1, 1) * 32_767).astype(np.int16),
+        classes=CLASSES,
+        settings={"audio": {"sample_rate": SAMPLES}},
+    )
+    return ClipStore(path)
+
+
+class Linear(nn.Module):
+    """Waveforms [batch, samples] to logits [batch, classes]."""
+
+    name = "linear"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = {"samples": SAMPLES}
+        self.fc = nn.Linear(SAMPLES, len(CLASSES))
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        assert keep is None and x.dtype == torch.float32
+        return self.fc(x)
