@@ -18,8 +18,9 @@ from audionas.runtime.ranks import current, join
 from audionas.search.cnn10 import LARGEST, Cnn10Architecture
 from audionas.settings.audio import Augment
 from audionas.settings.training import Training
+from audionas.tasks import MultiLabel
 from audionas.training.feed import Feed
-from audionas.training.objectives import Supervised
+from audionas.training.objectives.supervised import Supervised
 from benchmarks.steps import made_store
 from benchmarks.training import CLASSES, COUNTED, floor
 
@@ -33,7 +34,7 @@ def _rank(rank: int, size: int, port: int, store: str, width: int, clips: int, a
     torch.set_num_threads(1)
     with join("cpu"):
         torch.manual_seed(0)
-        objective = Supervised(Cnn10(CLASSES, width).train())
+        objective = Supervised(Cnn10(CLASSES, width).train(), MultiLabel())
         feed = Feed(ClipStore(store), Training(batch_size=clips), Augment(), 1.0)
         optimiser = torch.optim.Adam(objective.network.parameters(), lr=1e-3)
         steps, averages = [], []

@@ -20,11 +20,12 @@ from audionas.settings.audio import Augment
 from audionas.settings.training import Distillation, SupernetTraining, Training
 from audionas.supernet.cnn10 import Cnn10Supernet
 from audionas.supernet.training import OnceForAll
+from audionas.tasks import MultiLabel
 from audionas.training.augment import draw_mixup, mix, spec_augment
 from audionas.training.checkpoint import Checkpoint
 from audionas.training.feed import Batch, Feed
 from audionas.training.loop import train
-from audionas.training.objectives import Supervised
+from audionas.training.objectives.supervised import Supervised
 from benchmarks import where
 
 Step = Callable[[], None]
@@ -70,7 +71,7 @@ def supervised(
 ) -> Step:
     """The teacher's step: mixup, SpecAugment, binary cross-entropy, Adam."""
     network = Cnn10(architecture.num_classes, architecture.base_channels).train().to(x.device)
-    objective = Supervised(network)
+    objective = Supervised(network, MultiLabel())
     if compiled:
         objective.compile()
     optimiser = adam(network)
@@ -116,6 +117,7 @@ class OnceForAllSteps:
         teacher = Cnn10(architecture.num_classes, architecture.base_channels)
         self.objective = OnceForAll(
             self.supernet,
+            MultiLabel(),
             teacher,
             Distillation(),
             Cnn10Space("2-2-x", architecture),
@@ -153,7 +155,7 @@ class _Clocked(Supervised):
     WARM_UP = 2
 
     def __init__(self, network: Cnn10, steps: int):
-        super().__init__(network)
+        super().__init__(network, MultiLabel())
         self.steps, self.calls, self.began = steps, 0, []
 
     def __call__(self, batch: Batch, iteration: int) -> Tensor:

@@ -75,7 +75,7 @@ def run(listed: dict[str, dict], jobs: int, seconds: float) -> int:
     spin_less()
     import torch  # noqa: F401  # once, before the forks
 
-    import audionas.systems.once_for_all.training_runs  # noqa: F401
+    import audionas.training.run  # noqa: F401
 
     DONE.mkdir(parents=True, exist_ok=True)
     LOGS.mkdir(parents=True, exist_ok=True)

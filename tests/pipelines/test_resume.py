@@ -17,7 +17,7 @@ from audionas.runtime import interruption
 from audionas.runtime.errors import UserError
 from audionas.systems.once_for_all.stages import supernet, teacher
 from audionas.training.checkpoint import Checkpoint
-from audionas.training.objectives import Supervised
+from audionas.training.objectives.supervised import Supervised
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
     for iteration in (3, 4, 5):
         checkpoint.save({"iteration": iteration})
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:50])
-    assert checkpoint.load() == {"iteration": 4} and "the checkpoint before it is tried" in caplog.text
+    assert checkpoint.load() == {"iteration": 4} and "the previous checkpoint is tried" in caplog.text
     checkpoint.path.unlink()  # killed between the two renames
     assert checkpoint.load() == {"iteration": 4}
     checkpoint.remove()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from audionas.data.store import ClipStore
@@ -16,17 +14,19 @@ from audionas.settings.training import Distillation, SupernetTraining
 from audionas.supernet.base import Supernet
 from audionas.supernet.sampling import RULES
 from audionas.supernet.sorting import sort_channels
+from audionas.tasks import Task
 from audionas.training.feed import Batch
-from audionas.training.objectives import Distilled, compiled
+from audionas.training.objectives.base import compiled
+from audionas.training.objectives.distillation import Distilled
 
 
 class OnceForAll(Distilled):
     """Distillation to the largest sub-network first, then to k sampled ones a step (OFA-AEC, section 2.3).
 
     Args:
+        task, teacher, settings, store, batch_size: as in `Distilled`.
         space: whose sub-networks learn.
         seed: of the draws of sub-networks.
-        store, batch_size: as in `Distilled`.
     """
 
     network: Supernet
@@ -34,6 +34,7 @@ class OnceForAll(Distilled):
     def __init__(
         self,
         network: Supernet[Configuration],
+        task: Task,
         teacher: Cnn10,
         settings: Distillation,
         space: FiniteSpace[Configuration],
@@ -43,13 +44,13 @@ class OnceForAll(Distilled):
         store: ClipStore | None = None,
         batch_size: int = 64,
     ):
-        super().__init__(network, teacher, settings, store, batch_size)
+        super().__init__(network, task, teacher, settings, store, batch_size)
         self.space, self.schedule, self.seed = space, schedule, seed
         self._draw = RULES[schedule.sampling]
 
     def compile(self) -> None:
         """Compile only the teacher: each of hundreds of sub-networks would be a graph of its own."""
-        self.teach = compiled(self.teacher)
+        self.teacher_forward = compiled(self.teacher)
 
     def begin(self, iteration: int, companions: Iterable[tuple[str, Tensor]]) -> None:
         """Sort the channels where the sampled phase begins, if the parameters ask for it.
@@ -60,7 +61,7 @@ class OnceForAll(Distilled):
         if self.schedule.sort_channels and iteration == self.schedule.largest_iterations:
             sort_channels(self.network, companions)
 
-    def outputs(self, x: Tensor, keep: Tensor, iteration: int) -> Iterator[Tensor]:
+    def outputs(self, x: Tensor, keep: Tensor | None, iteration: int) -> Iterator[Tensor]:
         """Logits of this step's sub-networks, their common beginnings computed once."""
         for _, logits in self.network.outputs(x, self.sample(iteration), keep=keep):
             yield logits
@@ -85,9 +86,9 @@ class InPlace(OnceForAll):
         outputs = list(self.network.outputs(batch.x, self.sample(iteration), keep=batch.keep))
         target = self.target(batch)
         largest = self.space.largest
-        soft = torch.sigmoid(dict(outputs)[largest].detach().to(target.dtype))
+        soft = self.task.activation(dict(outputs)[largest].detach().to(target.dtype))
         losses = [
-            F.binary_cross_entropy_with_logits(z, target if subnetwork == largest else soft)
-            for subnetwork, z in outputs
+            self.task.loss(logits, target if subnetwork == largest else soft)
+            for subnetwork, logits in outputs
         ]
         return sum(losses) / len(losses)

@@ -1,4 +1,4 @@
-"""Weights averaged over a run's iterations, which often generalise better than the last ones."""
+"""Weights averaged over a run's iterations; they often generalise better than the last ones."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from audionas.settings.training import Training
 
 
 class Average:
-    """The mean of a network's weights over iterations, beside the weights that learn; no mean for `none`.
+    """The mean of a network's weights over iterations, beside the trained weights; no mean for `none`.
 
     - `ema`: exponential (Polyak and Juditsky, 1992), theta <- d theta + (1 - d) w with d the decay; the plain
       mean as long as that forgets faster, so that the first weights do not linger (Mean Teacher, Tarvainen
       and Valpola, 2017).
     - `swa`: the plain mean over the last quarter of the iterations (Izmailov et al., 2018).
 
-    BatchNorm's running statistics are not averaged, for a mean of weights has statistics of its own: whoever
-    measures estimates them anew. `torch.optim.swa_utils.AveragedModel` lacks the late start and the early
-    mean, and copies every buffer in every step.
+    BatchNorm's running statistics are not averaged, for a mean of weights has statistics of its own: they
+    are estimated again before it is measured. `torch.optim.swa_utils.AveragedModel` lacks the late start and
+    the early mean, and copies every buffer in every step.
 
     Args:
-        network: that learns.
+        network: the trained one.
         settings: the kind of average and its decay.
         iterations: of the run.
     """
@@ -38,7 +38,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, iteration: int) -> None:
-        """Take the network's weights in after so many iterations; waits for nothing."""
+        """Add the network's weights after so many iterations; does not wait for the device."""
         if not self.on or (self.settings.averaging == "swa" and 4 * iteration <= 3 * self.iterations):
             return
         share = 1 / (self.count + 1)
@@ -48,7 +48,7 @@ class Average:
         self.count += 1
 
     def measured(self) -> nn.Module:
-        """What validation measures: the mean, or as long as there is none a copy of what learns."""
+        """What validation measures: the mean, or a copy of the trained network as long as there is none."""
         if self.on and not self.count:
             self.averaged.load_state_dict(self.network.state_dict())
         return self.averaged
@@ -70,7 +70,7 @@ class Average:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Resume where `state_dict` was taken."""
         self.count = state["count"]
         for name, mean in self.named_parameters():
             mean.copy_(state["weights"][name])

@@ -1,4 +1,4 @@
-"""Training state that outlives a killed process; where it lies and what names it, see `audionas.runtime.state`."""
+"""Training state that survives a killed process; `audionas.runtime.state` says what its key is made of."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class Checkpoint:
     """One run's state file, written whole or not at all, and the one before it.
 
     Args:
-        name: of the run. key: of what the state follows from (`state_key`); another key is another run.
-        basis: what the key was made of, to tell what differs (`basis_of`).
+        name: of the run.
+        key: of what the state follows from (`state_key`); another key is another run.
+        basis: what the key was made of (`basis_of`), to report what differs.
     """
 
     def __init__(self, name: str, key: str, folder: Path = STATE, basis: Mapping[str, str] | None = None):
@@ -36,7 +37,7 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Write the state: tensors and plain values. The last one is kept until this one is on disk.
 
-        Raises UserError when it cannot be written: the disk is full, or the folder is not ours.
+        Raises UserError when it cannot be written: the disk is full, or the folder is not writable.
         """
         try:
             with atomic_write(self.path) as temporary:
@@ -46,7 +47,7 @@ class Checkpoint:
         except (OSError, RuntimeError) as error:  # torch wraps what the file system says
             raise UserError(
                 f"{self.path}: the checkpoint could not be written ({str(error).splitlines()[0]}); make room "
-                "or mend the folder's rights, then run again: training goes on from the checkpoint before"
+                "or fix the folder's permissions, then run again: it resumes from the previous checkpoint"
             ) from error
 
     def load(self) -> dict[str, Any] | None:
@@ -60,9 +61,9 @@ class Checkpoint:
             try:
                 state = load_archive(path, _LARGEST, _OPERATIONS)
                 if not isinstance(state, dict):
-                    raise ValueError("no state of a training")
+                    raise ValueError("not the state of a training")
             except Exception as error:  # torch raises many kinds for a damaged file
-                log.warning("%s: damaged (%s); the checkpoint before it is tried", path, error)
+                log.warning("%s: damaged (%s); the previous checkpoint is tried", path, error)
                 continue
             state.pop("basis", None)
             if state.pop("key", None) != self.key:
@@ -70,10 +71,10 @@ class Checkpoint:
             return state
         return None
 
-    def tell_of_others(self) -> None:
-        """Say which checkpoint of this run is not used, and what differs; it was made under another key.
+    def report_unused(self) -> None:
+        """Log which checkpoint of this run is not used, and what differs: it was made under another key.
 
-        The last one stays until this run has ended, for whoever takes an edit back; older ones are removed.
+        The newest one is kept until this run ends, so that an edit can be reverted; older ones are removed.
         """
         others = sorted(self._others(), key=lambda path: path.stat().st_mtime_ns)
         for path in others[:-1]:
@@ -83,10 +84,9 @@ class Checkpoint:
                 state = load_archive(path, _LARGEST, _OPERATIONS)
                 what = differences(dict(state["basis"]), self.basis)
             except Exception as error:  # torch raises many kinds for a damaged file
-                what = f"it does not tell ({type(error).__name__})"
+                what = f"unknown, for it is damaged ({type(error).__name__})"
             log.warning(
-                "%s: not used; what differs: %s. It stays until this run has ended: take the change back to "
-                "go on",
+                "%s: not used; what differs: %s. It is kept until this run ends; revert the change to use it",
                 path,
                 what,
             )

@@ -18,9 +18,9 @@ class Curves:
         self.folder, self.history = folder, history
 
     def __enter__(self) -> Curves:
-        from dvclive import Live  # half a second, so only where a curve is drawn
+        from dvclive import Live  # takes half a second to import
 
-        with self._named():
+        with self._named_errors():
             if self.folder.exists():
                 shutil.rmtree(self.folder)
             # Neither dvc.yaml nor an experiment: the pipeline declares the folder itself.
@@ -31,7 +31,7 @@ class Curves:
 
     def add(self, point: dict[str, float]) -> None:
         """One point; `iteration` is the step, the rest are metrics."""
-        with self._named():
+        with self._named_errors():
             self.live.step = point["iteration"]
             for name, value in point.items():
                 if name != "iteration":
@@ -39,15 +39,15 @@ class Curves:
             self.live.make_summary()
 
     def __exit__(self, *error) -> None:
-        with self._named():
+        with self._named_errors():
             self.live.end()
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """What the disk refuses, with the folder's name."""
+    def _named_errors(self) -> Iterator[None]:
+        """Errors of the operating system name the folder."""
         try:
             yield
         except OSError as error:
             if error.errno:
-                error.filename = str(self.folder)  # a file that is removed is named without it
+                error.filename = str(self.folder)  # removing a file names it without its folder
             raise

@@ -24,11 +24,11 @@ from audionas.training.averaging import Average
 from audionas.training.checkpoint import Checkpoint
 from audionas.training.curves import Curves
 from audionas.training.feed import Feed
-from audionas.training.objectives import Objective
+from audionas.training.objectives.base import Objective
 
 log = logging.getLogger(__name__)
 
-_LOOK = {"cpu": 1, "cuda": 20}  # iterations between looks at the loss, each of which waits for the device
+_CHECK_LOSS_EVERY = {"cpu": 1, "cuda": 20}  # iterations; each check waits for the device
 _LESS_MEMORY = (
     "lower training.batch_size or supernet.networks_per_step, or set training.precision to bfloat16 on a GPU"
 )
@@ -47,33 +47,34 @@ def train(
     validate: Callable[[nn.Module], dict[str, float]],
     description: str,
 ) -> float:
-    """Train `objective.network` in place with Adam (section 3.3), from the checkpoint on if there is one.
+    """Train `objective.network` in place with Adam, from the checkpoint on if there is one.
 
     Every draw follows from the seed and the iteration, so there is no generator whose state could be lost.
-    The ranks of one training (see `audionas.runtime.ranks`) each take a part of every batch; gradients are averaged
-    once a step, after all sub-networks, and the first rank writes. A checkpoint of one number of ranks goes
-    on with any other. It is left behind; remove it once the network is written.
+    The ranks of one training (see `audionas.runtime.ranks`) each take a part of every batch; gradients are
+    averaged once a step, and the first rank writes. A checkpoint of one number of ranks resumes with any
+    other. The checkpoint is kept; remove it once the network is written.
 
     Args:
         iterations: optimiser steps in all.
         settings: schedule, averaging, precision, and how often to validate and to save.
         learning_rate: of which the schedule takes a share in each step.
         curves: folder for DVCLive's curves: loss (mean since the last point) and what `validate` gives.
-        validate: measures, on all ranks, the network it is given: what learns, or the averaged weights.
+        validate: measures, on all ranks, the network it is given: the trained one, or the averaged weights.
         description: before the progress bar.
 
     Returns:
-        Seconds that it took, those of all starts together.
+        Duration in seconds, over all starts.
 
     Raises:
-        ValueError: the objective looks clips up by their rows, and the feed mixes them.
+        ValueError: the feed mixes clips, and the objective does not allow it.
         UserError: the loss is not finite (names the batch's clips), memory or disk are too small, or another
             rank has ended. The last good checkpoint stays.
         Interrupted: SIGTERM, Ctrl-C or the time limit; a checkpoint was written.
     """
-    if objective.by_rows and feed.mixup_alpha:
+    if feed.mixup_alpha and not objective.allows_mixup:
         raise ValueError("a stored target belongs to one clip; mixup_alpha must be 0 with it")
-    ranks, run = current(), _Run(objective, feed, settings, learning_rate, iterations, description)
+    ranks = current()
+    run = _State(objective, feed, settings, learning_rate, iterations, description)
     if state := checkpoint.load():
         run.load_state_dict(state)
     run.network.train()
@@ -98,13 +99,13 @@ def train(
             now = time.monotonic()
             run.seconds, last = run.seconds + now - last, now
             done, point = run.iteration, run.iteration % settings.valid_every == 0
-            if not point and done < iterations and done % _LOOK[feed.device.type]:
+            if not point and done < iterations and done % _CHECK_LOSS_EVERY[feed.device.type]:
                 continue
-            value = run.look()
+            value = run.check_losses()
             rate = (done - first) * feed.batch_size / (time.monotonic() - started)
             bar.set_postfix_str(f"loss {value:.4f}, {rate:.0f} clips/s", refresh=False)
             if point or done == iterations:
-                values = run.close_point(validate)
+                values = run.add_point(validate)
                 if ranks.first:
                     curve.add(values)
             if done == iterations:
@@ -120,7 +121,7 @@ def train(
                 reason = interruption.reason or "another rank"
                 raise Interrupted(
                     f"{description}: stopped by {reason} after iteration {done} of {iterations}; run it "
-                    f"again to go on from {checkpoint.path}"
+                    f"again to resume from {checkpoint.path}"
                 )
     if settings.compile:
         graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
@@ -130,7 +131,7 @@ def train(
     return run.seconds + time.monotonic() - last
 
 
-class _Run:
+class _State:
     """What a checkpoint holds: network, optimiser, average, iteration, and the curve so far."""
 
     def __init__(
@@ -143,10 +144,10 @@ class _Run:
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=learning_rate, fused=on_gpu)
         self.average = Average(self.network, settings, iterations)
         self.iteration, self.history, self.total, self.since, self.seconds = 0, [], 0.0, 0, 0.0
-        self._unseen: list[Tensor] = []  # the loss of every step since the last look
+        self._unchecked: list[Tensor] = []  # losses of the steps since the last check
 
     def step(self) -> None:
-        """One optimiser step; waits for nothing."""
+        """One optimiser step; does not wait for the device."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate * schedules.rate(self.settings, self.iteration, self.iterations)
         self.objective.begin(self.iteration, self.companions())
@@ -170,7 +171,7 @@ class _Run:
                 f"{self.name}: torch.compile failed ({str(error).strip().splitlines()[0]}); on a CPU it "
                 "needs a C++ compiler; set training.compile to false"
             ) from error
-        self._unseen.append(loss.detach())
+        self._unchecked.append(loss.detach())
         self.iteration += 1
         self.average.update(self.iteration)
 
@@ -182,9 +183,9 @@ class _Run:
                     yield name, value
         yield from self.average.named_parameters()
 
-    def look(self) -> float:
-        """The last loss; raises UserError where one since the last look is not finite."""
-        losses = torch.stack(self._unseen).double()
+    def check_losses(self) -> float:
+        """The last loss; raises UserError where one since the last check is not finite."""
+        losses = torch.stack(self._unchecked).double()
         self.ranks.average([losses])
         values = losses.tolist()
         for iteration, value in enumerate(values, start=self.iteration - len(values)):
@@ -196,11 +197,11 @@ class _Run:
         for value in values:
             self.total += value
         self.since += len(values)
-        self._unseen.clear()
+        self._unchecked.clear()
         return values[-1]
 
-    def close_point(self, validate: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
-        """A point of the curve: the mean loss since the last one, and what `validate` gives."""
+    def add_point(self, validate: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
+        """Add a point to the curve: the mean loss since the last one, and what `validate` gives."""
         measures = validate(self.average.measured())
         point = {"iteration": self.iteration, "loss": self.total / self.since, **measures}
         self.history.append(point)
@@ -222,7 +223,7 @@ class _Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Resume where `state_dict` was taken."""
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load_state_dict(state["average"])

@@ -48,7 +48,9 @@ from audionas.data.store import ClipStore
 from audionas.training.checkpoint import Checkpoint
 from audionas.training.feed import Batch, Feed
 from audionas.training.loop import train
-from audionas.training.objectives import Objective, Supervised
+from audionas.training.objectives.base import Objective
+from audionas.training.objectives.supervised import Supervised
+from audionas.tasks import MultiLabel
 from audionas.supernet.training import OnceForAll
 
 config, none = load_config(), {"block_dropout": 0.0, "head_dropout": 0.0}
@@ -64,12 +66,13 @@ def run(kind, ranks, frozen):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if kind == "teacher":
-        objective, alpha = Supervised(Cnn10(4, 4, mels=16, **none)), 1.0
+        objective, alpha = Supervised(Cnn10(4, 4, mels=16, **none), MultiLabel()), 1.0
     else:
         architecture = Cnn10Architecture(4, 4, 16)
         master, alpha = Cnn10(4, 4, mels=16).double(), 0.0
         objective = OnceForAll(
-            Cnn10Supernet(architecture, **none), master, Distillation(), Cnn10Space("x-x-x", architecture),
+            Cnn10Supernet(architecture, **none), MultiLabel(), master, Distillation(),
+            Cnn10Space("x-x-x", architecture),
             SupernetTraining(largest_iterations=2, sampled_iterations=8), seed=0,
         )
     objective = InFloat64(objective)

@@ -65,10 +65,10 @@ def test_a_comment_elsewhere_restarts_no_training(project, package, monkeypatch,
     with (package / module).open("a") as file:
         file.write("# a comment\n")
     assert stopped(project, monkeypatch) == first and "not used" not in caplog.text
-    with (package / "training" / "objectives.py").open("a") as file:
+    with (package / "training" / "loop.py").open("a") as file:
         file.write("# a comment\n")
     assert stopped(project, monkeypatch) != first
-    assert f"{first}: not used; what differs: audionas/training/objectives.py changed." in caplog.text
+    assert f"{first}: not used; what differs: audionas/training/loop.py changed." in caplog.text
 
 
 def test_a_rejected_checkpoint_is_named_with_what_differs_and_only_the_last_stays(
@@ -93,10 +93,8 @@ def test_a_damaged_checkpoint_of_another_key_is_told_of(tmp_path, caplog):
     (tmp_path / "run-one.pt").write_bytes(b"damaged")
     (tmp_path / "run-x-one.pt").write_bytes(b"of another run")
     mine = Checkpoint("run", "two", tmp_path, {"a": "1"})
-    mine.tell_of_others()
-    assert (
-        "run-one.pt: not used; what differs: it does not tell" in caplog.text and "run-x" not in caplog.text
-    )
+    mine.report_unused()
+    assert "run-one.pt: not used; what differs: unknown" in caplog.text and "run-x" not in caplog.text
     mine.save({"iteration": 1})
     mine.remove()
     assert [path.name for path in tmp_path.iterdir()] == ["run-x-one.pt"]
@@ -302,7 +300,7 @@ def test_what_a_kill_left_is_removed_by_the_next_writer_and_nothing_else(tmp_pat
 
 def test_out_of_memory_in_validation_says_what_to_lower(project, monkeypatch, capsys):
     sizes = []
-    whole = loop._Run.close_point
+    whole = loop._State.add_point
 
     def failing(self, validate):
         forward = self.network.forward
@@ -317,7 +315,7 @@ def test_out_of_memory_in_validation_says_what_to_lower(project, monkeypatch, ca
         finally:
             self.network.forward = forward
 
-    monkeypatch.setattr(loop._Run, "close_point", failing)
+    monkeypatch.setattr(loop._State, "add_point", failing)
     assert main(["teacher", "--seed", "0"]) == 1
     said = capsys.readouterr().err
     assert "out of memory; lower training.batch_size" in said and "valid.h5 in batches of 8" in said

@@ -25,9 +25,11 @@ from audionas.supernet.scoring import score
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.once_for_all.stages import score as scoring
 from audionas.systems.once_for_all.stages import search, supernet, teacher
+from audionas.tasks import MultiLabel
 from audionas.training import loop
 from audionas.training.feed import Batch, Feed
-from audionas.training.objectives import Distilled, Supervised
+from audionas.training.objectives.distillation import Distilled
+from audionas.training.objectives.supervised import Supervised
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 GPU = "cuda"
@@ -45,7 +47,7 @@ def exact(monkeypatch):
 def project(tmp_path, monkeypatch) -> Config:
     """A tiny experiment on the GPU, in the present folder; the loss is looked at in every iteration."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(loop._LOOK, GPU, 1)
+    monkeypatch.setitem(loop._CHECK_LOSS_EVERY, GPU, 1)
     return made()
 
 
@@ -70,7 +72,7 @@ def test_a_step_has_the_gradients_of_the_cpu(exact):
     student, master = Cnn10(4, 8, mels=16, **NONE).train(), Cnn10(4, 8, mels=16, **NONE)
     x, y, gradients = torch.randn(6, 64, 16), torch.eye(4)[torch.arange(6) % 4], []
     for device in ("cpu", GPU):
-        objective = Distilled(student.to(device), master, Distillation(hard_label_weight=0.5))
+        objective = Distilled(student.to(device), MultiLabel(), master, Distillation(hard_label_weight=0.5))
         batch = Batch(*(part.to(device) for part in (x, y, torch.ones_like(x), torch.arange(6))))
         student.zero_grad()
         objective(batch, 0).backward()
@@ -152,7 +154,7 @@ def dying_save(self, state):
     if state["iteration"] == 7:
         os.kill(os.getpid(), signal.SIGKILL)
 checkpoint.Checkpoint.save = dying_save
-loop._LOOK["{GPU}"] = 1
+loop._CHECK_LOSS_EVERY["{GPU}"] = 1
 teacher.run(load_config(), seed=0)
 """
 
@@ -177,5 +179,5 @@ def test_too_little_memory_is_said_in_words(project, monkeypatch):
         return whole(self, batch, iteration) + held
 
     monkeypatch.setattr(Supervised, "__call__", greedy)
-    with pytest.raises(UserError, match=r"out of memory in iteration 4 .*lower training\.batch_size"):
+    with pytest.raises(UserError, match=r"iteration 4 .*: out of memory; lower training\.batch_size"):
         teacher.run(project, seed=0)

@@ -24,11 +24,13 @@ from audionas.supernet.sorting import channel_orders, sort_channels
 from audionas.supernet.training import InPlace, OnceForAll
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.once_for_all.stages import individual, supernet, teacher
+from audionas.tasks import MultiLabel
+from audionas.training import run as training_run
 from audionas.training.averaging import Average
 from audionas.training.checkpoint import Checkpoint
 from audionas.training.feed import Batch, Feed
 from audionas.training.loop import train
-from audionas.training.objectives import Distilled
+from audionas.training.objectives.distillation import Distilled
 from audionas.training.schedules import rate
 
 ARCHITECTURE = Cnn10Architecture(4, 4, 16)
@@ -50,7 +52,9 @@ def batch(clips: int = 6) -> Batch:
 
 def test_the_sandwich_holds_both_ends_and_draws_the_rest_uniformly():
     schedule = SupernetTraining(largest_iterations=1, networks_per_step=4, sampling="sandwich")
-    objective = OnceForAll(Cnn10Supernet(ARCHITECTURE), Cnn10(4, 4, mels=16), Distillation(), SPACE, schedule)
+    objective = OnceForAll(
+        Cnn10Supernet(ARCHITECTURE), MultiLabel(), Cnn10(4, 4, mels=16), Distillation(), SPACE, schedule
+    )
     assert objective.sample(0) == [LARGEST]
     steps = [objective.sample(iteration) for iteration in range(1, 1601)]
     smallest = min(SPACE, key=ARCHITECTURE.parameters)
@@ -58,7 +62,9 @@ def test_the_sandwich_holds_both_ends_and_draws_the_rest_uniformly():
     drawn = [s for step in steps for s in step[2:]]
     counts = [drawn.count(s) for s in SPACE]
     assert min(counts) > 5 and max(counts) < 60  # 25 expected
-    other = OnceForAll(objective.network, objective.teacher, Distillation(), SPACE, schedule, seed=1)
+    other = OnceForAll(
+        objective.network, MultiLabel(), objective.teacher, Distillation(), SPACE, schedule, seed=1
+    )
     assert other.sample(1) != objective.sample(1)
 
 
@@ -66,7 +72,7 @@ def test_in_place_the_others_learn_from_the_largest_which_feels_nothing_of_it(mo
     torch.manual_seed(0)
     network, master = Cnn10Supernet(ARCHITECTURE, **NO_DROPOUT), Cnn10(4, 4, mels=16)
     schedule = SupernetTraining(largest_iterations=0, networks_per_step=4, sampling="sandwich")
-    objective = InPlace(network, master, Distillation(hard_label_weight=0.5), SPACE, schedule)
+    objective = InPlace(network, MultiLabel(), master, Distillation(hard_label_weight=0.5), SPACE, schedule)
     # The largest is drawn once more: it is the largest all the same.
     drawn = [LARGEST, SPACE.smallest, LARGEST, SPACE[5]]
     monkeypatch.setattr(objective, "sample", lambda iteration: drawn)
@@ -124,7 +130,7 @@ def test_channels_are_sorted_once_where_the_sampled_phase_begins(monkeypatch):
         sorted_at.clear()
         schedule = SupernetTraining(largest_iterations=3, sampled_iterations=3, sort_channels=wanted)
         objective = OnceForAll(
-            Cnn10Supernet(ARCHITECTURE), Cnn10(4, 4, mels=16), Distillation(), SPACE, schedule
+            Cnn10Supernet(ARCHITECTURE), MultiLabel(), Cnn10(4, 4, mels=16), Distillation(), SPACE, schedule
         )
         for now in range(6):
             objective.begin(now, ())
@@ -195,10 +201,8 @@ def test_averages_equal_plainly_computed_means():
 
 def test_averaged_weights_are_what_is_measured_and_written(project, monkeypatch):
     """And their BatchNorm statistics are their own."""
-    from audionas.systems.once_for_all import training_runs as runs
-
     weights, measured = [], []
-    update, measure = Average.update, runs.mean_average_precision
+    update = Average.update
 
     def noting(self, iteration):
         weights.append(self.network.fc2.weight.detach().clone())
@@ -206,11 +210,10 @@ def test_averaged_weights_are_what_is_measured_and_written(project, monkeypatch)
 
     monkeypatch.setattr(Average, "update", noting)
     monkeypatch.setattr(
-        runs,
+        training_run,
         "predict",
-        lambda network, store, batch_size: measured.append(network.fc2.weight.clone()) or store.labels,
+        lambda network, store, *more: measured.append(network.fc2.weight.clone()) or store.labels,
     )
-    monkeypatch.setattr(runs, "mean_average_precision", lambda labels, scores: measure(labels, scores))
     teacher.run(tiny.make(Path(), training={"averaging": "swa"}), seed=0)
     written = torch.load("models/teacher/0.pt", weights_only=True)["state"]
     mean = torch.stack(weights[9:]).mean(dim=0)  # of 12
@@ -225,7 +228,11 @@ def test_stored_targets_equal_those_of_clean_clips(project):
     master = trained(Cnn10(4, 4, mels=16))
     clean, stored = (
         Distilled(
-            Cnn10(4, 4, mels=16), master, Distillation(teacher_input=which, hard_label_weight=0.3), store
+            Cnn10(4, 4, mels=16),
+            MultiLabel(),
+            master,
+            Distillation(teacher_input=which, hard_label_weight=0.3),
+            store,
         )
         for which in ("clean", "stored")
     )
@@ -236,7 +243,9 @@ def test_stored_targets_equal_those_of_clean_clips(project):
         one = feed.batch(iteration)
         torch.testing.assert_close(stored.target(one), clean.target(one), rtol=1e-5, atol=1e-6)
     assert len(calls) == 4  # of clean alone
-    assert not torch.allclose(clean.target(one), Distilled(clean.network, master, Distillation()).target(one))
+    assert not torch.allclose(
+        clean.target(one), Distilled(clean.network, MultiLabel(), master, Distillation()).target(one)
+    )
 
 
 def test_stored_targets_reach_every_distilled_run(project):
@@ -250,8 +259,8 @@ def test_stored_targets_of_mixed_batches_are_refused(project):
     store = ClipStore("data/logmel/train.h5")
     settings = Distillation(teacher_input="stored")
     with pytest.raises(ValueError, match="needs the store of the training split"):
-        Distilled(Cnn10(4, 4, mels=16), Cnn10(4, 4, mels=16), settings)
-    objective = Distilled(Cnn10(4, 4, mels=16), Cnn10(4, 4, mels=16), settings, store)
+        Distilled(Cnn10(4, 4, mels=16), MultiLabel(), Cnn10(4, 4, mels=16), settings)
+    objective = Distilled(Cnn10(4, 4, mels=16), MultiLabel(), Cnn10(4, 4, mels=16), settings, store)
     with pytest.raises(ValueError, match="mixup_alpha must be 0"):
         train(
             objective,

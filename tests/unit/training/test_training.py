@@ -20,10 +20,12 @@ from audionas.settings.training import Distillation, SupernetTraining, Training
 from audionas.supernet.cnn10 import Cnn10Supernet
 from audionas.supernet.training import OnceForAll
 from audionas.systems.once_for_all.stages import teacher
-from audionas.training import objectives
+from audionas.tasks import MultiLabel
 from audionas.training.augment import draw_mixup, mix, spec_augment
 from audionas.training.feed import Batch, Feed
-from audionas.training.objectives import Distilled, Supervised
+from audionas.training.objectives import base, distillation
+from audionas.training.objectives.distillation import Distilled
+from audionas.training.objectives.supervised import Supervised
 
 PLAIN = Augment(time_masks=0, mel_masks=0)
 ARCHITECTURE = Cnn10Architecture(4, 4, 16)
@@ -116,7 +118,9 @@ def test_ranks_share_a_batch_without_overlap(project, sampler, mixup_alpha):
 def test_once_for_all_takes_the_largest_first_then_all_uniformly():
     space = Cnn10Space("2-2-x", ARCHITECTURE)
     schedule = SupernetTraining(largest_iterations=2, sampled_iterations=1, networks_per_step=4)
-    objective = OnceForAll(Cnn10Supernet(ARCHITECTURE), Cnn10(4, 4, mels=16), Distillation(), space, schedule)
+    objective = OnceForAll(
+        Cnn10Supernet(ARCHITECTURE), MultiLabel(), Cnn10(4, 4, mels=16), Distillation(), space, schedule
+    )
     assert objective.sample(0) == objective.sample(1) == [LARGEST]
     assert objective.sample(2) == objective.sample(2)  # in every process, and in a resumed run
     drawn = [s for iteration in range(2, 802) for s in objective.sample(iteration)]
@@ -128,7 +132,7 @@ def test_distillation_learns_from_the_teacher_and_leaves_it_alone():
     torch.manual_seed(0)
     student, master = Cnn10(4, 4, mels=16), Cnn10(4, 4, mels=16)
     before = {k: v.clone() for k, v in master.state_dict().items()}
-    objective = Distilled(student, master, Distillation())
+    objective = Distilled(student, MultiLabel(), master, Distillation())
     x, y = torch.randn(6, 20, 16), torch.zeros(6, 4)
     batch = Batch(x, y, torch.ones_like(x), torch.arange(6))
     loss = objective(batch, 0)
@@ -138,7 +142,7 @@ def test_distillation_learns_from_the_teacher_and_leaves_it_alone():
     target = torch.sigmoid(master.eval()(x))
     # the loss is least where student and teacher agree
     assert loss > -(target * target.log() + (1 - target) * (1 - target).log()).mean()
-    hard = Distilled(student, master, Distillation(hard_label_weight=1.0))
+    hard = Distilled(student, MultiLabel(), master, Distillation(hard_label_weight=1.0))
     assert torch.equal(hard.target(batch), y)
 
 
@@ -154,10 +158,11 @@ def test_golden_losses(project):
     space = Cnn10Space("x-x-x", ARCHITECTURE)
     master = Cnn10(4, 4, mels=16, **none)
     objectives = [
-        Supervised(Cnn10(4, 4, mels=16, **none)),
-        Distilled(Cnn10(4, 4, mels=16, **none), master, Distillation()),
+        Supervised(Cnn10(4, 4, mels=16, **none), MultiLabel()),
+        Distilled(Cnn10(4, 4, mels=16, **none), MultiLabel(), master, Distillation()),
         OnceForAll(
             Cnn10Supernet(ARCHITECTURE, **none),
+            MultiLabel(),
             master,
             Distillation(),
             space,
@@ -187,7 +192,8 @@ GOLDEN = [
 def test_compiled_networks_compute_the_same_in_one_graph_each(project, monkeypatch):
     """All of the compiler but its last part, which makes C++ and takes a minute."""
     whole = partial(torch.compile, fullgraph=True, dynamic=False, backend="aot_eager")
-    monkeypatch.setattr(objectives, "compiled", whole)
+    for module in (base, distillation):
+        monkeypatch.setattr(module, "compiled", whole)
     torch.manual_seed(0)
     none = {"block_dropout": 0.0, "head_dropout": 0.0}
     feed = Feed(ClipStore("data/logmel/train.h5"), Training(batch_size=8), project.augment)
@@ -195,7 +201,7 @@ def test_compiled_networks_compute_the_same_in_one_graph_each(project, monkeypat
     losses, gradients = [], []
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     for compiled in (False, True):
-        objective = Distilled(student, master, Distillation())
+        objective = Distilled(student, MultiLabel(), master, Distillation())
         if compiled:
             objective.compile()
         for iteration in range(3):
@@ -245,29 +251,3 @@ def test_state_keys_tell_parameters_and_inputs_apart(tmp_path):
         for rate in (1, 2):
             keys.add(state_key(basis_of({"seed": 0, "training": {"rate": rate}}, [file])))
     assert len(keys) == 4
-
-
-def test_a_killed_run_of_another_architecture_is_not_resumed(project):
-    """A search that finds another network makes `init` begin anew."""
-    from audionas.systems.once_for_all import training_runs as runs
-    from audionas.systems.once_for_all.build import cnn10
-    from audionas.training.objectives import Supervised
-
-    def begin(widths):
-        return runs.training_run(
-            project,
-            Path("models/init/5k-0.pt"),
-            lambda device: Supervised(cnn10(project, widths=widths)),
-            stage="init",
-            sections=("network",),
-            iterations=6,
-            seed=0,
-            about={"kind": "init", "widths": list(widths)},
-        )
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            begin((4, 8, 16, 32))
-    begin((4, 3, 6, 12))
-    assert Path("models/init/5k-0.pt").exists()

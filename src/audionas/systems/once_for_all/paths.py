@@ -59,16 +59,6 @@ def scores(space: str, seed: int) -> Path:
     return RESULTS / "scores" / f"{space}-{seed}.csv"
 
 
-def curves(model: Path) -> Path:
-    """DVCLive's folder for a model's training."""
-    return RESULTS / "curves" / model.relative_to(MODELS).with_suffix("")
-
-
-def seconds(model: Path) -> Path:
-    """How long a model's training took; a log, since no two runs take as long."""
-    return Path("logs") / "seconds" / model.relative_to(MODELS).with_suffix(".txt")
-
-
 def evaluation(model: Path) -> Path:
     """Test results of a model."""
     return RESULTS / "eval" / model.relative_to(MODELS).with_suffix(".json")

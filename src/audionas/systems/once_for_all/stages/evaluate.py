@@ -1,4 +1,4 @@
-"""`evaluate-…`: a model on the test split. Only this stage opens it."""
+"""`evaluate-…`: a model on the test split. No other stage reads that split."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from audionas.search.costs.cnn10 import count_multiply_adds
 from audionas.systems.common.loading import load_for, open_logmel
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.config import Config
+from audionas.tasks import MultiLabel
 
 FORM = ("widths", "depths", "hidden", "num_classes", "mels")
 
@@ -38,7 +39,7 @@ def run(config: Config, model: str) -> None:
     path = Path(model)
     network, about = load_for(path, test)
     sources = _sources(data_paths.segments("test"), test)
-    probabilities = predict(network.to(device), test, config.training.batch_size)
+    probabilities = predict(network.to(device), test, config.training.batch_size, MultiLabel().activation)
     ap = average_precisions(test.labels, probabilities)
     result = {
         **{key: value for key, value in about.items() if key not in ("classes", "settings")},

@@ -5,31 +5,43 @@ from __future__ import annotations
 from audionas.systems.common.loading import load_for, open_logmel
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.config import Config
-from audionas.systems.once_for_all.training_runs import training_run
-from audionas.training.objectives import Distilled
+from audionas.tasks import MultiLabel
+from audionas.training.objectives.distillation import Distilled
+from audionas.training.run import TrainingRun
 
 
 def run(config: Config, space: str, constraint: str, iterations: int, seed: int) -> None:
     """A found network and the teacher to models/finetuned/{constraint}-{iterations}-{seed}.pt."""
     source = paths.found(space, constraint, seed)
-    store, batch_size = open_logmel(config, "train"), config.training.batch_size
-    network, about = load_for(source, store)
-    teacher, _ = load_for(paths.teacher(seed), store)
-    training_run(
+    with TrainingRun(
         config,
         paths.finetuned(constraint, iterations, seed),
-        lambda device: Distilled(network.to(device), teacher, config.distillation, store, batch_size),
         stage="finetune",
+        seed=seed,
+        task=MultiLabel(),
+        train=open_logmel(config, "train"),
+        valid=open_logmel(config, "valid"),
         sections=("augment", "distillation", "finetune", "calibration"),
         inputs=(source, paths.teacher(seed)),
-        iterations=iterations,
-        seed=seed,
-        about={
-            **{key: about[key] for key in ("space", "constraint", "ratios", "depths")},
+    ) as run:
+        network, found = load_for(source, run.train)
+        network = network.to(run.device)
+        teacher, _ = load_for(paths.teacher(seed), run.train)
+        objective = Distilled(
+            network, run.task, teacher, config.distillation, run.train, config.training.batch_size
+        )
+        run.fit(
+            objective,
+            iterations=iterations,
+            augment=config.augment,
+            learning_rate=config.finetune.learning_rate,
+        )
+        run.calibrate(network)
+        about = {
+            **{key: found[key] for key in ("space", "constraint", "ratios", "depths")},
             "kind": "finetuned",
             "recipe": f"OFA + {iterations:,}",
             "iterations": iterations,
-            "supernet_iterations": about["iterations"],
-        },
-        learning_rate=config.finetune.learning_rate,
-    )
+            "supernet_iterations": found["iterations"],
+        }
+        run.save(network, about | run.measure(network))

@@ -1,50 +1,74 @@
-"""What the stages have in common that train one network by itself, from fresh weights (sections 3.2, 4.3)."""
+"""The recipe of the stages that train one network by itself, from fresh weights (sections 3.2, 4.3)."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
+from audionas.search.cnn10 import Cnn10Subnetwork
 from audionas.systems.common.loading import load_for, open_logmel
 from audionas.systems.once_for_all import paths
+from audionas.systems.once_for_all.architecture import architecture_of
 from audionas.systems.once_for_all.build import cnn10
 from audionas.systems.once_for_all.config import Config
-from audionas.systems.once_for_all.training_runs import training_run
-from audionas.training.objectives import Distilled, Supervised
+from audionas.tasks import MultiLabel
+from audionas.training.objectives.distillation import Distilled
+from audionas.training.objectives.supervised import Supervised
+from audionas.training.run import TrainingRun
 
 
-def train_alone(
-    config: Config, path: Path, widths, depths, recipe: str, stage: str, seed: int, about: dict
-) -> None:
-    """A network of these block widths and depths from fresh weights, by `baseline` or `kd`, to `path`.
+def train_single_network(
+    config: Config,
+    subnetwork: Cnn10Subnetwork,
+    output: Path,
+    *,
+    stage: str,
+    seed: int,
+    recipe: Literal["baseline", "kd"],
+    about: dict[str, Any],
+) -> dict[str, float]:
+    """Train a network of the sub-network's widths and depths from fresh weights, and write it to `output`.
 
-    `about` says which it is, with `ratios` and `depths` as of a sub-network.
-    A baseline reads neither the teacher nor the section `distillation`. `stage` is its name in `dvc.yaml`.
+    Args:
+        stage: its name in `dvc.yaml`.
+        recipe: `baseline` learns from the labels and reads neither the teacher nor the section
+            `distillation`; `kd` learns from the teacher.
+        about: which network it is; `ratios` and `depths` are added.
+
+    Returns:
+        The validation mAP, with the number of clips and classes.
     """
-    teacher_path, baseline = paths.teacher(seed), recipe == "baseline"
-
-    def build(device):
-        network = cnn10(config, widths=widths, depths=depths).to(device)
-        if baseline:
-            return Supervised(network)
-        store = open_logmel(config, "train")
-        teacher, _ = load_for(teacher_path, store)
-        return Distilled(network, teacher, config.distillation, store, config.training.batch_size)
-
-    iterations = config.individual.iterations
-    training_run(
+    baseline, teacher_path = recipe == "baseline", paths.teacher(seed)
+    sections = ("network", "augment", "individual", "calibration")
+    with TrainingRun(
         config,
-        path,
-        build,
+        output,
         stage=stage,
-        sections=(
-            "network",
-            "augment",
-            "individual",
-            "calibration",
-            *(() if baseline else ("distillation",)),
-        ),
-        inputs=() if baseline else (teacher_path,),
-        iterations=iterations,
         seed=seed,
-        about={**about, "recipe": recipe, "iterations": iterations},
-    )
+        task=MultiLabel(),
+        train=open_logmel(config, "train"),
+        valid=open_logmel(config, "valid"),
+        sections=sections if baseline else (*sections, "distillation"),
+        inputs=() if baseline else (teacher_path,),
+    ) as run:
+        widths = architecture_of(config).widths(subnetwork)
+        network = cnn10(config, widths=widths, depths=(2, *subnetwork.depths)).to(run.device)
+        if baseline:
+            objective = Supervised(network, run.task)
+        else:
+            teacher, _ = load_for(teacher_path, run.train)
+            objective = Distilled(
+                network, run.task, teacher, config.distillation, run.train, config.training.batch_size
+            )
+        run.fit(objective, iterations=config.individual.iterations, augment=config.augment)
+        run.calibrate(network)
+        measured = run.measure(network)
+        about = {
+            **about,
+            "ratios": list(subnetwork.ratios),
+            "depths": list(subnetwork.depths),
+            "recipe": recipe,
+            "iterations": config.individual.iterations,
+        }
+        run.save(network, about | measured)
+    return measured

@@ -9,42 +9,50 @@ from audionas.systems.common.loading import load_for, open_logmel
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Config
-from audionas.systems.once_for_all.training_runs import training_run
+from audionas.tasks import MultiLabel
+from audionas.training.run import TrainingRun
 
 
 def run(config: Config, space: str, seed: int) -> None:
     """models/teacher/{seed}.pt and data/logmel/{train,valid}.h5 to models/supernet/{space}-{seed}.pt."""
-    search_space = space_of(config, space)
-    network, schedule = config.network, config.supernet
+    search_space, schedule = space_of(config, space), config.supernet
     iterations = schedule.largest_iterations + schedule.sampled_iterations
-
-    def build(device):
-        store = open_logmel(config, "train")
-        teacher, _ = load_for(paths.teacher(seed), store)
-        supernet = Cnn10Supernet(
-            search_space.architecture, block_dropout=network.block_dropout, head_dropout=network.head_dropout
-        ).to(device)
-        recipe = InPlace if config.distillation.in_place else OnceForAll
-        options = {"seed": seed, "store": store, "batch_size": config.training.batch_size}
-        return recipe(supernet, teacher, config.distillation, search_space, schedule, **options)
-
-    ends = {"smallest": search_space.smallest, "largest": search_space.largest}
-
-    def validate(supernet, store, calibration):
-        """mAP of the two ends of the space; their statistics are estimated aside, the weights untouched."""
-        scores = score(supernet, list(ends.values()), calibration, store, config.training.batch_size)
-        return {f"valid_mAP_{name}": value for name, value in zip(ends, scores, strict=True)}
-
-    training_run(
+    batch_size = config.training.batch_size
+    with TrainingRun(
         config,
         paths.supernet(space, seed),
-        build,
         stage="supernet",
+        seed=seed,
+        task=MultiLabel(),
+        train=open_logmel(config, "train"),
+        valid=open_logmel(config, "valid"),
         sections=("network", "augment", "distillation", "supernet", "calibration"),
         inputs=(paths.teacher(seed),),
-        iterations=iterations,
-        seed=seed,
-        about={"kind": "supernet", "space": space, "recipe": "OFA", "iterations": iterations},
-        validate=validate,
-        finish=lambda *_: None,  # statistics belong to sub-networks; scoring and search estimate them
-    )
+    ) as run:
+        teacher, _ = load_for(paths.teacher(seed), run.train)
+        supernet = Cnn10Supernet(
+            search_space.architecture,
+            block_dropout=config.network.block_dropout,
+            head_dropout=config.network.head_dropout,
+        ).to(run.device)
+        objective = (InPlace if config.distillation.in_place else OnceForAll)(
+            supernet,
+            run.task,
+            teacher,
+            config.distillation,
+            search_space,
+            schedule,
+            seed=seed,
+            store=run.train,
+            batch_size=batch_size,
+        )
+
+        def validate(network: Cnn10Supernet) -> dict[str, float]:
+            """mAP of both ends of the space, with statistics of their own; the supernet keeps its own."""
+            ends = {"smallest": search_space.smallest, "largest": search_space.largest}
+            scores = score(network, list(ends.values()), run.calibration, run.valid, batch_size)
+            return {f"valid_mAP_{name}": value for name, value in zip(ends, scores, strict=True)}
+
+        run.fit(objective, iterations=iterations, augment=config.augment, validate=validate)
+        # Not calibrated: statistics belong to sub-networks; scoring and search estimate them.
+        run.save(supernet, {"kind": "supernet", "space": space, "recipe": "OFA", "iterations": iterations})

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from audionas.systems.common.loading import open_logmel
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.build import cnn10
 from audionas.systems.once_for_all.config import Config
-from audionas.systems.once_for_all.training_runs import training_run
-from audionas.training.objectives import Supervised
+from audionas.tasks import MultiLabel
+from audionas.training.objectives.supervised import Supervised
+from audionas.training.run import TrainingRun
 
 
 def run(config: Config, seed: int) -> None:
     """data/logmel/{train,valid}.h5 to models/teacher/{seed}.pt."""
-    training_run(
+    iterations = config.teacher.iterations
+    about = {"kind": "teacher", "recipe": "BCE + mixup + SpecAugment", "iterations": iterations}
+    with TrainingRun(
         config,
         paths.teacher(seed),
-        lambda device: Supervised(cnn10(config).to(device)),
         stage="teacher",
-        sections=("network", "augment", "teacher", "calibration"),
-        mixup_alpha=config.teacher.mixup_alpha,
-        iterations=config.teacher.iterations,
         seed=seed,
-        about={
-            "kind": "teacher",
-            "recipe": "BCE + mixup + SpecAugment",
-            "iterations": config.teacher.iterations,
-        },
-    )
+        task=MultiLabel(),
+        train=open_logmel(config, "train"),
+        valid=open_logmel(config, "valid"),
+        sections=("network", "augment", "teacher", "calibration"),
+    ) as run:
+        network = cnn10(config).to(run.device)
+        run.fit(
+            Supervised(network, run.task),
+            iterations=iterations,
+            augment=config.augment,
+            mixup_alpha=config.teacher.mixup_alpha,
+        )
+        run.calibrate(network)
+        run.save(network, about | run.measure(network))
