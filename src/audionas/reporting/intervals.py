@@ -1,4 +1,4 @@
-"""What a difference between models is worth: intervals over test clips, rank correlation, regret."""
+"""Uncertainty of metrics: bootstrap intervals over test clips, rank correlation, regret."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Interval(NamedTuple):
 def interval(value: float, draws: np.ndarray) -> Interval:
     """The bias-corrected percentile interval (Efron, 1981) of an estimate from its draws [n]; NaN for none.
 
-    Average precision of a resample is too high, for its clips come several times; hence the correction. That
-    of few clips is itself too high where classes are rare, and no interval around it mends that: how often
-    these cover what endless clips would give is measured in tests/unit/evaluation/test_statistics.py.
+    Average precision of a resample is biased upwards, since clips are repeated; hence the correction. It is
+    itself biased upwards with few clips of a rare class, which no interval corrects. The coverage is measured
+    in tests/unit/evaluation/test_statistics.py.
     """
     draws = draws[np.isfinite(draws)]
     if not len(draws) or not np.isfinite(value):
@@ -122,7 +122,7 @@ def kendall(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], draws: int
 
 
 def regret(scores: np.ndarray, population: int, draws: int = 1_000, seed: int = 0) -> np.ndarray:
-    """What a random search of `population` falls short of the best of all candidates, in `draws` searches.
+    """How far a random search of `population` falls short of the best candidate, in `draws` searches.
 
     Args:
         scores: of every candidate [n].

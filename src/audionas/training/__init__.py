@@ -1,1 +1,4 @@
-"""Training: the loop, its objectives, augmentation, batches and checkpoints."""
+"""Training of one network.
+
+`run` is what recipes use; `objectives/` holds the losses, `loop` the steps, `feed` the batches.
+"""

@@ -45,9 +45,9 @@ class TrainingConfig(Protocol):
 class TrainingRun:
     """The training of one network, from fresh weights or the last checkpoint to the file. Use it in `with`.
 
-        with TrainingRun(config, paths.teacher(seed), stage="teacher", ...) as run:
-            network = cnn10(config).to(run.device)
-            run.fit(Supervised(network, run.task), iterations=config.teacher.iterations)
+        with TrainingRun(config, Path("models/teacher/0.pt"), stage="teacher", seed=0, ...) as run:
+            network = Cnn10(num_classes=4).to(run.device)
+            run.fit(Supervised(network, run.task), iterations=1_000)
             run.calibrate(network)
             run.save(network, {"kind": "teacher", **run.measure(network)})
 

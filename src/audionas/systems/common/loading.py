@@ -1,4 +1,4 @@
-"""What stages read: log-mel stores and models, checked against the experiment and each other."""
+"""Open log-mel stores and models, checked against the experiment and each other."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from audionas.data import paths
 from audionas.data.store import ClipStore
 from audionas.evaluation.metrics import measurable
-from audionas.models.cnn10 import Cnn10
 from audionas.models.files import load_model
 from audionas.runtime.errors import UserError
 from audionas.settings.experiment import Experiment
@@ -19,8 +20,8 @@ def open_logmel(config: Experiment, split: str) -> ClipStore:
     """A split's log-mel store, made with this experiment's settings.
 
     Raises:
-        UserError: other settings, other classes, a damaged file, or a split to measure on in which no class
-            has both a clip with it and one without.
+        UserError: other settings, other classes, a damaged file, or a validation or test split in which no
+            class has both a positive and a negative clip.
     """
     store = ClipStore(paths.logmel(split), config.feature_settings())
     if len(store.classes) != config.num_classes:
@@ -30,14 +31,14 @@ def open_logmel(config: Experiment, split: str) -> ClipStore:
         )
     if split != "train" and not measurable(store.labels).any():
         raise UserError(
-            f"{store.path}: every clip has the same labels, so that no class has an average precision; give "
-            f"the split {split} clips of other classes: change the lists or corpus in params.yaml"
+            f"{store.path}: every clip has the same labels, so that no metric can be computed; give the "
+            f"split {split} clips of other classes: change the lists or corpus in params.yaml"
         )
     return store
 
 
-def load_for(path: Path, store: ClipStore, load: Callable = load_model) -> tuple[Cnn10, dict[str, Any]]:
-    """A model that knows this store's classes, in their order, and was trained on features like its.
+def load_for(path: Path, store: ClipStore, load: Callable = load_model) -> tuple[nn.Module, dict[str, Any]]:
+    """A model that was trained on this store's classes, in their order, and with its feature settings.
 
     Args:
         load: `load_model`, or `load_supernet` for a supernet.

@@ -30,8 +30,8 @@ def run(config: Config, model: str) -> None:
     """models/….pt to results/eval/….json: mAP, AP of each class, parameters, multiply-adds.
 
     And results/eval/….npz: `probabilities` float32 and `labels` uint8 [clips, classes], `clips` and
-    `sources`, their ids and those of the recordings they were cut from; intervals and paired comparisons need
-    no more of the test split. Classes without a positive or without a negative clip have AP null, and are
+    `sources`, their ids and those of the recordings they were cut from; intervals and paired comparisons read
+    nothing else of the test split. Classes without a positive or without a negative clip have AP null, and are
     left out of the mAP: `classes` says how many it is the mean of, `classes_left_out` how many it is not.
     """
     test = open_logmel(config, "test")
