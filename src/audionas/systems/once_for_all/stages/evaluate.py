@@ -30,9 +30,9 @@ def run(config: Config, model: str) -> None:
     """models/….pt to results/eval/….json: mAP, AP of each class, parameters, multiply-adds.
 
     And results/eval/….npz: `probabilities` float32 and `labels` uint8 [clips, classes], `clips` and
-    `sources`, their ids and those of the recordings they were cut from; intervals and paired comparisons read
-    nothing else of the test split. Classes without a positive or without a negative clip have AP null, and are
-    left out of the mAP: `classes` says how many it is the mean of, `classes_left_out` how many it is not.
+    `sources`, the ids of clips and of the recordings they were cut from; intervals and paired comparisons
+    read nothing else of the test split. Classes without a positive or without a negative clip have AP null,
+    and are left out of the mAP: `classes` is the number of those in the mean, `classes_left_out` of the rest.
     """
     test = open_logmel(config, "test")
     device = prepare(config.training, seed=0)
