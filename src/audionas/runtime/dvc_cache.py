@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -49,19 +50,22 @@ class Verdict:
 
 
 def verify(cache: Path, project: Path = Path(), progress: bool = True) -> Verdict:
-    """Hash again every object of a DVC cache, and every output of `dvc.lock` that is in place.
+    """Hash again every object of a DVC cache, and every output that is in place.
+
+    Outputs are those of `dvc.lock` in the project's folder, and of each `pipelines/NAME/dvc.lock`.
 
     Nothing should run meanwhile: an output that a stage is writing counts as changed.
 
     Args:
         cache: folder of the objects, such as .dvc/cache/files/md5.
-        project: folder of dvc.lock; where there is none, only the objects are checked.
+        project: the project's folder; where it has no dvc.lock, only the objects are checked.
         progress: show a bar, in bytes.
 
     Raises:
-        UserError: there is neither a cache nor a dvc.lock, or dvc.lock is damaged.
+        UserError: there is neither a cache nor a dvc.lock, or a dvc.lock is damaged.
     """
-    if not cache.is_dir() and not (project / LOCK).exists():
+    locks = [path for path in (project / LOCK, *sorted(project.glob(f"pipelines/*/{LOCK}"))) if path.exists()]
+    if not cache.is_dir() and not locks:
         raise UserError(f"{cache}: no such folder, and no {LOCK} here; run it in the project's folder")
     unread: dict[Path, str] = {}
     there = sorted(path for folder in _listed(cache, unread) for path in _listed(folder, unread))
@@ -69,7 +73,8 @@ def verify(cache: Path, project: Path = Path(), progress: bool = True) -> Verdic
     leftover = [path for path, name in names.items() if not _OBJECT.fullmatch(name)]
     verdict = Verdict(leftover=leftover, unread=unread)
     users, in_place = defaultdict(set), []
-    for output, (path, oid) in _outputs(project / LOCK).items():
+    outputs = {output: found for lock in locks for output, found in _outputs(lock, project).items()}
+    for output, (path, oid) in outputs.items():
         users[oid].add(output)
         parts = _parts(cache, path, oid)
         if parts is None and (project / path).exists():
@@ -113,24 +118,23 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _outputs(lock: Path) -> dict[str, tuple[str, str]]:
-    """Of each output that DVC caches, as `STAGE: PATH`, its path and the name of its object."""
-    if not lock.exists():
-        return {}
+def _outputs(lock: Path, project: Path) -> dict[str, tuple[str, str]]:
+    """Of each output that DVC caches, as `STAGE: PATH`, its path in the project and its object's name."""
+    folder = lock.parent.relative_to(project)
+    remedy = f"git checkout {lock.relative_to(project)}"
+    pipeline = "" if lock.parent == project else f"{(folder / 'dvc.yaml').as_posix()}:"
     try:
         stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)["stages"]
         found = {
-            f"{name}: {out['path']}": (str(out["path"]), str(out["md5"]))
+            f"{pipeline}{name}: {out['path']}": (posixpath.normpath(folder / out["path"]), str(out["md5"]))
             for name, stage in stages.items()
             for out in stage.get("outs", ())
         }
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise UserError(f"{lock}: damaged ({error}); bring it back with `git checkout {lock.name}`") from None
+        raise UserError(f"{lock}: damaged ({error}); bring it back with `{remedy}`") from None
     for output, (path, oid) in found.items():
         if not _inside(path) or not _OBJECT.fullmatch(oid):
-            raise UserError(
-                f"{lock}: {output}: no path in this folder, or no MD5; `git checkout {lock.name}`"
-            )
+            raise UserError(f"{lock}: {output}: no path in this folder, or no MD5; `{remedy}`")
     return found
 
 

@@ -1,5 +1,6 @@
 """`audionas verify-cache` on a cache that DVC made and that was damaged since."""
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -40,6 +41,10 @@ def project(made: Path, tmp_path: Path) -> Path:
 
 def object_of(project: Path, content: str) -> Path:
     return next(p for p in (project / OBJECTS).glob("*/*") if p.read_text() == content)
+
+
+def object_name(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def overwrite(path: Path, content: bytes) -> None:
@@ -177,6 +182,28 @@ def test_a_folder_that_can_not_be_read_is_named(project: Path, monkeypatch) -> N
     verdict = verify(project / OBJECTS, project, progress=False)
     assert verdict.unread == {folder: "Permission denied"}
     assert not verdict.sound
+
+
+def test_outputs_of_every_pipeline_are_read(project: Path) -> None:
+    """By the path of its lock file, which names them from its own folder."""
+    folder = project / "pipelines/extra"
+    folder.mkdir(parents=True)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    shutil.copy(project / "dvc.lock", folder)
+    shutil.copytree(project / "two", folder / "two")
+    overwrite(folder / "two/a", b"x\n")
+    object_of(project, "one\n").unlink()
+    verdict = verify(project / OBJECTS, project, progress=False)
+    stage = "pipelines/extra/dvc.yaml:"
+    assert verdict.outputs == [(folder / "two/a", object_name(b"a\n"), {f"{stage}two: two"})]
+    assert verdict.absent == ["one: one", f"{stage}one: one"]
+    lock = (folder / "dvc.lock").read_text()
+    (folder / "dvc.lock").write_text(lock.replace("path: one", "path: ../../../one"))
+    with pytest.raises(UserError, match=r"no path in this folder.*git checkout pipelines/extra/dvc\.lock"):
+        verify(project / OBJECTS, project)
+    (project / "dvc.lock").unlink()
+    (folder / "dvc.lock").write_text(lock)
+    assert verify(project / "none", project, progress=False).unlisted == [f"{stage}two: two"]
 
 
 def test_a_subfolder_is_as_good(project: Path) -> None:
