@@ -76,7 +76,7 @@ lint: install
 # A clone without data can tell whether dvc.lock, params.yaml and the code agree.
 check-lock: install
 	$(RUN) audionas check
-	$(RUN) dvc repro --dry --allow-missing | tee /dev/stderr | grep --quiet "up to date"
+	$(RUN) dvc repro --dry --allow-missing --all-pipelines | tee /dev/stderr | grep --quiet "up to date"
 
 # New versions: make lock ARGS=--upgrade, or ARGS='--upgrade-package NAME'.
 lock:
@@ -95,5 +95,5 @@ clean:
 	rm -rf models/teacher models/supernet models/found models/within models/finetuned models/individual models/init models/ranked models/release
 	rm -rf results/scores results/curves results/eval results/tables results/figures results/coverage
 	rm -f results/metrics.json results/report.html data/.gitignore models/.gitignore results/.gitignore
-	rm -rf logs/*.log logs/seconds logs/forked logs/slurm .state .snakemake
+	rm -rf logs/*.log logs/seconds logs/forked logs/slurm .state .snakemake pipelines/*/.state
 	-rmdir data models results logs 2>/dev/null || true

@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import chdir, nullcontext, suppress
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -21,10 +21,16 @@ from audionas.runtime.redaction import RedactingFormatter
 from audionas.runtime.state import STATE
 from audionas.runtime.text import lines
 from audionas.settings.experiment import Experiment
-from audionas.settings.file import PARAMS
 from audionas.systems.common.checks import notes
 from audionas.systems.common.commands import positive
-from audionas.systems.registry import check, commands_of_project, load_config, summary
+from audionas.systems.registry import (
+    check,
+    commands_of_project,
+    load_config,
+    parameter_files,
+    pipeline_folder,
+    summary,
+)
 
 
 def _lists(options: argparse.Namespace) -> None:
@@ -40,11 +46,13 @@ def _lists(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    config = load_config(options.params)
-    check(config, options.params)
-    print(f"{options.params}: well formed: {summary(config)}")
-    for note in notes(config):
-        print(f"note: {note}", file=sys.stderr)
+    for path in [options.params] if options.params else parameter_files():
+        config = load_config(path)
+        check(config, path)
+        print(f"{path}: well formed: {summary(config)}")
+        with chdir(pipeline_folder(path)):
+            for note in notes(config):
+                print(f"note: {path}: {note}", file=sys.stderr)
 
 
 def _completion(options: argparse.Namespace) -> None:
@@ -99,7 +107,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     one = commands.add_parser("check", help="check params.yaml, or another parameters file, and run nothing")
-    one.add_argument("params", nargs="?", default=PARAMS, help="the file (default: %(default)s)")
+    one.add_argument(
+        "params", nargs="?", help="the file (default: params.yaml, and that of each folder in pipelines/)"
+    )
     one.set_defaults(run=_check)
 
     one = commands.add_parser(

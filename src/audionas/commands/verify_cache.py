@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
 
     verdict = verify(Path(_dvc("cache", "dir")) / "files" / "md5", Path(_dvc("root")))
     for kept in verdict.objects:
-        needed = f"holds {', '.join(sorted(kept.of))}" if kept.of else "no stage of this dvc.lock needs it"
+        needed = f"holds {', '.join(sorted(kept.of))}" if kept.of else "no stage of a dvc.lock here needs it"
         print(f"damaged: {kept.path}: {needed}")
         if options.delete:
             try:

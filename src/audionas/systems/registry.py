@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import chdir
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -28,9 +29,12 @@ def load_config(path: str | Path = PARAMS) -> Experiment:
 def check(config: Experiment, path: str | Path = PARAMS) -> None:
     """Check what the parameters promise, as far as it can be known from them, by the rules of their system.
 
+    Paths among them are relative to the folder of their pipeline.
+
     Raises UserError naming `path`, the key and the fix.
     """
-    _module_of(config, "study").check(config, path)
+    with chdir(pipeline_folder(path)):
+        _module_of(config, "study").check(config, path)
 
 
 def summary(config: Experiment) -> str:
@@ -64,3 +68,14 @@ def system_module(name: object, path: Path, module: str) -> ModuleType:
     if name not in SYSTEMS:
         raise UserError(f"{path}: system: {name!r:.60} is none; write one of {', '.join(SYSTEMS)}")
     return import_module(f"audionas.systems.{name}.{module}")
+
+
+def parameter_files() -> list[Path]:
+    """`params.yaml` of this folder, and of each pipeline below `pipelines/`."""
+    return [PARAMS, *sorted(Path("pipelines").glob(f"*/{PARAMS}"))]
+
+
+def pipeline_folder(path: str | Path) -> Path:
+    """The folder in which stages with these parameters run: that of a `dvc.yaml` beside them, or this one."""
+    folder = Path(path).parent
+    return folder if (folder / "dvc.yaml").exists() else Path()

@@ -179,7 +179,29 @@ def test_one_form_of_a_split_is_judged_and_its_keys_are_named(split, message):
 def test_absent_files_are_a_note_for_stages_may_run_elsewhere(capsys, tmp_path):
     written(training={"device": "cuda"})
     assert main(["check"]) == 0
-    assert "note: corpus.lists: -: no such file" in capsys.readouterr().err
+    assert "note: params.yaml: corpus.lists: -: no such file" in capsys.readouterr().err
+
+
+def test_check_by_itself_checks_the_parameters_of_every_pipeline(capsys):
+    """Each in its own folder, from which its paths are given."""
+    folder = Path("pipelines/extra")
+    folder.mkdir(parents=True)
+    written()
+    Path("params.yaml").rename(folder / "params.yaml")
+    written()
+    (folder / "dvc.yaml").touch()
+    (folder / "-").touch()
+    assert main(["check"]) == 0
+    said = capsys.readouterr()
+    assert [line.partition(":")[0] for line in said.out.splitlines()] == [
+        "params.yaml",
+        f"{folder}/params.yaml",
+    ]
+    assert said.err.count("corpus.lists: -: no such file") == 1  # beside the first of them
+    (folder / "params.yaml").write_text("corpus: {}\n")
+    assert main(["check", "params.yaml"]) == 0
+    assert main(["check"]) == 1
+    assert f"{folder}/params.yaml: " in capsys.readouterr().err
 
 
 def test_a_path_that_an_experiments_copy_of_the_project_lacks_is_noted(tmp_path):
