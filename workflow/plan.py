@@ -1,14 +1,19 @@
 """What Snakemake is to run, as DVC sees it.
 
-`dvc.yaml` is the only definition of the DAG and DVC alone judges what is stale. `make` asks it and freezes
-the answer in a plan, from which `rules/stages.smk` makes one rule a stage. The only files that Snakemake
-looks at are stamps, one a stage: a fresh stage has one, a stale stage and all that depends on it have none.
+The `dvc.yaml` files are the only definition of the DAG and DVC alone judges what is stale. `make` asks it and
+freezes the answer in a plan, from which `rules/stages.smk` makes one rule per stage. The only files that
+Snakemake looks at are stamps, one per stage: a fresh stage has one, a stale stage and all that depends on it
+have none.
+
+There may be several pipelines: `main` is defined by `dvc.yaml` in the project's folder, any other by
+`pipelines/NAME/dvc.yaml`. A plan holds all stages of the chosen pipelines, and those stages of other
+pipelines that they depend on.
 
 `run` is the job of one stage. Jobs may outlive the Snakemake that sent them to a cluster, and another one may
 send the same stage again: whoever holds its lock runs it; the other finds it done, or goes on with it.
 
-`begin` and `settle` keep `dvc.lock` as `dvc repro` would have written it. DVC appends an entry when a stage
-has run, so parallel jobs would leave their entries in the order in which they happened to end.
+`begin` and `settle` keep each `dvc.lock` as `dvc repro` would have written it. DVC appends an entry when a
+stage has run, so parallel jobs would leave their entries in the order in which they happened to end.
 """
 
 import ctypes
@@ -23,6 +28,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from contextlib import nullcontext, suppress
 from datetime import datetime
 from importlib.metadata import version
@@ -30,6 +36,9 @@ from pathlib import Path
 
 import safe_dvc
 
+PIPELINES = Path("pipelines")
+MAIN = "main"  # the pipeline in the project's folder
+ALL = "all"
 HOME = Path(".state/plan")
 PLAN = HOME / "plan.json"
 STAMPS = HOME / "stamps"
@@ -41,50 +50,94 @@ CLUSTERS = "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"  # in the environment of th
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 _SPARE = 120.0  # seconds before a job's end for a checkpoint, and for what had to start before the stage
 DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "ranks": 1, "runtime": 60, "retries": 0}
+RULES = {"all", "results"}  # which are no stages
 
 
-def make() -> dict:
-    """Ask DVC what is stale, write the plan, and leave exactly the fresh stages with a stamp."""
-    _check_parameters()
+def make(pipelines: str = MAIN) -> dict:
+    """Ask DVC what is stale, write the plan, and leave exactly the fresh stages with a stamp.
+
+    Args:
+        pipelines: names of the pipelines to plan, separated by commas, or `all`.
+    """
+    chosen = _chosen(pipelines)
+    for folder in chosen.values():
+        _check_parameters(folder)
     gc.disable()  # looking for garbage in all that DVC and Snakemake keep takes a second
     _begin_with_dvc()
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo, lock_repo
     from dvc.repo.reproduce import get_active_graph, plan_repro
+    from dvc.stage import PipelineStage
 
     _disable_rwlock()  # a stage that an earlier run has left running is stale, and waited for
-    stages, stale, rules, watched = {}, set(), {"all"}, {"dvc.yaml", "params.yaml"}
+    stages, stale, entries, watched = {}, set(), {}, set()
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         graph = get_active_graph(repo.index.graph)
-        # As `dvc repro` goes through them: what a stage needs comes before it.
-        pipeline = [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
+        folders = set(chosen.values())
         made = [Path(out.fs_path) for stage in repo.index.stages for out in stage.outs]
-        for stage in plan_repro(graph, pipeline):
+        rules = _rule_names([stage.addressing for stage in repo.index.stages])
+        defined = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
+        targets = [stage for stage in defined if Path(stage.path_in_repo).parent in folders]
+        # As `dvc repro` goes through them: what a stage needs comes before it.
+        for stage in plan_repro(graph, targets) if targets else ():
             name, needs = stage.addressing, [needed.addressing for needed in graph.successors(stage)]
             if stale.intersection(needs) or _stale(stage, made):
                 stale.add(name)
-            watched.update(dep.def_path for dep in stage.deps if isinstance(dep, ParamsDependency))
-            rule = _rule_name(name, rules)
+            watched.update(
+                os.path.relpath(dep.fs_path) for dep in stage.deps if isinstance(dep, ParamsDependency)
+            )
+            if isinstance(stage, PipelineStage):  # a .dvc file has no lock file
+                entries.setdefault(Path(stage.path_in_repo).parent, []).append(stage.name)
+            rule = rules[name]
             stamp = (STAMPS / rule).as_posix()
             stages[name] = {"rule": rule, "stamp": stamp, "needs": needs, **_reserved(name, stage.meta)}
+        locks = {
+            (folder / "dvc.lock").as_posix(): {
+                "planned": planned,
+                "defined": [each.name for each in defined if Path(each.path_in_repo).parent == folder],
+            }
+            for folder, planned in entries.items()
+        }
     gc.freeze()
     gc.enable()
+    for folder in entries.keys() - folders:
+        _check_parameters(folder)
     _set_stamps(stages, stale)
+    for folder in folders | entries.keys():
+        watched |= {(folder / name).as_posix() for name in ("dvc.yaml", "params.yaml")}
     files = {path: _digest(path) for path in sorted(watched)}
-    plan = {"files": files, "stages": stages}
+    plan = {"pipelines": list(chosen), "files": files, "locks": locks, "stages": stages}
     _write(PLAN, plan)
     return plan
 
 
-def _check_parameters() -> None:
-    """Refuse parameters that the stages would refuse, before DVC reads them, with the same words."""
-    if "cmd: audionas" in Path("dvc.yaml").read_text(encoding="utf-8"):
-        from audionas.runtime.errors import UserError
-        from audionas.systems.registry import load_config
-        from audionas.systems.once_for_all.study import check
+def _chosen(pipelines: str) -> dict[str, Path]:
+    """The folders of pipelines by name; ends with a message where there is no such pipeline."""
+    found = {MAIN: Path()} if Path("dvc.yaml").exists() else {}
+    for path in sorted(PIPELINES.glob("*/dvc.yaml")):
+        if path.parent.name in (MAIN, ALL):
+            sys.exit(f"{path.parent}: `{path.parent.name}` is no name for a pipeline; rename the folder")
+        found[path.parent.name] = path.parent
+    if pipelines == ALL:
+        return found
+    names = str(pipelines).split(",")
+    if unknown := [name for name in names if name not in found]:
+        sys.exit(
+            f"--config pipeline={pipelines}: there is no pipeline {unknown[0]!r}; choose from "
+            f"{', '.join([*found, ALL])}"
+        )
+    return {name: folder for name, folder in found.items() if name in names}
 
+
+def _check_parameters(folder: Path) -> None:
+    """Refuse parameters that the stages would refuse, before DVC reads them, with the same words."""
+    if "cmd: audionas" in (folder / "dvc.yaml").read_text(encoding="utf-8"):
+        from audionas.runtime.errors import UserError
+        from audionas.systems import registry
+
+        path = folder / "params.yaml"
         try:
-            check(load_config())
+            registry.check(registry.load_config(path), path)
         except UserError as error:
             sys.exit(f"{error}")
 
@@ -115,7 +168,10 @@ def load() -> dict:
     """The plan as it was frozen: what every process but the main one reads."""
     try:
         plan = json.loads(PLAN.read_text(encoding="utf-8"))
-        return {"files": dict(plan["files"]), "stages": dict(plan["stages"])}
+        return {
+            "pipelines": list(plan["pipelines"]),
+            **{part: dict(plan[part]) for part in ("files", "locks", "stages")},
+        }
     except FileNotFoundError:
         problem = "is missing"
     except (ValueError, KeyError, TypeError):
@@ -123,8 +179,11 @@ def load() -> dict:
     sys.exit(f"{PLAN} {problem}; start snakemake again, and it plans anew")
 
 
-def open_plan() -> dict:
+def open_plan(pipelines: str = MAIN) -> dict:
     """The plan for Snakemake's main process: a new one, or that of the run which holds this folder.
+
+    Args:
+        pipelines: as `make` takes them.
 
     Snakemake's own locks outlive a SIGKILL. A lock of the operating system does not, and the main process
     holds one for its lifetime: whoever gets it knows that no other is alive, and removes what locks a killed
@@ -136,9 +195,9 @@ def open_plan() -> dict:
         except SystemExit as damage:
             print(f"Warning: {damage.code.partition(';')[0]}; it is made anew", file=sys.stderr)
         else:
-            _warn(plan)
+            _warn(plan, pipelines)
             return plan
-    return make()
+    return make(pipelines)
 
 
 def _claim() -> bool:
@@ -162,8 +221,14 @@ def _claim() -> bool:
             return True
 
 
-def _warn(plan: dict) -> None:
-    """Say so where the plan that stays as it is was made from other parameters or another pipeline."""
+def _warn(plan: dict, pipelines: str) -> None:
+    """Say so where the plan that stays as it is was made for other pipelines, or from other files."""
+    if plan["pipelines"] != list(_chosen(pipelines)):
+        print(
+            f"Warning: a run of pipeline {', '.join(plan['pipelines'])} holds this folder. What follows is "
+            f"about that run, not about {pipelines}.",
+            file=sys.stderr,
+        )
     if changed := _changed(plan):
         print(
             f"Warning: {changed} changed since this plan was made, and a run holds this folder. What follows "
@@ -289,60 +354,80 @@ def _disable_rwlock() -> None:
 
 
 def begin(plan: dict) -> None:
-    """Note the order in which `dvc repro` would leave `dvc.lock`: old entries first, new ones as it runs."""
+    """Note the order in which `dvc repro` leaves each `dvc.lock`: old entries first, new ones as they run."""
     from dvc.repo import Repo, lock_repo
 
+    noted = _noted_orders()
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
-        entries = _lock_entries()  # while nobody writes them
-    stages = plan["stages"]
-    order = [name for name in _noted_order() if name in entries or name in stages]
-    if not set(order).difference(entries):  # no run was cut short, or DVC has ended it by itself
-        order = []
-    _write(LOCK_ORDER, list(dict.fromkeys([*order, *entries, *stages])))
+        entries = {lock: _lock_entries(lock) for lock in {*noted, *plan["locks"]}}  # while nobody writes them
+    for lock in noted.keys() & plan["locks"].keys():
+        known = {*entries[lock], *plan["locks"][lock]["defined"]}
+        noted[lock] = [name for name in noted[lock] if name in known]
+    if not any(set(order).difference(entries[lock]) for lock, order in noted.items()):
+        noted = {}  # no run was cut short, or DVC has ended it by itself
+    for lock, stages in plan["locks"].items():
+        order = [*noted.get(lock, ()), *entries[lock], *stages["planned"]]
+        noted[lock] = list(dict.fromkeys(order))
+    _write(LOCK_ORDER, noted)
 
 
 def settle() -> None:
-    """Put `dvc.lock` in the order noted by `begin`; the note outlives a run that was cut short."""
+    """Put each `dvc.lock` in the order noted by `begin`; the note outlives a run that was cut short."""
     from dvc.repo import Repo, lock_repo
     from dvc.utils.serialize import modify_yaml
 
-    rank = {name: place for place, name in enumerate(_noted_order())}
+    unfinished = {}
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
-        entries = _lock_entries()
-        ordered = sorted(entries, key=lambda name: rank.get(name, len(rank)))
-        if entries != ordered:
-            with modify_yaml("dvc.lock") as lock:
-                for name in ordered:
-                    lock["stages"].move_to_end(name)
-    if not rank.keys() - set(entries):
+        for lock, order in _noted_orders().items():
+            rank = {name: place for place, name in enumerate(order)}
+            entries = _lock_entries(lock)
+            ordered = sorted(entries, key=lambda name: rank.get(name, len(rank)))
+            if entries != ordered:
+                with modify_yaml(lock) as content:
+                    for name in ordered:
+                        content["stages"].move_to_end(name)
+            if rank.keys() - set(entries):
+                unfinished[lock] = order
+    if unfinished:
+        _write(LOCK_ORDER, unfinished)
+    else:
         LOCK_ORDER.unlink(missing_ok=True)
 
 
-def _noted_order() -> list[str]:
+def _noted_orders() -> dict[str, list[str]]:
+    """By the path of a lock file, the order of its entries."""
     try:
-        return [str(name) for name in json.loads(LOCK_ORDER.read_text(encoding="utf-8"))]
+        noted = json.loads(LOCK_ORDER.read_text(encoding="utf-8"))
+        return {lock: [str(name) for name in order] for lock, order in noted.items()}
     except FileNotFoundError:
-        return []
-    except (ValueError, TypeError):
+        return {}
+    except (ValueError, TypeError, AttributeError):
         print(f"Warning: {LOCK_ORDER} is damaged; dvc.lock keeps its order", file=sys.stderr)
-        return []
+        return {}
 
 
-def _lock_entries() -> list[str]:
+def _lock_entries(lock: str) -> list[str]:
     from dvc.utils.serialize import parse_yaml
 
-    path = Path("dvc.lock")
-    lock = parse_yaml(path.read_text(encoding="utf-8"), "dvc.lock") if path.exists() else {}
-    return list(lock.get("stages") or {})
+    path = Path(lock)
+    content = parse_yaml(path.read_text(encoding="utf-8"), lock) if path.exists() else {}
+    return list(content.get("stages") or {})
 
 
-def _rule_name(stage: str, taken: set[str]) -> str:
-    """A stage's name as Snakemake accepts it for a rule, unlike any in `taken`, to which it is added."""
-    name = re.sub(r"\W+", "_", stage, flags=re.ASCII)
-    if name in taken or not name.isidentifier():
-        name = f"stage_{name}_{hashlib.sha256(stage.encode()).hexdigest()[:8]}"
-    taken.add(name)
-    return name
+def _rule_names(stages: list[str]) -> dict[str, str]:
+    """A name for each stage that Snakemake accepts for a rule: `keywords_teacher_0` for a stage `teacher@0`.
+
+    Locks, stamps and logs have the same name, so it must not depend on which stages are planned.
+    """
+    names = {}
+    for stage in stages:
+        short = re.sub(rf"^{PIPELINES}/([^/]+)/dvc\.yaml:", r"\1_", stage)
+        names[stage] = re.sub(r"\W+", "_", short, flags=re.ASCII)
+    uses = Counter([*names.values(), *RULES])
+    for stage, name in names.items():
+        if uses[name] > 1 or not name.isidentifier():
+            names[stage] = f"stage_{name}_{hashlib.sha256(stage.encode()).hexdigest()[:8]}"
+    return names
 
 
 def _reserved(stage: str, meta: dict | None) -> dict[str, int]:
@@ -351,7 +436,9 @@ def _reserved(stage: str, meta: dict | None) -> dict[str, int]:
     try:
         asked = {key: int(value) for key, value in asked.items()}
     except (TypeError, ValueError):
-        raise ValueError(f"dvc.yaml: meta of stage {stage!r} must be whole numbers, but is {asked}") from None
+        raise ValueError(
+            f"meta of stage {stage!r} must be whole numbers, but is {asked}; fix its dvc.yaml"
+        ) from None
     ranks = max(asked.pop("ranks"), 1)  # 0: no GPU, one process
     return {
         **asked,

@@ -1,4 +1,4 @@
-"""Changes to DVC: kills leave no half-written file, its cache is private, and pipes are refused.
+"""Changes to DVC: kills leave no half-written file, the order of stages is fixed, its cache is private.
 
 DVC writes `.dvc/tmp/rwlock` and `dvc.lock` in place. A SIGKILL at that instant leaves an empty or partial
 file, and every later `dvc` fails. DVC also keeps a cache for all users in `/var/tmp/dvc`, which everybody may
@@ -10,7 +10,10 @@ for a pipe. No setting in `.dvc/config` helps in every clone and from every fold
 - a temporary file that a kill left in the run cache is no entry of it;
 - the site cache is `.dvc/tmp/site-UID`, with mode 0700, where neither `core.site_cache_dir` nor
   `DVC_SITE_CACHE_DIR` is set;
-- a pipe, a socket or a device is refused, and named.
+- a pipe, a socket or a device is refused, and named;
+- stages run, and enter `dvc.lock`, in the order of their files, the project's own `dvc.yaml` first. By itself
+  DVC reads folders in the order in which the file system lists them, and runs a few of many stages in the
+  order of a Python set, which differs from process to process.
 
 `workflow/plan.py` imports this module. `python workflow/safe_dvc.py`, which `make install` runs, copies it
 into the Python environment and has Python load it at startup, so that a `dvc` typed by hand is changed too.
@@ -225,12 +228,42 @@ def _hash_files_only(hashing: object) -> None:
     hashing.file_md5 = hash_regular
 
 
+def _sort_files(index: object) -> None:
+    """`dvc.repo.index`: the project's own dvc.yaml first, then those of its folders by name."""
+    collect = index.collect_files
+
+    def collect_sorted(repo: object, onerror: object = None) -> list:
+        from pathlib import PurePath
+
+        def place(found: tuple) -> tuple:
+            path = PurePath(found[0])
+            return path.parent.parts, path.name
+
+        return sorted(collect(repo, onerror=onerror), key=place)
+
+    index.collect_files = collect_sorted
+
+
+def _keep_order(graphs: object) -> None:
+    """`dvc.repo.graph`: a part of a graph, whose nodes networkx may list in the order of a set."""
+    part_of = graphs.get_subgraph_of_nodes
+
+    def in_order(graph: object, sources: list | None = None, downstream: bool = False) -> object:
+        part = graph.copy()
+        part.remove_nodes_from(graph.nodes - part_of(graph, sources, downstream).nodes)
+        return part
+
+    graphs.get_subgraph_of_nodes = in_order
+
+
 _CHANGES = {
     "dvc.utils.serialize._common": _write_whole,
     "dvc.rwlock": _trust_the_living,
     "dvc.stage.cache": _load_finished,
     "dvc.config": _keep_private,
     "dvc_data.hashfile.hash": _hash_files_only,
+    "dvc.repo.index": _sort_files,
+    "dvc.repo.graph": _keep_order,
 }
 
 

@@ -3,9 +3,11 @@
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import projects
@@ -78,6 +80,33 @@ def test_a_failure_stops_only_what_depends_on_it_and_shows_its_log(slurm: Slurm,
     assert (toy / "work-quick").exists()
     assert (toy / "apart").exists()
     assert not (toy / "join").exists()
+
+
+ALL = "--config", "pipeline=all"
+
+
+def test_all_pipelines_killed_and_resumed_leave_what_dvc_repro_leaves(slurm: Slurm, tmp_path: Path) -> None:
+    """SIGKILL for the driver, and for the jobs while one runs a stage of the second pipeline."""
+    toy = projects.several(tmp_path / "toy")
+    alone = shutil.copytree(toy, tmp_path / "alone", symlinks=True)
+    run(alone, "dvc", "repro", "-P")
+    extra = toy / "pipelines/extra"
+    projects.edit(extra, seconds={"slow": 600, "quick": 0})
+    driver = Driver(toy, *SNAKEMAKE, *QUICK, *ALL, env=slurm.env)
+    lock = extra / "dvc.lock"
+    until(lambda: lock.exists() and "work@quick:" in lock.read_text(), "a later entry", logs=[driver.log])
+    until((extra / "began/slow").exists, "the stage", logs=[driver.log])
+    driver.kill()
+    for pid in [pid for node in NODES for pid in slurm.processes(node)]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not slurm.jobs(), "an empty queue")
+    assert "work@slow:" not in lock.read_text()
+    projects.edit(extra, seconds=projects.PARAMS["seconds"])
+    run(toy, *SNAKEMAKE, *QUICK, *ALL, env=slurm.env)
+    for name in ("dvc.lock", "pipelines/extra/dvc.lock"):
+        assert (toy / name).read_bytes() == (alone / name).read_bytes()
+    assert "up to date" in run(toy, "dvc", "status")
 
 
 OFTEN, SELDOM = 0.5, 600.0  # seconds between checkpoints

@@ -24,19 +24,31 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return projects.environment(tmp_path_factory.mktemp("environment"))
 
 
+ENGINES = {"dvc": ("dvc", "repro", "-P"), "snakemake": ("snakemake", "-c2", "--config", "pipeline=all")}
+MADE = "dvc.lock", "join", "apart", "source", "start"
+
+
+def folders(where: Path) -> tuple[Path, Path]:
+    """Of the two pipelines."""
+    return where, where / "pipelines/extra"
+
+
 def outputs(where: Path) -> dict[str, bytes]:
-    return {name: (where / name).read_bytes() for name in ("dvc.lock", "join", "apart", "source")}
+    made = [folder / name for folder in folders(where) for name in MADE]
+    return {str(path.relative_to(where)): path.read_bytes() for path in made if path.exists()}
 
 
-@pytest.mark.parametrize("command", [("dvc", "repro"), ("snakemake", "-c2")], ids=["dvc", "snakemake"])
+@pytest.mark.parametrize("command", ENGINES.values(), ids=ENGINES)
 def test_after_any_kill_the_next_run_starts_by_itself(
     command: tuple[str, ...], environment: dict[str, str], tmp_path: Path
 ) -> None:
     """Each run gets a little further; when all is done, the results are deleted and it begins again."""
-    toy = projects.toy(tmp_path / "toy")
-    projects.edit(toy, names=NAMES, seconds=dict.fromkeys(NAMES, 0))
+    toy = projects.several(tmp_path / "toy")
+    for folder in folders(toy):
+        projects.edit(folder, names=NAMES, seconds=dict.fromkeys(NAMES, 0))
     whole = shutil.copytree(toy, tmp_path / "whole", symlinks=True)
-    run(whole, "dvc", "repro", env=environment)
+    run(whole, *ENGINES["dvc"], env=environment)
+    assert len(outputs(whole)) == 7
     chance, killed = random.Random(0), 0
     begun = time.monotonic()
     run(toy, *command, env=environment)
@@ -66,8 +78,7 @@ def test_after_any_kill_the_next_run_starts_by_itself(
 
 def forget(where: Path) -> None:
     """All that was computed, so that there is something to do."""
-    for name in ("dvc.lock", "join", "apart", "source"):
-        (where / name).unlink(missing_ok=True)
-    for path in where.glob("work-*"):
-        path.unlink()
+    for folder in folders(where):
+        for path in [*(folder / name for name in MADE), *folder.glob("work-*")]:
+            path.unlink(missing_ok=True)
     shutil.rmtree(where / ".dvc/cache", ignore_errors=True)

@@ -48,6 +48,30 @@ stages:
 artifacts:
   joined: {path: join, type: model, desc: what came of both}
 """
+# A second pipeline, in pipelines/extra: its stages have the names of those above, two of them use outputs of
+# the pipeline above, and `wdir` and `vars` are as in this project's own dvc.yaml.
+EXTRA = r"""
+stages:
+  start:
+    cmd: python ../../step.py start ../../join
+    deps: [../../join, ../../step.py]
+    outs: [start]
+  work:
+    matrix:
+      name: ${names}
+    wdir: ${key}/..
+    vars: [params.yaml]
+    cmd: python ../../step.py work-${item.name} start
+    deps: [start]
+    params: ["seconds.${item.name}", fail]
+    outs: ["work-${item.name}"]
+    meta: {threads: "${cores}", mem_mb: 10, retries: 0}
+  join:
+    cmd: python ../../step.py join work-slow work-quick ../../apart
+    deps: [work-slow, work-quick, ../../apart]
+    params: [sign]
+    outs: [join]
+"""
 STEP = r"""
 import pathlib, sys, time, yaml
 params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
@@ -95,7 +119,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def edit(where: Path, **changes: object) -> None:
-    """Put other values at the top of params.yaml."""
+    """Put other values at the top of the params.yaml of a folder."""
     path = where / "params.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
 
@@ -128,6 +152,15 @@ def toy(where: Path) -> Path:
     (where / "step.py").write_text(STEP)
     add_workflow(where)
     return project(where)
+
+
+def several(where: Path) -> Path:
+    """The pipeline above and a second one, `extra`, not run yet."""
+    folder = toy(where) / "pipelines" / "extra"
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "sign": "*"}))
+    (folder / "dvc.yaml").write_text(EXTRA)
+    return where
 
 
 def house(where: Path) -> Path:
