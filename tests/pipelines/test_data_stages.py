@@ -357,7 +357,7 @@ def test_damaged_shards_are_refused(project):
         resample.run(config, "valid")
     with tarfile.open(shard, "w") as tar:
         tar.addfile(tarfile.TarInfo("../outside.wav"))
-    with pytest.raises(UserError, match="which is no clip"):
+    with pytest.raises(UserError, match="is not a clip"):
         resample.run(config, "valid")
     assert not (project / "data/audio/valid.h5").exists()
 
@@ -415,5 +415,5 @@ def test_a_member_that_claims_more_than_its_shard_holds_is_refused(tmp_path):
         content = path.read_bytes()
         at = member.offset_data - 512
         (tmp_path / "x.tar").write_bytes(content[:at] + member.tobuf()[:512] + content[at + 512 :])
-        with pytest.raises(UserError, match=r"x\.tar: (damaged|holds 'two\.wav')"):
+        with pytest.raises(UserError, match=r"x\.tar: (damaged|the member 'two\.wav')"):
             list(read_shard(tmp_path / "x.tar"))

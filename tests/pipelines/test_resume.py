@@ -81,7 +81,7 @@ def test_the_time_limit_stops_with_a_checkpoint_and_the_restart_code(project, mo
     assert Path("models/teacher/0.pt").read_bytes() == whole
     monkeypatch.setenv("AUDIONAS_TIME_LIMIT", "soon")
     assert main(["teacher", "--seed", "0"]) == 1
-    assert "'soon' is no number of seconds" in capsys.readouterr().err
+    assert "'soon' is not a number of seconds" in capsys.readouterr().err
 
 
 def interrupting(monkeypatch, *iterations: int) -> None:

@@ -8,7 +8,7 @@ __all__ = ["LogMel"]
 
 
 def __getattr__(name: str) -> Any:
-    """`LogMel`, imported when first asked for, so that decoding needs none of it (PEP 562)."""
+    """Import `LogMel` on first access, so that decoding does not need PyTorch (PEP 562)."""
     if name == "LogMel":
         from audionas.audio.logmel import LogMel
 

@@ -1,4 +1,4 @@
-"""Containers of audio by their bytes: which one it is, and whether all of it is there."""
+"""Identify audio containers by their bytes, and detect truncated files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Container:
-    """A kind of file.
+    """A file format.
 
     Attributes:
-        extension: of file names. demuxer: ffmpeg's name of it where libsndfile cannot read it, else "".
+        extension: of file names.
+        demuxer: ffmpeg's name of the format if libsndfile cannot read it, else "".
     """
 
     extension: str
@@ -20,15 +21,15 @@ class Container:
 
 
 class Truncated(Exception):
-    """The file ends before its own headers say."""
+    """The file is shorter than its headers state."""
 
 
-_OPEN = 0x7F00_0000  # a program that writes to a pipe cannot know the size and writes this or more
+_OPEN = 0x7F00_0000  # a program that writes to a pipe does not know the size and writes this or more
 _OPEN_64 = 1 << 40
-_FLAC_FRAMES = (1 << 36) - 1  # the most that STREAMINFO can say
+_FLAC_FRAMES = (1 << 36) - 1  # the maximum of STREAMINFO
 _W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
-_KNOWN = (  # magic, where it stands
+_KNOWN = (  # magic bytes, offset, format
     (b"OggS", 0, Container("ogg")),
     (b"WAVE", 8, Container("wav")),
     (_W64, 0, Container("w64")),
@@ -48,8 +49,8 @@ _CAF_OF_AAC = Container("caf", "caf")
 _MPEG = Container("mp3", "mp3")
 _UNKNOWN = Container("bin")
 _SYNC = re.compile(rb"\xff[\xe2-\xff]")
-_SEARCHED = 1 << 20  # bytes in which MPEG audio may begin
-_CHAIN = 4  # frames in a row that make MPEG audio of what may be chance
+_SEARCHED = 1 << 20  # bytes searched for the start of MPEG audio
+_CHAIN = 4  # consecutive frames that identify MPEG audio
 _KBIT = {  # (MPEG 1, layer): kbit/s by the header's index
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -61,11 +62,11 @@ _KBIT = {  # (MPEG 1, layer): kbit/s by the header's index
 
 
 def container(data: bytes) -> Container:
-    """What the first bytes of an encoded file say; the extension is `bin` where they say nothing."""
+    """Return the format of an encoded file by its first bytes; its extension is `bin` if it is unknown."""
     if data[:4] == b"caff" and data[28:32] == b"aac ":
         return _CAF_OF_AAC
     if data[:3] == b"ID3" and len(data) > 10:
-        seven = data[6:10]  # bits of each byte
+        seven = data[6:10]  # 7 bits in each byte
         behind = 10 + sum((byte & 127) << shift for byte, shift in zip(seven, (21, 14, 7, 0), strict=True))
         if container(data[behind : behind + 2]) is _ADTS:
             return _ADTS
@@ -73,7 +74,7 @@ def container(data: bytes) -> Container:
         if data[at : at + len(magic)] == magic:
             return kind
     if data[:1] == b"\xff" and len(data) > 1:
-        if data[1] & 0xF6 == 0xF0:  # layer 0, which MPEG's own frames have not
+        if data[1] & 0xF6 == 0xF0:  # layer 0, which MPEG frames do not use
             return _ADTS
         if data[1] & 0xE0 == 0xE0:
             return _MPEG
@@ -81,7 +82,7 @@ def container(data: bytes) -> Container:
 
 
 def mpeg_start(data: bytes) -> int | None:
-    """Where MPEG audio (MP3) begins: at the first of four frames in a row; None where there are none."""
+    """Return the offset of MPEG audio (MP3), the first of four consecutive frames, or None."""
     for match in _SYNC.finditer(data, 0, _SEARCHED):
         at = match.start()
         for _ in range(_CHAIN):
@@ -95,7 +96,7 @@ def mpeg_start(data: bytes) -> int | None:
 
 
 def _mpeg_frame(header: bytes) -> int:
-    """Bytes of the MPEG frame that a header begins; 0 for what is none."""
+    """Return the size in bytes of an MPEG frame by its header; 0 for other bytes."""
     if len(header) < 4 or header[0] != 0xFF or header[1] < 0xE0:
         return 0
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
@@ -111,13 +112,13 @@ def _mpeg_frame(header: bytes) -> int:
 
 
 def completed(data: bytes) -> bytes:
-    """The file with the sizes filled in that a program left open which wrote it to a pipe.
+    """Return the file with unknown sizes in its headers filled in; any other file is unchanged.
 
-    SoX, arecord, ffmpeg and recorders that were stopped write 0 or a size that no file has; the sound then
-    goes to the end. Any other file comes back as it is.
+    SoX, arecord, ffmpeg and interrupted recorders write 0 or an impossible size when they write to a pipe.
+    The samples then extend to the end of the file.
 
     Raises:
-        Truncated: a size that a file may have goes beyond the end.
+        Truncated: a valid size extends beyond the end.
     """
     if data[8:12] == b"WAVE" and data[:4] in (b"RIFF", b"RF64", b"BW64"):
         return _wav(data)
@@ -150,7 +151,7 @@ def _filled(data: bytes, values: tuple[tuple[int, str, int], ...]) -> bytes:
 
 
 def _wav(data: bytes) -> bytes:
-    wide = None  # where RF64 keeps its sizes of 64 bits
+    wide = None  # offset of the 64-bit sizes of RF64
     at = 12
     while at + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, at)
@@ -170,13 +171,13 @@ def _wav(data: bytes) -> bytes:
             return _filled(data, ((wide, "<Q", len(data) - 8), (wide + 8, "<Q", left)))
         at = start + size + size % 2
     promised = struct.unpack_from("<I", data, 4)[0]
-    if promised < _OPEN and promised + 8 > len(data):  # not even the start of the data
+    if promised < _OPEN and promised + 8 > len(data):  # the file ends before the data
         raise Truncated
     return data
 
 
 def _only_chunks(data: bytes, at: int) -> bool:
-    """Whether nothing but whole chunks of RIFF follows."""
+    """Return whether only complete RIFF chunks follow."""
     while at + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, at)
         if not re.fullmatch(rb"[A-Za-z0-9_ ]{4}", name):
@@ -249,13 +250,13 @@ def _mp4_cut_short(data: bytes) -> bool:
         if size == 1:
             size = int.from_bytes(data[at + 8 : at + 16], "big")
         if size < 8:
-            return False  # damaged; for ffmpeg to say
+            return False  # damaged; ffmpeg reports it
         at += size
     return at > len(data)
 
 
 def _flac(data: bytes) -> bytes:
-    """With the number of frames that follows from the last block, where STREAMINFO does not say it."""
+    """Fill in the number of frames from the last block if STREAMINFO does not have it."""
     header = int.from_bytes(data[18:26], "big")
     if header & _FLAC_FRAMES:
         return data
@@ -273,10 +274,10 @@ def _flac(data: bytes) -> bytes:
 
 
 def _flac_end(block: bytes, largest: int) -> int:
-    """The number of frames up to the end of the block that this header begins; 0 for what is none."""
+    """Return the number of frames up to the end of the block with this header; 0 for other bytes."""
     if block[4] in range(0x80, 0xC0) or block[4] == 0xFF:
         return 0
-    more = max(0, 7 - (block[4] ^ 0xFF).bit_length())  # bytes of the number, in the manner of UTF-8
+    more = max(0, 7 - (block[4] ^ 0xFF).bit_length())  # bytes of the number, encoded like UTF-8
     number = block[4] & (0x7F if more == 0 else 0x3F >> more)
     for byte in block[5 : 5 + more]:
         number = number << 6 | byte & 0x3F

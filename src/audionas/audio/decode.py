@@ -1,4 +1,4 @@
-"""Encoded audio to one mono waveform of exact rate and length, with a defined outcome for every bad file."""
+"""Decode audio to a mono waveform of exact rate and length, with a defined error for every bad file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import soxr
 
 from audionas.audio.reading import AUDIBLE, DecodeError, Recording, read
 
-_CLIPPED_SHARE = 1e-3  # of the samples at full scale; a single peak that touches it is no clipping
+_CLIPPED_SHARE = 1e-3  # of samples at full scale; a single peak at full scale is not clipping
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,11 @@ class Decoded:
 
     Attributes:
         waveform: float32 [clip_samples] in -1..1.
-        note: what was done to it, codes joined by `;`: `downmixed`, `upsampled` (with the rate, such as
+        note: processing steps, codes joined by `;`: `downmixed`, `upsampled` (with the rate, such as
             `upsampled:8000`), `clipped`, `padded`, `trimmed`, `ffmpeg` (with the version that decoded it).
-        original_rate: Hz. channels: of the file. seconds: length of the file.
+        original_rate: Hz.
+        channels: number of channels of the file.
+        seconds: length of the file.
     """
 
     waveform: np.ndarray
@@ -34,21 +36,21 @@ def decode(data: bytes, sample_rate: int, clip_samples: int, min_seconds: float 
     """Decode, mix to mono (the mean), resample, and pad with zeros or trim at the end.
 
     Args:
-        data: an encoded file of any format that libsndfile reads, or ffmpeg (AAC, MP4, WebM, WMA, AMR).
-        sample_rate: wanted, in Hz.
-        clip_samples: wanted length at that rate.
+        data: an encoded file of any format that libsndfile or ffmpeg (AAC, MP4, WebM, WMA, AMR) reads.
+        sample_rate: of the result, in Hz.
+        clip_samples: length of the result.
         min_seconds: shorter recordings are refused.
 
     Raises:
-        DecodeError: see there. Truncation is seen in WAV, W64, CAF and AU (by sizes), Ogg (by the
-            end-of-stream page), AIFF (by its FORM chunk's size) and FLAC (by its frame count); MP3 and what
-            was written to a pipe carry nothing to see it by.
+        DecodeError: see its reasons. Truncation is detected in WAV, W64, CAF and AU (by sizes), Ogg (by the
+            end-of-stream page), AIFF (by its FORM chunk's size) and FLAC (by its frame count). It cannot be
+            detected in MP3, and in files written to a pipe.
     """
     return fit(read(data, clip_samples / sample_rate, min_seconds), sample_rate, clip_samples)
 
 
 def fit(recording: Recording, sample_rate: int, clip_samples: int) -> Decoded:
-    """The clip of a recording whose first seconds were kept: see `decode`. Raises DecodeError for silence."""
+    """Convert a recording to a clip; see `decode`. Raises DecodeError for silence."""
     wave = resample(recording.mono, recording.rate, sample_rate)
     notes = []
     if recording.channels > 1:
@@ -70,7 +72,7 @@ def fit(recording: Recording, sample_rate: int, clip_samples: int) -> Decoded:
         raise DecodeError("channels cancel")
     if peak < AUDIBLE:
         raise DecodeError(_why_silent(recording, sample_rate, clip_samples))
-    if peak > 1:  # the filter overshoots at steps
+    if peak > 1:  # the resampling filter overshoots at steps
         np.clip(wave, -1, 1, out=wave)
     return Decoded(wave, ";".join(notes), recording.rate, recording.channels, recording.seconds)
 
@@ -84,9 +86,9 @@ def _why_silent(recording: Recording, sample_rate: int, clip_samples: int) -> st
 
 
 def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Band-limited resampling: float32 [n] at `rate` Hz to [round(n * new_rate / rate)] at `new_rate` Hz.
+    """Resample float32 [n] at `rate` Hz to [round(n * new_rate / rate)] at `new_rate` Hz, band-limited.
 
-    soxr's HQ: aliases at least 130 dB down, ripple below 0.01 dB. `python -m benchmarks resample` compares
-    it with others; torchaudio's default lets aliases through at -8 dB.
+    soxr's HQ attenuates aliases by at least 130 dB, with ripple below 0.01 dB. torchaudio's default
+    attenuates them by 8 dB only. `python -m benchmarks resample` compares resamplers.
     """
     return soxr.resample(wave, rate, new_rate, "HQ")

@@ -1,4 +1,4 @@
-"""ffmpeg: which one is used, and decoding with it what libsndfile cannot read."""
+"""Find ffmpeg, and decode with it the formats that libsndfile cannot read."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ import numpy as np
 from audionas.runtime.errors import UserError
 from audionas.runtime.extras import optional
 
-_SECONDS = 300.0  # of one decoding; hours of AAC take less
+_SECONDS = 300.0  # timeout of a decoding; hours of AAC take less
 _HEADER = struct.Struct(">4sIIIII")  # of AU: magic, offset of the samples, size, encoding, rate, channels
 _FLOAT = 6  # AU's number for 32-bit floats
 _SAID = 1 << 16  # bytes of messages that are kept
 
 
 class FfmpegError(Exception):
-    """ffmpeg could not decode the data to its end; the message is what it said."""
+    """ffmpeg cannot decode the data to its end; the message is ffmpeg's."""
 
 
 def find() -> str:
-    """The ffmpeg to use: AUDIONAS_FFMPEG of the environment, or imageio-ffmpeg's pinned binary.
+    """Return the path of ffmpeg: AUDIONAS_FFMPEG of the environment, or imageio-ffmpeg's pinned binary.
 
-    Never the one that happens to be on PATH: versions cut and decode differently.
+    An ffmpeg on PATH is not used, because versions cut and decode differently.
 
     Raises:
-        UserError: there is none, or it cannot be run.
+        UserError: imageio-ffmpeg is not installed, or has no binary for this machine.
     """
     wanted = os.environ.get("AUDIONAS_FFMPEG")
     if wanted:
@@ -52,7 +52,7 @@ def find() -> str:
 
 @cache
 def version(path: str) -> str:
-    """The version that an ffmpeg gives of itself, such as `7.0.2`. Raises UserError where none runs."""
+    """Return the version of an ffmpeg, such as `7.0.2`. Raises UserError if it cannot run."""
     try:
         done = subprocess.run([path, "-version"], capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
         said = re.match(rb"ffmpeg version ([\w.+~-]+)", done.stdout)
@@ -67,16 +67,19 @@ def version(path: str) -> str:
 
 
 class Decoding:
-    """The first audio stream of encoded bytes, decoded by ffmpeg block by block.
+    """Decode the first audio stream of encoded bytes with ffmpeg, block by block.
 
-    The bytes lie in a temporary file, since MP4 needs to be read from its end. The demuxer is fixed and no
-    protocol but `file` is allowed, so that the data cannot make ffmpeg open an address.
+    The bytes are written to a temporary file, because MP4 is read from its end. The demuxer is fixed and only
+    the protocol `file` is allowed, so that the data cannot make ffmpeg open an address.
 
     Args:
-        program: ffmpeg's path. data: the encoded file. demuxer: ffmpeg's name of its container.
+        program: ffmpeg's path.
+        data: the encoded file.
+        demuxer: ffmpeg's name of its container.
 
     Attributes:
-        rate: Hz. channels: of the stream.
+        rate: Hz.
+        channels: number of channels of the stream.
 
     Raises:
         FfmpegError: no audio stream, or damaged before the first sample.
@@ -87,7 +90,7 @@ class Decoding:
         command += ["-protocol_whitelist", "file", "-f", demuxer]
         with tempfile.TemporaryDirectory(prefix="audionas-") as folder:
             path = Path(folder) / "audio"
-            path.write_bytes(data)  # gone once ffmpeg has it open, so that a kill leaves little
+            path.write_bytes(data)  # removed once ffmpeg has opened it, also after most kills
             command += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
             self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
             self._process = subprocess.Popen(
@@ -96,7 +99,7 @@ class Decoding:
             self._timer = threading.Timer(_SECONDS, self._process.kill)
             self._timer.start()
             try:
-                head = self._process.stdout.read(_HEADER.size)  # ffmpeg has opened the file by then
+                head = self._process.stdout.read(_HEADER.size)  # returns after ffmpeg has opened the file
                 if len(head) < _HEADER.size:
                     self._require_success()
                     raise FfmpegError("no audio")
@@ -115,7 +118,7 @@ class Decoding:
         self.close()
 
     def close(self) -> None:
-        """End the process where it still runs."""
+        """Stop the process if it still runs."""
         self._timer.cancel()
         self._process.kill()
         self._process.stdout.close()
@@ -123,7 +126,7 @@ class Decoding:
         self._said.close()
 
     def blocks(self, frames: int) -> Iterator[np.ndarray]:
-        """float32 [n, channels] of at most `frames` samples each. Raises FfmpegError for what is damaged."""
+        """Yield float32 [n, channels] of at most `frames` samples. Raises FfmpegError for damaged data."""
         size = 4 * self.channels
         while data := self._process.stdout.read(frames * size):
             samples = np.frombuffer(data[: len(data) // size * size], ">f4").astype(np.float32)
@@ -131,7 +134,7 @@ class Decoding:
         self._require_success()
 
     def _require_success(self) -> None:
-        """Raise FfmpegError unless the process ended well and without a complaint."""
+        """Raise FfmpegError if the process failed or wrote a message."""
         code = self._process.wait()
         self._said.seek(0)
         said = self._said.read(_SAID).decode("utf-8", "replace").strip()

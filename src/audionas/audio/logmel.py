@@ -1,4 +1,4 @@
-"""The log-mel front end of PANNs (Kong et al., 2020), as one module."""
+"""The log-mel front end of PANNs (Kong et al., 2020)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from audionas.runtime.errors import UserError
 
 
 class LogMel(nn.Module):
-    """Waveforms [batch, samples] in -1..1 to log-mel spectrograms [batch, frames, mels] in dB.
+    """Convert waveforms [batch, samples] in -1..1 to log-mel spectrograms [batch, frames, mels] in dB.
 
-    Periodic Hann window of `n_fft`, centred with reflection, power 2, Slaney mel scale and norm,
-    10 log10(max(x, 1e-10)) without a top. torchaudio's own defaults (HTK scale, no norm) differ.
-    frames = 1 + samples // hop.
+    Periodic Hann window of `n_fft` samples, centred with reflection padding, power 2, Slaney mel scale and
+    norm, 10 log10(max(x, 1e-10)) without `top_db`. torchaudio's defaults (HTK scale, no norm) differ. frames
+    = 1 + samples // hop.
+
+    Args:
+        sample_rate: Hz.
+        n_fft: window and transform length in samples.
+        hop: samples between frames.
+        mels: number of mel filters.
+        fmin, fmax: frequency range of the filters in Hz.
 
     Raises:
-        UserError: a mel filter would be empty.
-        ValueError: waveforms that are not [batch, samples], or too short to reflect (n_fft // 2 samples).
+        UserError: a mel filter is empty.
+        ValueError: the input is not [batch, samples], or too short for the padding (n_fft // 2 samples).
     """
 
     FLOOR = 1e-10
-    _FRAMES = 256  # transformed at a time, so that what lies between two steps stays in the cache
+    _FRAMES = 256  # frames transformed at once, so that intermediate results stay in the CPU cache
 
     def __init__(
         self,
@@ -61,7 +68,7 @@ class LogMel(nn.Module):
         return mel.clamp_min_(self.FLOOR).log10_().mul_(10.0)
 
     def _filtered(self, frames: Tensor) -> Tensor:
-        """[batch, frames, n_fft] to mel power [batch, frames, mels]."""
+        """Convert frames [batch, frames, n_fft] to mel power [batch, frames, mels]."""
         parts = torch.view_as_real(torch.fft.rfft(frames * self.window)).square_()
         power = parts[..., 0] + parts[..., 1]
         return power @ self.filters

@@ -1,4 +1,4 @@
-"""How loud a clip is and how high it reaches: what a network that learned from other clips may not know."""
+"""Measure the level and bandwidth of clips, to compare them with the training data of a network."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 
 _FRAME = 1024
 _WINDOW = np.hanning(_FRAME + 1)[:-1].astype(np.float32)  # periodic Hann
-_LOUD = 10 ** (-20 / 10)  # of the loudest frame's power: the frames that count
-_BINS = 8  # of a transform that make a band
-_FLOOR = 10 * (1 / 32_768) ** 2 / 12  # 10 dB above the noise of 16 bits
+_LOUD = 10 ** (-20 / 10)  # share of the loudest frame's power; quieter frames are ignored
+_BINS = 8  # frequency bins in a band
+_FLOOR = 10 * (1 / 32_768) ** 2 / 12  # 10 dB above 16-bit quantization noise
 _QUIETEST = 1e-12
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Of the parts of a clip that lie within 20 dB of its loudest.
+    """Level and bandwidth of the frames within 20 dB of a clip's loudest frame.
 
     Attributes:
-        bandwidth: Hz, below which all bands lie that stand out of the noise of 16 bits, up to half the rate.
+        bandwidth: Hz, the upper edge of the highest band above 16-bit noise; at most half the rate.
         level: dBFS, the root mean square; 0 for a square wave at full scale.
     """
 
@@ -32,8 +32,9 @@ class Measure:
 def measure(wave: np.ndarray, rate: int) -> Measure:
     """Measure float32 [n] in -1..1 at `rate` Hz.
 
-    The median over frames keeps a click, or the edge where padding begins, from counting as sound up to half
-    the rate. Energy shares would not tell a clip that was recorded at half the rate: most sound lies low.
+    The median over frames ignores clicks and the edge of padding, which have energy at all frequencies. An
+    energy quantile would not detect a clip recorded at half the rate, because most energy is at low
+    frequencies.
     """
     frames = np.pad(wave, (0, -len(wave) % _FRAME)).reshape(-1, _FRAME)
     power = np.einsum("ij,ij->i", frames, frames, dtype=np.float64) / _FRAME
@@ -48,10 +49,10 @@ def measure(wave: np.ndarray, rate: int) -> Measure:
 
 
 def spread(rows: Iterable[Mapping[str, str]]) -> dict[str, list[float]]:
-    """What the decoded clips of a ledger of `resample` are like: 5 %, median and 95 % over clips.
+    """Return the 5 %, 50 % and 95 % quantiles over the decoded clips of a `resample` ledger.
 
     Returns:
-        `bandwidth` in Hz and `level` in dBFS, three numbers each; empty where no clip was decoded.
+        `bandwidth` in Hz and `level` in dBFS, three numbers each; empty if no clip was decoded.
     """
     values = {"bandwidth": array("f"), "level": array("f")}
     for row in rows:

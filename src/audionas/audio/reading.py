@@ -1,4 +1,4 @@
-"""Encoded audio read to its end, with a defined outcome for every bad file. Needs no PyTorch."""
+"""Read encoded audio to its end, with a defined error for every bad file. Does not need PyTorch."""
 
 from __future__ import annotations
 
@@ -19,34 +19,42 @@ from audionas.audio.containers import Truncated, completed, container, mpeg_star
 from audionas.runtime.errors import UserError
 
 _BLOCK = 1 << 16  # frames read at a time
-_FULL_SCALE = 1 - 2**-14  # what a 16-bit recorder writes when it is overdriven
-_LONGEST_CLIP = 60  # seconds that are looked at for sound
-_CANCELLED = 1e-3  # of the channels' peak: a mix this quiet, -60 dB, is what rounding leaves of them
-_LARGEST = 1 << 25  # samples decoded at once; a megabyte of FLAC can hold hours of silence
-_BY_MAGIC = {"ogg", "wav", "w64", "flac", "aiff", "au", "caf"}  # that libsndfile knows by their first bytes
+_FULL_SCALE = 1 - 2**-14  # reached by an overdriven 16-bit recorder
+_LONGEST_CLIP = 60  # seconds that are checked for sound
+_CANCELLED = 1e-3  # of the channels' peak, -60 dB: a quieter mix is only rounding noise
+_LARGEST = 1 << 25  # samples decoded at once; a megabyte of FLAC may hold hours of silence
+_BY_MAGIC = {
+    "ogg",
+    "wav",
+    "w64",
+    "flac",
+    "aiff",
+    "au",
+    "caf",
+}  # libsndfile identifies these by their first bytes
 _HIGHEST_RATE = 10_000_000  # Hz
-_MOST_CHANNELS = 64  # more are samples that stand where channels should
-_MOST = 16.0  # times full scale; what is larger counts integers
-NO_LENGTH = 1 << 62  # frames; libsndfile's word for a length that is not given
-_LOWEST_RATE = 1000  # Hz; no recorder goes so low, a damaged header does
-AUDIBLE = 0.5 / 32_767  # below it the stored 16-bit row would be all zeros
+_MOST_CHANNELS = 64  # more means that the axes are swapped
+_MOST = 16.0  # times full scale; larger floats are integer values
+NO_LENGTH = 1 << 62  # frames; libsndfile's value for an unknown length
+_LOWEST_RATE = 1000  # Hz; a lower rate is a damaged header
+AUDIBLE = 0.5 / 32_767  # below it the stored 16-bit row is all zeros
 
 
 class DecodeError(Exception):
-    """The file gives no clip; the message is a reason for the ledger.
+    """The file cannot become a clip; the message is a reason for the ledger.
 
     One of:
-        `empty`: no byte.
-        `no samples`: a header, and nothing behind it.
-        `not audio`: of no format that libsndfile or ffmpeg reads here.
-        `needs ffmpeg (EXTENSION)`: of a format that ffmpeg reads, and there is none that runs.
-        `truncated`: the file ends before its headers say, or cannot be read to its end.
-        `damaged`: ffmpeg reads it and finds an error.
-        `non-finite`: a sample is no number.
-        `silent`: all of the recording is.
-        `silent in its first N s`: the clip is, and the recording goes on with sound.
-        `silent below N kHz`: there is sound, all of it above what the wanted rate can hold.
-        `channels cancel`: each has sound, and their mean, the mono mix, has none (antiphase).
+        `empty`: the file has no bytes.
+        `no samples`: the file has a header only.
+        `not audio`: neither libsndfile nor ffmpeg reads the format.
+        `needs ffmpeg (EXTENSION)`: ffmpeg reads the format, but is not available.
+        `truncated`: the file is shorter than its headers state, or cannot be read to its end.
+        `damaged`: ffmpeg reports an error in the file.
+        `non-finite`: a sample is NaN or infinite.
+        `silent`: the whole recording is silent.
+        `silent in its first N s`: the clip is silent, the rest of the recording is not.
+        `silent below N kHz`: all sound is above half the wanted sample rate.
+        `channels cancel`: the channels have sound, but their mean does not (antiphase).
         `too short`, `sample rate below 1 kHz`.
     """
 
@@ -57,11 +65,12 @@ class Recording:
 
     Attributes:
         mono: float32 [n] in -1..1, the mean over channels of the first seconds, at the file's rate.
-        rate: Hz. channels, frames: of the whole file.
-        full_scale: share of all frames that touch full scale, from 0 to 1.
+        rate: Hz.
+        channels, frames: of the whole file.
+        full_scale: share of frames that reach full scale, from 0 to 1.
         peak: the largest magnitude in any channel of the whole file, at most 1.
-        first_peak: the same, in the seconds that were asked for.
-        decoder: `ffmpeg:VERSION` where that read it, else "".
+        first_peak: the same in the requested seconds.
+        decoder: `ffmpeg:VERSION` if ffmpeg decoded the file, else "".
     """
 
     mono: np.ndarray
@@ -75,18 +84,18 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """Length of the file."""
+        """Length of the file in seconds."""
         return self.frames / self.rate
 
     @property
     def cancels(self) -> bool:
-        """Whether the first seconds have sound in the channels and none in their mean."""
+        """Whether the first seconds have sound in the channels but not in their mean."""
         mix = np.abs(self.mono).max(initial=0)
         return self.channels > 1 and self.first_peak >= AUDIBLE and mix < _CANCELLED * self.first_peak
 
 
 def inspect(data: bytes, min_seconds: float = 0.0) -> tuple[int, float]:
-    """Rate in Hz and length in seconds of an encoded file, decoded to its end.
+    """Return rate in Hz and length in seconds of an encoded file, after decoding it to its end.
 
     Raises:
         DecodeError: as `decode`.
@@ -100,14 +109,15 @@ def inspect(data: bytes, min_seconds: float = 0.0) -> tuple[int, float]:
 
 
 def read(data: bytes, keep_seconds: float, min_seconds: float = 0.0) -> Recording:
-    """An encoded file of any format that libsndfile or ffmpeg reads, read to its end so that damage is seen.
+    """Read an encoded file to its end, so that damage is detected.
 
     Args:
-        keep_seconds: of the mono mix that are kept, with a tenth of a second more for a filter's reach.
+        data: a file of any format that libsndfile or ffmpeg reads.
+        keep_seconds: seconds of the mono mix that are kept, plus a tenth for the resampling filter.
         min_seconds: shorter recordings are refused.
 
     Raises:
-        DecodeError: see there; silence is for the caller to judge.
+        DecodeError: see its reasons; the caller checks for silence.
     """
     if not data:
         raise DecodeError("empty")
@@ -124,16 +134,16 @@ def read(data: bytes, keep_seconds: float, min_seconds: float = 0.0) -> Recordin
 
 
 def from_samples(samples: np.ndarray, rate: int, keep_seconds: float, min_seconds: float = 0.0) -> Recording:
-    """A recording from samples, as if they had been read from a WAV file.
+    """Return a recording of samples, like those of a WAV file.
 
     Args:
-        samples: [n] or [n, channels]; floats in -1..1 (beyond is clipped), or integers of 16 or 32 bits, or
-            unsigned ones of 8, over their whole range.
+        samples: [n] or [n, channels]; floats in -1..1 (clipped beyond), int16, int32 or uint8.
         rate: Hz.
+        keep_seconds, min_seconds: as `read`.
 
     Raises:
         DecodeError: as `read`.
-        ValueError: of another type or shape, or floats that are integers in disguise.
+        ValueError: another type or shape, or floats beyond 16 times full scale.
     """
     samples = np.asarray(samples)
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 0 < samples.shape[1] <= _MOST_CHANNELS):
@@ -145,11 +155,11 @@ def from_samples(samples: np.ndarray, rate: int, keep_seconds: float, min_second
     elif samples.dtype.kind != "f":
         raise ValueError(f"samples of type {samples.dtype}; give floats in -1..1, int16, int32 or uint8")
     if not 0 < rate <= _HIGHEST_RATE:
-        raise ValueError(f"a rate of {rate} Hz; give the samples a second")
+        raise ValueError(f"a rate of {rate} Hz; give samples per second")
     if samples.size == 0:
         raise DecodeError("no samples")
     if samples.dtype.kind == "f" and np.nanmax(np.abs(samples), initial=0) > _MOST:
-        raise ValueError(f"floats up to {np.nanmax(np.abs(samples)):g}; divide them, full scale is 1")
+        raise ValueError(f"floats up to {np.nanmax(np.abs(samples)):g}; divide them, so that full scale is 1")
     samples = samples.astype(np.float32).reshape(len(samples), -1)
     recording = _gather([samples], int(rate), samples.shape[1], keep_seconds)
     if recording.seconds < min_seconds:
@@ -158,17 +168,17 @@ def from_samples(samples: np.ndarray, rate: int, keep_seconds: float, min_second
 
 
 def _keep(seconds: float, rate: int) -> int:
-    return int(seconds * rate) + rate // 10 + 4096  # the filter's reach beyond the end
+    return int(seconds * rate) + rate // 10 + 4096  # the length of the filter beyond the end
 
 
 def _read_flac(data: bytes, keep_seconds: float) -> Recording | None:
-    """A sound 16-bit FLAC file; None for any other, damaged ones too: libsndfile says what is wrong.
+    """Read a valid 16-bit FLAC file; return None for any other, so that libsndfile reports the error.
 
-    AudioSet's copies are such files, and dr_flac takes half of libsndfile's time.
+    Copies of AudioSet are such files, and dr_flac takes half of libsndfile's time.
     """
     if data[:4] != b"fLaC" or len(data) < 26:
         return None
-    header = int.from_bytes(data[18:26], "big")  # of STREAMINFO, which always comes first
+    header = int.from_bytes(data[18:26], "big")  # of STREAMINFO, always the first block
     rate, channels = header >> 44, (header >> 41 & 7) + 1
     bits, frames = (header >> 36 & 31) + 1, header & (1 << 36) - 1
     if bits != 16 or rate < _LOWEST_RATE or not 0 < frames * channels <= _LARGEST:
@@ -180,7 +190,7 @@ def _read_flac(data: bytes, keep_seconds: float) -> Recording | None:
     peak = max(int(samples.max()), -int(samples.min()))
     if peak >= limit:
         full = np.count_nonzero(np.abs(samples.astype(np.int32)).max(axis=1) >= limit)
-    # Converted as one, then added: conversions of every second value take longer.
+    # Conversion of a contiguous array is faster than of each channel.
     first = samples[: round(keep_seconds * rate)]
     first_peak = max(int(first.max(initial=0)), -int(first.min(initial=0))) / 32_768
     columns = samples[: _keep(keep_seconds, rate)].astype(np.float32).T
@@ -190,9 +200,9 @@ def _read_flac(data: bytes, keep_seconds: float) -> Recording | None:
 
 
 def _decoded_flac(data: bytes, rate: int, channels: int, frames: int) -> np.ndarray | None:
-    """int16 [frames, channels] by dr_flac; None for what it does not find sound and of this format.
+    """Decode int16 [frames, channels] with dr_flac; return None for an invalid or different file.
 
-    Straight into the array: miniaudio's own function copies the samples twice more.
+    It decodes into the array directly: miniaudio's own function copies the samples twice.
     """
     flac = lib.ma_dr_flac_open_memory(data, len(data), ffi.NULL)
     if not flac:
@@ -200,7 +210,7 @@ def _decoded_flac(data: bytes, rate: int, channels: int, frames: int) -> np.ndar
     try:
         if (flac.sampleRate, flac.channels) != (rate, channels):
             return None
-        samples = np.empty((frames + 1, channels), np.int16)  # there might be more than is promised
+        samples = np.empty((frames + 1, channels), np.int16)  # one more, to detect extra frames
         got = lib.ma_dr_flac_read_pcm_frames_s16(flac, len(samples), ffi.from_buffer("short[]", samples))
         return samples[:frames] if got == frames else None
     finally:
@@ -208,25 +218,25 @@ def _decoded_flac(data: bytes, rate: int, channels: int, frames: int) -> np.ndar
 
 
 def _read_any(data: bytes, keep_seconds: float) -> Recording:
-    """By libsndfile, or by ffmpeg what that does not know; held only as far as it is needed."""
+    """Read with libsndfile, or with ffmpeg if libsndfile does not know the format; hold only what is kept."""
     file = open_sound(data)
     if file is None:
         return _read_ffmpeg(data, keep_seconds)
     with file:
         recording = _gather(_blocks(file), file.samplerate, file.channels, keep_seconds)
-        # libsndfile leaves out what it cannot read of FLAC. A stream of it does not say its length.
+        # libsndfile skips unreadable FLAC data. A FLAC stream may have no length.
         if file.format == "FLAC" and recording.frames < file.frames < NO_LENGTH:
             raise DecodeError("truncated")
     return recording
 
 
 def open_sound(data: bytes) -> soundfile.SoundFile | None:
-    """The file as libsndfile opens it; None for what it does not know."""
+    """Open a file with libsndfile; return None for an unknown format."""
     kind = container(data).extension
     if kind in _BY_MAGIC:
         return _sound_file(io.BytesIO(data))
     file = _from_own_file(data)
-    if file is None and (start := mpeg_start(data)):  # behind a recorder's own header, or half a frame
+    if file is None and (start := mpeg_start(data)):  # after a recorder's own header, or a partial frame
         file = _from_own_file(data[start:])
     return file
 
@@ -239,11 +249,11 @@ def _sound_file(source: BinaryIO | str) -> soundfile.SoundFile | None:
 
 
 def _from_own_file(data: bytes) -> soundfile.SoundFile | None:
-    """As libsndfile opens a file of these bytes that lies where nothing else does.
+    """Open the bytes with libsndfile as a file in an otherwise empty folder.
 
-    Of what it does not know by the first bytes, such as MP3 without a tag, it first looks for a resource
-    fork, `._NAME` beside the file; of a buffer, which has no name, `._` in the working folder. A file of that
-    name, as macOS leaves them on shared disks, would make every such recording "not audio".
+    For formats without magic bytes, such as MP3 without a tag, libsndfile first looks for a resource fork
+    `._NAME` beside the file. For a buffer, which has no name, it looks for `._` in the working folder. macOS
+    leaves files of that name on shared disks; with one, every such recording would be "not audio".
     """
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
         with open(os.memfd_create("audionas"), "w+b") as own:  # noqa: PTH123 (a descriptor)
@@ -286,7 +296,7 @@ def _read_ffmpeg(data: bytes, keep_seconds: float) -> Recording:
 
 
 def _gather(blocks: Iterable[np.ndarray], rate: int, channels: int, keep_seconds: float) -> Recording:
-    """A recording from float32 [n, channels] blocks."""
+    """Return a recording of float32 [n, channels] blocks."""
     if rate < _LOWEST_RATE:
         raise DecodeError("sample rate below 1 kHz")
     keep, first = _keep(keep_seconds, rate), round(keep_seconds * rate)
@@ -295,7 +305,7 @@ def _gather(blocks: Iterable[np.ndarray], rate: int, channels: int, keep_seconds
     for block in blocks:
         if not np.isfinite(block).all():
             raise DecodeError("non-finite")
-        # Channel by channel: a reduction over the short last axis takes fifteen times as long.
+        # By channel: a reduction over the short last axis takes fifteen times as long.
         columns = [np.ascontiguousarray(column) for column in block.T]
         loudest = np.maximum.reduce([np.abs(c) for c in columns])
         full += np.count_nonzero(loudest >= _FULL_SCALE)
@@ -308,7 +318,7 @@ def _gather(blocks: Iterable[np.ndarray], rate: int, channels: int, keep_seconds
         frames += len(block)
     mono = np.concatenate(kept) if kept else np.zeros(0, np.float32)
     mono = mono.astype(np.float32, copy=False)
-    # As in the mix, floats beyond full scale count as full scale.
+    # Floats beyond full scale count as full scale, as in the mix.
     return Recording(
         mono, rate, channels, frames, full / max(frames, 1), min(peak, 1.0), min(first_peak, 1.0)
     )

@@ -1,1 +1,1 @@
-"""From lists of clips to stores of features: corpora, sources, ledgers, shards, coverage."""
+"""Corpora, audio sources, ledgers, shards, feature stores and coverage."""

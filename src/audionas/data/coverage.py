@@ -1,4 +1,4 @@
-"""How much of the listed audio is here, and why the rest is not."""
+"""Coverage: how much of the listed audio is available, and why the rest is missing."""
 
 from __future__ import annotations
 
@@ -20,32 +20,36 @@ from audionas.data.sources.base import TRANSIENT
 from audionas.runtime.errors import UserError
 
 NOT_ASKED = "not asked yet"
-#: Clips that PANNs (Kong et al., 2020) had, of those on the official list.
+#: Clips that PANNs (Kong et al., 2020) obtained, and those on the official list.
 PANNS = {"train": (20_550, 22_160), "test": (18_887, 20_371)}
-NAMED = ("no such file", "span beyond the end")  # reasons whose particulars name the file
+NAMED = ("no such file", "span beyond the end")  # reasons whose details name the file
 _NAMES = 12  # classes named in one line
 _EXAMPLES = 3  # clips named for each reason
-_TOLD = 1000  # rows of a ledger, of each reason, whose particulars are held
-_SLACK = 0.1  # seconds by which cuts of one length differ
-_BAND, _BANDS = 250, 128  # Hz, and how many
+_TOLD = 1000  # rows of each reason whose details are held
+_SLACK = 0.1  # seconds by which cuts of equal length differ
+_BAND, _BANDS = 250, 128  # width in Hz, and number
 _QUIETEST = -120  # dBFS
-_CHUNK = 4096  # clips looked up at a time
+_CHUNK = 4096  # clips looked up at once
 
 
 @dataclass
 class SplitCoverage:
-    """What became of the clips of one split.
+    """Coverage of one split.
 
     Attributes:
-        split: its name. classes: (id, display name) of each class.
-        listed: clips on the list. sources: clips got, by source. reasons: clips missing, by reason.
-        examples: the first few missing, by reason: their files, and what the ledger adds.
-        class_listed, class_got: clips on the list, and got, of each class. counts: those got, and their
-            recordings.
-        bytes: of the original audio that was got. seconds: its length, as far as it is known.
-        longer: clips got whose recording is longer than a clip; its end is not used.
-        bandwidths: decoded clips of each class by their bandwidth, int64 [classes, 128] in steps of 250 Hz.
-        levels: decoded clips by their level, int64 [121] in steps of 1 dB from -120 dBFS.
+        split: its name.
+        classes: (id, display name) of each class.
+        listed: number of clips on the list.
+        sources: number of available clips, by source.
+        reasons: number of missing clips, by reason.
+        examples: the first few missing clips, by reason: their files and the ledger's details.
+        class_listed, class_got: listed and available clips of each class.
+        counts: available clips and their recordings.
+        bytes: size of the available original audio.
+        seconds: its length, as far as known.
+        longer: available clips whose recording is longer than a clip; the end is not used.
+        bandwidths: decoded clips of each class by bandwidth, int64 [classes, 128] in steps of 250 Hz.
+        levels: decoded clips by level, int64 [121] in steps of 1 dB from -120 dBFS.
     """
 
     split: str
@@ -70,54 +74,54 @@ class SplitCoverage:
 
     @property
     def class_got(self) -> np.ndarray:
-        """Clips got of each class, int64 [classes]."""
+        """Available clips of each class, int64 [classes]."""
         return np.array(self.counts.clips, dtype=np.int64)
 
     @property
     def got(self) -> int:
-        """Clips that are here."""
+        """Number of available clips."""
         return self.sources.total()
 
     @property
     def missing(self) -> int:
-        """Clips that are not."""
+        """Number of missing clips."""
         return self.reasons.total()
 
     @property
     def share(self) -> float:
-        """Clips got of those listed, from 0 to 1; 0 where none is listed."""
+        """Share of the listed clips that are available, from 0 to 1; 0 if none is listed."""
         return self.got / self.listed if self.listed else 0.0
 
     @property
     def may_come(self) -> int:
-        """Missing clips that another run may get."""
+        """Number of missing clips that another run may get."""
         return sum(n for reason, n in self.reasons.items() if reason in TRANSIENT or reason == NOT_ASKED)
 
     @property
     def lost(self) -> list[int]:
-        """Indices of the classes that have clips on the list and none that was got."""
+        """Indices of the classes with listed clips but no available one."""
         return np.flatnonzero((self.class_listed > 0) & (self.class_got == 0)).tolist()
 
     def bandwidth(self, share: float, i: int | None = None) -> float:
-        """Hz below which that share of the clips lies, of a class or of all; NaN where none was decoded."""
+        """Return the quantile of bandwidth in Hz, of class `i` or of all clips; NaN if none was decoded."""
         counts = self.bandwidths.sum(axis=0) if i is None else self.bandwidths[i]
         return _BAND * _quantile(counts, share)
 
     def level(self, share: float) -> float:
-        """dBFS below which that share of the clips lies; NaN where none was decoded."""
+        """Return the quantile of level in dBFS; NaN if no clip was decoded."""
         return _QUIETEST + _quantile(self.levels, share)
 
     def name(self, i: int) -> str:
-        """Display name of a class, on one line."""
+        """Return the display name of a class, on one line."""
         return " ".join(self.classes[i][1].split())
 
     def lost_names(self) -> str:
-        """Names of the lost classes for people: the first dozen, and how many more."""
+        """Return the names of the lost classes: the first dozen, and the number of the others."""
         names = ", ".join(map(self.name, self.lost[:_NAMES])) or "none"
         return f"{names} and {len(self.lost) - _NAMES:,} more" if len(self.lost) > _NAMES else names
 
     def warnings(self) -> list[str]:
-        """What may make results of this split mean less than they seem to: a sentence each."""
+        """Return warnings about limits of results on this split, one sentence each."""
         told = []
         if self.longer:
             told.append(
@@ -143,16 +147,16 @@ def count(
     resampled: Iterable[Mapping[str, str]] = (),
     clip_seconds: float = math.inf,
 ) -> SplitCoverage:
-    """What became of the clips of a list; each argument is read once, some 60 bytes a clip are held.
+    """Count the coverage of a list. Each argument is read once; memory: some 60 bytes a clip.
 
     Args:
         clips: rows of `data/segments/{split}.csv`.
         classes: (id, display name), in the order of `data/segments/classes.csv`.
-        ledger: rows of the download's ledger, in any order; of several for a clip the last one holds, and
-            those of clips that are not listed count nowhere. A clip without one was not asked for yet.
-        resampled: rows of the ledger of `resample`; a clip that failed there is missing too. What it says
-            of the download is left out: the download's own ledger may be newer.
-        clip_seconds: length of a clip, to count the recordings that are longer.
+        ledger: rows of the download's ledger, in any order. The last row of a clip counts; clips that are not
+            listed are ignored. A clip without a row counts as not asked yet.
+        resampled: rows of the ledger of `resample`; a clip that failed there is missing too. Its rows about
+            the download are ignored: the download's own ledger may be newer.
+        clip_seconds: length of a clip, to count longer recordings.
 
     Raises:
         UserError: a clip has a label that is not among the classes.
@@ -170,7 +174,7 @@ def count(
                 labels = [column[label] for label in labels_of(clip)]
             except KeyError as error:
                 raise UserError(
-                    f"{segments(split)}: clip {clip['clip_id']}: its label {error.args[0]!r} is not in "
+                    f"{segments(split)}: clip {clip['clip_id']}: the label {error.args[0]!r} is not in "
                     f"{CLASSES}; make both lists again with `dvc repro segments`"
                 ) from None
             result.listed += 1
@@ -209,15 +213,15 @@ def _span(clip: Mapping[str, str]) -> float:
 class _Row:
     ok: bool
     word: str  # the source, or the reason
-    particulars: str  # of the reason; of the first rows only
+    particulars: str  # details of the reason; of the first rows only
     bytes: int
     seconds: float
     bandwidth: float
-    level: float  # 0 where it is not known
+    level: float  # 0 if unknown
 
 
 class _Ledger:
-    """Rows of a ledger by the key of their clip id, in 44 bytes each where dictionaries would take 2,000."""
+    """Rows of a ledger by the hash of their clip id: 44 bytes a row instead of 2,000 in dictionaries."""
 
     def __init__(self, rows: Iterable[Mapping[str, str]]):
         words: dict[tuple[bool, str], int] = {}
@@ -244,7 +248,7 @@ class _Ledger:
         self._kinds, self._values = kinds, (sizes, seconds, bandwidths, levels)
 
     def find(self, clip_ids: Sequence[str]) -> Iterator[_Row | None]:
-        """The row of each clip; None where there is none."""
+        """Yield the row of each clip, or None."""
         wanted = keys(clip_ids)
         for each, at in zip(wanted, np.searchsorted(self._keys, wanted, side="right") - 1, strict=True):
             if at < 0 or self._keys[at] != each:
@@ -257,33 +261,35 @@ class _Ledger:
 
 
 def ranked(splits: Sequence[SplitCoverage], what: str) -> list[str]:
-    """Reasons or sources of all splits, the most frequent first."""
+    """Return the reasons or sources (`what`) of all splits, the most frequent first."""
     total = sum((getattr(s, what) for s in splits), Counter())
     return sorted(total, key=lambda word: (-total[word], word))
 
 
 def percent(part: int, whole: int) -> str:
-    """A share for people, rounded down, so that what falls short never reads as if it did not."""
+    """Return a share as text, rounded down, so that an incomplete share never reads as complete."""
     tenths = 1000 * part // whole if whole else 0
     return f"{tenths // 10}.{tenths % 10} %"
 
 
 def require(splits: Sequence[SplitCoverage], least: float, key: str, report: Path) -> None:
-    """Refuse to go on with too little audio.
+    """Require a minimum coverage of every split.
 
     Args:
-        least: share of the clips listed, from 0 to 1, that every split must have.
-        key: name of the parameter that says so. report: where the report was written.
+        splits: coverage of each split.
+        least: required share of the listed clips, from 0 to 1.
+        key: name of the parameter that sets `least`.
+        report: path of the report.
 
     Raises:
-        UserError: naming each split that has less, its share, what is missing and what to do.
+        UserError: a split has less; names its share, what is missing and what to do.
     """
     if lines := [_short(s, least, key) for s in splits if s.share < least]:
-        raise UserError("\n".join([*lines, f"The whole report: {report}"]))
+        raise UserError("\n".join([*lines, f"Full report: {report}"]))
 
 
 def _named(s: SplitCoverage, reason: str) -> str:
-    """Which clips a reason holds for: the first few."""
+    """Return the first few clips of a reason."""
     names = s.examples.get(reason, [])
     more = ", …" if s.reasons[reason] > len(names) else ""
     return f" ({', '.join(names)}{more})" if names else ""
@@ -293,18 +299,20 @@ def _short(s: SplitCoverage, least: float, key: str) -> str:
     main = [f"{n:,} {reason}{_named(s, reason)}" for reason, n in s.reasons.most_common(4)]
     if rest := s.missing - sum(n for _, n in s.reasons.most_common(4)):
         main.append(f"{rest:,} for other reasons")
-    mends = []
+    fixes = []
     if s.reasons[NOT_ASKED]:
-        mends.append("let the download run to its end")
+        fixes.append("let the download run to its end")
     if any(s.reasons[reason] for reason in TRANSIENT):
-        mends.append("ask again for those that failed in passing (raise corpus.download.round)")
+        fixes.append("retry temporary failures (raise corpus.download.round)")
     if s.reasons["no such file"]:
-        mends.append("fix these names in the list, or put the files into corpus.audio")
+        fixes.append("fix these names in the list, or put the files into corpus.audio")
     elif (s.got + s.may_come) / max(s.listed, 1) < least:
-        mends.append("add a source that has the missing clips")
-    mends.append(f"lower {key} to {100 * s.got // max(s.listed, 1) / 100:g}, and say so beside the results")
+        fixes.append("add a source that has the missing clips")
+    fixes.append(
+        f"lower {key} to {100 * s.got // max(s.listed, 1) / 100:g}, and report it beside the results"
+    )
     return (
-        f"{s.split}: {s.got:,} of {s.listed:,} clips are here ({percent(s.got, s.listed)}), and {key} "
-        f"asks for {100 * least:g} %. Missing: {', '.join(main) or 'nothing is listed'}. "
-        f"To mend: {'; or '.join(mends)}"
+        f"{s.split}: {s.got:,} of {s.listed:,} clips are available ({percent(s.got, s.listed)}), but {key} "
+        f"requires {100 * least:g} %. Missing: {', '.join(main) or 'nothing is listed'}. "
+        f"To fix: {'; or '.join(fixes)}"
     )

@@ -1,4 +1,4 @@
-"""The same bytes of audio under several names: one recording that may serve two splits."""
+"""Find clips whose audio is equal to the byte under several names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SHOWN = 5  # groups named in one line
 
 
 def duplicates(splits: Sequence[str], ledger: Rows, segments: Rows) -> list[str]:
-    """Warnings about audio that is the same to the byte, in several splits or within one, with its names.
+    """Return warnings about audio that is equal to the byte, across splits or within one.
 
     Args:
-        ledger: rows of a split's download ledger; read once, and again where two are alike.
-        segments: rows of a split's list, for names; read only where two are alike. Of each clip 8 bytes are
-            held.
+        ledger: returns the rows of a split's download ledger. Read once, and again if two hashes are equal.
+        segments: returns the rows of a split's list, for names. Read only if two hashes are equal. Memory: 8
+            bytes a clip.
     """
     found = array("Q")
     for split in splits:

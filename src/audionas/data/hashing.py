@@ -1,7 +1,7 @@
-"""Texts as numbers of 64 bits, so that two million of them are compared in 16 MB.
+"""64-bit hashes of texts, so that two million of them take 16 MB.
 
-Among two million the chance that any two different texts have one key is one in ten million; where it would
-matter, those that look alike are read again and compared as they are.
+Among two million texts the chance of any collision is one in ten million. Where a collision would matter, the
+caller reads texts with equal keys again and compares them in full.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import numpy as np
 
 
 def key(text: str) -> int:
-    """The text's key, the same in every process."""
+    """Return the 64-bit hash of a text, the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def keys(texts: Iterable[str]) -> np.ndarray:
-    """uint64 [n], in the order of the texts, which are read once."""
+    """Return the keys of the texts, uint64 [n], in their order; the texts are read once."""
     return np.frombuffer(array("Q", map(key, texts)), dtype=np.uint64)
 
 
 def within(wanted: np.ndarray, ordered: np.ndarray) -> np.ndarray:
-    """bool [n]: which of the keys `wanted` [n] are among `ordered` [m], keys in rising order."""
+    """Return bool [n]: which of the keys `wanted` [n] are in the sorted keys `ordered` [m]."""
     if not ordered.size:
         return np.zeros(wanted.size, dtype=bool)
     return ordered[np.minimum(np.searchsorted(ordered, wanted), ordered.size - 1)] == wanted
 
 
 def alike(found: np.ndarray) -> set[int]:
-    """Keys that stand more than once among `found`, uint64 [n]."""
+    """Return the keys that occur more than once in `found`, uint64 [n]."""
     ordered = np.sort(found)
     return set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
 
 
 def repeated(found: np.ndarray, texts: Iterable[str]) -> set[str]:
-    """Texts that stand more than once.
+    """Return the texts that occur more than once.
 
     Args:
         found: uint64 [n], the keys of the texts.
-        texts: the same, gone through only if two keys are alike.
+        texts: the texts themselves, iterated only if two keys are equal.
     """
     suspects = alike(found)
     seen: set[str] = set()

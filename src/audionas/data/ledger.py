@@ -1,4 +1,4 @@
-"""Lists and ledgers: CSV files whose every row was checked when read and is whole when written."""
+"""Read and write lists and ledgers: CSV files, checked row by row and written atomically."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from audionas.runtime.text import line as one_line
 
 DOWNLOAD = (
     *("clip_id", "status", "reason", "source", "attempts", "bytes", "sha256", "seconds", "rate"),
-    "answers",  # of the sources that did not give it: source:reason, joined by ;
+    "answers",  # of the sources that failed: source:reason, joined by ;
 )
 RESAMPLE = (
     *("clip_id", "status", "reason", "note", "original_rate", "channels", "seconds"),
@@ -27,7 +27,7 @@ RESAMPLE = (
 )
 SEGMENTS = ("clip_id", "source", "origin", "start", "end", "labels")
 CLASSES = ("index", "mid", "display_name")
-_NUMBERS = {  # columns of these that count or measure, where they are filled
+_NUMBERS = {  # columns that hold a number, or are empty
     **dict.fromkeys(("attempts", "bytes", "channels"), int),
     **dict.fromkeys(("seconds", "rate", "original_rate", "bandwidth", "level", "start", "end"), float),
 }
@@ -36,7 +36,7 @@ _NUMBERS = {  # columns of these that count or measure, where they are filled
 def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write dictionaries as CSV (UTF-8, \\n), atomically; None becomes an empty field.
 
-    Raises ValueError for a row with a key that is not a column.
+    Raises ValueError if a row has a key that is not a column.
     """
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
@@ -45,28 +45,28 @@ def write_rows(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping[
 
 
 def general(reason: str) -> str:
-    """A reason without its particulars, which would make a kind of its own of every clip."""
+    """Return a reason without its details, so that clips can be counted by reason."""
     return reason.split(" (")[0].split(":")[0].strip()
 
 
 def labels_of(row: Mapping[str, str]) -> tuple[str, ...]:
-    """The labels of a row of data/segments/{split}.csv; none for a clip in which no class is heard."""
+    """Return the labels of a row of data/segments/{split}.csv; empty for a clip without a class."""
     return tuple(row["labels"].split(",")) if row["labels"] else ()
 
 
 def iter_rows(path: str | Path, required: Iterable[str] = ()) -> Iterator[dict[str, str]]:
-    """Rows of a CSV file as dictionaries of text, in order, one at a time in memory.
+    """Yield the rows of a CSV file as dictionaries of text, in order, one at a time in memory.
 
-    Raises UserError naming the file and the line, when the reading comes to it: missing file, a folder, and
-    what `parse_rows` refuses.
+    Raises UserError naming the file and the line, during the iteration: the file is missing or a folder, or
+    as `parse_rows`.
     """
     return (row for _, row in iter_numbered(path, required))
 
 
 def iter_ledger(path: str | Path, required: Iterable[str]) -> Iterator[dict[str, str]]:
-    """`iter_rows` of a list or ledger that a stage wrote: what counts or measures is a number, or empty.
+    """Yield rows as `iter_rows`, and check that numeric columns hold a finite number or are empty.
 
-    Raises UserError as `iter_rows`, and naming the column where it is no finite number.
+    Raises UserError as `iter_rows`, and naming the column of a value that is not a finite number.
     """
     for line, row in iter_numbered(path, required):
         require_numbers(row, path, line)
@@ -74,7 +74,7 @@ def iter_ledger(path: str | Path, required: Iterable[str]) -> Iterator[dict[str,
 
 
 def require_numbers(row: Mapping[str, str], path: str | Path, line: int) -> None:
-    """Raise UserError, naming the place, where what counts or measures is no finite number, nor empty."""
+    """Raise UserError naming the line and column if a numeric column is neither a finite number nor empty."""
     for column, kind in _NUMBERS.items():
         if not (text := row.get(column)):
             continue
@@ -84,7 +84,7 @@ def require_numbers(row: Mapping[str, str], path: str | Path, line: int) -> None
             number = math.nan
         if not math.isfinite(number):
             raise UserError(
-                f"{path}, line {line}, column {column}: {clean(text)[:40]!r} is no number; the file is "
+                f"{path}, line {line}, column {column}: {clean(text)[:40]!r} is not a number; the file is "
                 f"damaged: {remedy(path)}"
             )
 
@@ -92,31 +92,32 @@ def require_numbers(row: Mapping[str, str], path: str | Path, line: int) -> None
 def iter_numbered(
     path: str | Path, required: Iterable[str] = (), optional: Iterable[str] = ()
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """`iter_rows` with the line on which each row begins, from 1.
+    """Yield rows as `iter_rows`, each with the line on which it begins, from 1.
 
     Args:
-        required: columns that must be there. optional: others that the caller looks for. Both are found
-            whatever their case, and named in the rows as here.
+        required: columns that must exist.
+        optional: columns that the caller uses if they exist. Both kinds are matched regardless of case, and
+            named in the rows as given here.
     """
     try:
         require_file(path)
         with Path(path).open("rb") as file:
             yield from _rows(file, path, required, optional)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; mend the path, or make the file with `dvc repro`") from None
+        raise UserError(f"{path}: no such file; fix the path, or make the file with `dvc repro`") from None
     except OSError as error:
         raise os_error(error, path) from None
 
 
 def read_rows(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
-    """All rows of a CSV file. Raises UserError as `iter_rows`."""
+    """Return all rows of a CSV file. Raises UserError as `iter_rows`."""
     return list(iter_rows(path, required))
 
 
 def require_file(path: str | Path) -> None:
-    """Make sure that a path does not lead to a pipe or a device, which would be waited for.
+    """Refuse a path of a pipe or a device, because reading it may block forever.
 
-    Raises OSError where nothing is there, UserError for a pipe or a device.
+    Raises OSError if the path does not exist, UserError for a pipe or a device.
     """
     mode = Path(path).stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -124,10 +125,10 @@ def require_file(path: str | Path) -> None:
 
 
 def parse_rows(content: bytes, where: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
-    """All rows of a CSV file's content; `where` names it in errors.
+    """Return all rows of a CSV file's content; `where` names it in errors.
 
-    Raises UserError naming `where` and the line: no CSV in UTF-8, a column that is missing or stands twice, a
-    row of another length.
+    Raises UserError naming `where` and the line: not CSV in UTF-8, a missing or repeated column, a row with
+    another number of fields.
     """
     return [row for _, row in parse_numbered(content, where, required)]
 
@@ -135,7 +136,7 @@ def parse_rows(content: bytes, where: str | Path, required: Iterable[str] = ()) 
 def parse_numbered(
     content: bytes, where: str | Path, required: Iterable[str] = ()
 ) -> list[tuple[int, dict[str, str]]]:
-    """`parse_rows` with the line on which each row begins, from 1."""
+    """Return rows as `parse_rows`, each with the line on which it begins, from 1."""
     return list(_rows(io.BytesIO(content), where, required))
 
 
@@ -158,8 +159,8 @@ def _rows(
             if fields:
                 if len(fields) != len(columns):
                     raise UserError(
-                        f"{where}, line {line}: {len(columns)} fields are expected and {len(fields)} found; "
-                        "put quotes round a field that holds commas"
+                        f"{where}, line {line}: expected {len(columns)} fields and found {len(fields)}; "
+                        "put quotes around a field that contains commas"
                     )
                 yield line, dict(zip(columns, fields, strict=True))
             line = reader.line_num + 1  # a field in quotes may span lines
@@ -173,7 +174,7 @@ def _rows(
 
 
 def _columns(header: list[str], where: str | Path, required: list[str], optional: list[str]) -> list[str]:
-    """A header's columns, without blanks around them, those that are wanted in the caller's spelling."""
+    """Return a header's columns, stripped; wanted columns in the caller's spelling."""
     columns = [clean(column) for column in header]
     for wanted in required + optional:
         alike = [i for i, column in enumerate(columns) if likeness(column) == likeness(wanted)]
@@ -181,7 +182,7 @@ def _columns(header: list[str], where: str | Path, required: list[str], optional
             columns[alike[0]] = wanted
     for i, column in enumerate(columns):
         if column and column in columns[:i]:
-            raise UserError(f"{where}, line 1: the column {column!r} stands twice; rename or remove one")
+            raise UserError(f"{where}, line 1: the column {column!r} appears twice; rename or remove one")
     for column in required:
         if column not in columns:
             raise UserError(f"{where}: {_no_column(column, columns)}")
@@ -193,11 +194,13 @@ def _no_column(column: str, columns: list[str]) -> str:
     for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
         if mark in text and len(columns) <= text.count(mark):
             return (
-                f"no column {column!r}: the file is parted by {name}, and commas are expected; save it as "
-                "CSV with commas, and put quotes round fields that hold commas"
+                f"no column {column!r}: the file is separated by {name}, not by commas; save it as "
+                "CSV with commas, and put quotes around fields that contain commas"
             )
     if text.lower().startswith("sep="):
-        return f"no column {column!r}: the first line, {one_line(text)!r}, is a spreadsheet's own; remove it"
+        return (
+            f"no column {column!r}: the first line, {one_line(text)!r}, is a spreadsheet's marker; remove it"
+        )
     near = difflib.get_close_matches(column, columns, 1) or [name for name in columns if column in name]
     fix = f"rename {near[0]!r}, or add it" if near else "add it"
     return f"no column {column!r} among {one_line(text, 300) or 'none'}; {fix}"

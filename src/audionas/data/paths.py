@@ -1,4 +1,4 @@
-"""Where lists, audio and features lie, relative to the folder of `dvc.yaml`."""
+"""Paths of lists, audio and features, relative to the folder of `dvc.yaml`."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from audionas.runtime.artifacts import claim
 from audionas.runtime.state import STATE
 
 DATA = Path("data")
-DOWNLOADS = STATE / "download"  # under way
+DOWNLOADS = STATE / "download"  # unfinished downloads
 CLASSES = DATA / "segments" / "classes.csv"
-WARNINGS = DATA / "segments" / "warnings.txt"  # of the corpus; there only where it has any
+WARNINGS = DATA / "segments" / "warnings.txt"  # written only if the corpus has warnings
 COVERAGE = Path("results", "coverage")
 
 claim(*(DATA / name for name in ("segments", "raw", "audio", "logmel")), COVERAGE)
 
 
 def segments(split: str) -> Path:
-    """Clips of a split and their labels."""
+    """Return the CSV of a split's clips and labels."""
     return DATA / "segments" / f"{split}.csv"
 
 
 def raw(split: str) -> Path:
-    """Folder of shards of original audio, with its ledger."""
+    """Return the folder with a split's shards of original audio and their ledger."""
     return DATA / "raw" / split
 
 
 def audio(split: str) -> Path:
-    """Waveforms of a split."""
+    """Return the store of a split's waveforms."""
     return DATA / "audio" / f"{split}.h5"
 
 
 def audio_ledger(split: str) -> Path:
-    """What became of every clip of a split in decoding."""
+    """Return the ledger of decoding: one row for each clip of a split."""
     return DATA / "audio" / f"{split}.ledger.csv"
 
 
 def logmel(split: str) -> Path:
-    """Log-mel spectrograms of a split."""
+    """Return the store of a split's log-mel spectrograms."""
     return DATA / "logmel" / f"{split}.h5"

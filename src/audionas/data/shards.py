@@ -1,4 +1,4 @@
-"""Shards of original audio: tar files in WebDataset's naming, the same bytes whenever they are made."""
+"""Shards of original audio: tar files in WebDataset's naming, reproducible to the byte."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from audionas.runtime.artifacts import remedy
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.files import atomic_write
 
-CLIPS = 1_000  # of one shard, got or not
+CLIPS = 1_000  # of one shard, including those without audio
 _NAME = re.compile(r"(?P<clip>[A-Za-z0-9_-]+)\.(?P<kind>[a-z0-9]+)")
 
 
 def extension(data: bytes) -> str:
-    """The file extension that the first bytes of an encoded file call for; `bin` when they say nothing."""
+    """Return the file extension of encoded audio by its first bytes; `bin` if they are unknown."""
     return container(data).extension
 
 
 def write_shard(path: Path, clips: Iterable[tuple[str, bytes]]) -> None:
-    """Write (clip id, encoded audio) pairs as `{clip_id}.{extension}`, atomically; no dates, no owners."""
+    """Write (clip id, encoded audio) pairs as `{clip_id}.{extension}`, atomically.
+
+    Members have no dates and no owners, so the bytes depend on the clips alone.
+    """
     with atomic_write(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for clip_id, data in clips:
             member = tarfile.TarInfo(f"{clip_id}.{extension(data)}")
@@ -32,17 +35,17 @@ def write_shard(path: Path, clips: Iterable[tuple[str, bytes]]) -> None:
 
 
 def read_shard(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(clip id, encoded audio) of every member of a shard, in order, one at a time in memory.
+    """Yield (clip id, encoded audio) of every member of a shard, in order, one at a time in memory.
 
-    Raises UserError naming the file when it is damaged or holds what is no clip.
+    Raises UserError naming the file if it is missing or damaged, or a member is not a clip.
     """
     try:
-        with tarfile.open(path, "r:") as tar:  # not as a stream, which reads in blocks of 10 kB
+        with tarfile.open(path, "r:") as tar:  # a stream ("r|") reads in blocks of 10 kB
             size = path.stat().st_size
             for member in tar:
                 match = _NAME.fullmatch(member.name)
                 if not match or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.sparse:
-                    raise UserError(f"{path}: holds {member.name!r:.60}, which is no clip; {remedy(path)}")
+                    raise UserError(f"{path}: the member {member.name!r:.60} is not a clip; {remedy(path)}")
                 if member.offset_data + member.size > size:
                     raise tarfile.ReadError(f"{member.name} ends after the file")
                 yield match["clip"], tar.extractfile(member).read()

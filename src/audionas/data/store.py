@@ -1,11 +1,10 @@
-"""The HDF5 clip store: rows of one shape with labels, filled in place, every row with its checksum.
+"""HDF5 clip store: rows of one shape with labels, written in place, each with a checksum.
 
-Layout of a file: datasets `data` [clips, ...] (int16 waveforms [clips, samples] or float16 log-mel
-[clips, frames, mels]), `labels` uint8 [clips, classes], `checksums` uint32 [clips], the CRC-32 of each row
-of `data`, and `clip_ids` (UTF-8 in fixed-length bytes); attributes `version`, `classes` and `settings`
-(JSON), and `checksum`, the CRC-32 of all but `data`. Every dataset is contiguous and in the file itself. A
-file that has anything else is refused before it is read: HDF5 can also hold pointers and filters, and name
-other files.
+Layout of a file: datasets `data` [clips, ...] (int16 waveforms [clips, samples] or float16 log-mel [clips,
+frames, mels]), `labels` uint8 [clips, classes], `checksums` uint32 [clips], the CRC-32 of each row of `data`,
+and `clip_ids` (UTF-8 in fixed-length bytes); attributes `version`, `classes` and `settings` (JSON), and
+`checksum`, the CRC-32 of all but `data`. Every dataset is contiguous and in the file itself. A file with any
+other content is refused before it is read: HDF5 can also hold pointers and filters, and refer to other files.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from audionas.runtime.files import atomic_write, move
 
 VERSION = 2
 _BLOCK = 256  # rows copied at a time, to stay in constant memory
-_DATA = {np.dtype(np.int16): 2, np.dtype(np.float16): 3}  # and how many dimensions the dataset has
+_DATA = {np.dtype(np.int16): 2, np.dtype(np.float16): 3}  # type: number of dimensions
 _DATASETS = ("checksums", "clip_ids", "data", "labels")
 _ATTRIBUTES = ("checksum", "classes", "settings", "version")
 _ID_BYTES = 256  # of the longest clip id
@@ -42,25 +41,25 @@ _TEXT_BYTES = 16 << 20  # of the longest attribute
 
 
 class ClipStoreWriter:
-    """A store that fills in place: every clip has its row from the start, written in any order by any thread.
+    """Writer of a store with a fixed row for every clip; rows are written in any order by any thread.
 
-    It lies at a working path until `publish`, so it outlives a killed process: opened again there, what was
-    written is still in it. Which rows those are is for the caller to remember, and to name the path by what
-    the clips follow from.
+    The file stays at a working path until `publish`, so it survives a killed process. Opening it again keeps
+    what was written. The caller records which rows are done, and names the path after the inputs of the
+    clips.
 
     Args:
-        work: where it fills; a file that lies there is gone on with.
+        work: path to write at; an existing file is resumed.
         clips: (clip id, labels uint8 [classes]) of every row, read once and only for a new file.
-        rows: how many `clips` gives.
+        rows: number of clips.
         row_shape: shape of one clip's data, such as (samples,) or (frames, mels).
         dtype: int16 for rows [samples], float16 for rows [frames, mels].
         classes: class names, in the order of the label columns.
-        settings: what the data are made with; a reader that wants others is refused.
+        settings: settings that the data are computed with; a reader with other settings refuses the file.
 
     Raises:
-        ValueError: another type of data, a clip with another number of labels, or with an id that stands
-            already or is too long.
-        UserError: `rows` is 0, what lies at `work` has other rows, classes or settings, or the disk is full.
+        ValueError: another type of data, a clip with another number of labels, or an id that is repeated or
+            too long.
+        UserError: `rows` is 0, the file at `work` has other rows, classes or settings, or the disk is full.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class ClipStoreWriter:
     ):
         self.work, self.row_shape = Path(work), tuple(row_shape)
         if not rows:
-            raise UserError(f"{self.work}: not one clip to write; see the ledger of the stage before")
+            raise UserError(f"{self.work}: no clip to write; see the ledger of the previous stage")
         if _DATA.get(np.dtype(dtype)) != 1 + len(self.row_shape):
             raise ValueError(f"{self.work}: rows {self.row_shape} of {np.dtype(dtype)} are no clips")
         if not self.work.exists():
@@ -106,7 +105,7 @@ class ClipStoreWriter:
     def __setitem__(self, row: int, data: np.ndarray) -> None:
         """Write one clip's data, of `row_shape`; safe in threads.
 
-        Raises ValueError: a row that there is not, another shape, values that are not finite.
+        Raises ValueError: the row does not exist, another shape, values that are not finite.
         """
         data = np.ascontiguousarray(data, dtype=self._dtype)
         if data.shape != self.row_shape:
@@ -120,22 +119,22 @@ class ClipStoreWriter:
             self._checksums[row] = np.array(zlib.crc32(data), np.uint32)
 
     def flush(self) -> None:
-        """Return when all that was written is on disk (on macOS, in the disk's cache)."""
+        """Wait until all rows are on disk (on macOS, in the disk's cache)."""
         with self._said():
             os.fsync(self._file.number)
 
     @contextmanager
     def _said(self) -> Iterator[None]:
-        """What the system says of this file, in words."""
+        """Turn an OSError of this file into a UserError."""
         try:
             yield
         except OSError as error:
             raise os_error(error, self.work) from error
 
     def publish(self, path: Path, kept: np.ndarray | None = None) -> None:
-        """Move the store to `path`, or only the rows where `kept`, bool [rows], is true.
+        """Move the store to `path`; with `kept`, bool [rows], only the rows where it is true.
 
-        Raises UserError when no row is kept, ValueError when `kept` is not of so many rows.
+        Raises UserError if no row is kept, ValueError if `kept` has another length.
         """
         if kept is not None and kept.shape != (self._rows,):
             raise ValueError(f"{self.work}: {kept.shape} rows kept of {self._rows}")
@@ -144,9 +143,9 @@ class ClipStoreWriter:
             move(self.work, path)
             return
         if not kept.any():
-            raise UserError(f"{path}: not one clip to write; the ledger beside it says why each was left out")
+            raise UserError(f"{path}: no clip to write; the ledger beside it gives the reason for each")
         here, rows = ClipStore(self.work), np.flatnonzero(kept)
-        fewer = self.work.with_name(f"fewer-{self.work.name}")  # beside the other, which is removed with it
+        fewer = self.work.with_name(f"fewer-{self.work.name}")  # same folder, so it is removed with the other
         with _create(fewer, (len(rows), *self.row_shape), self._dtype, here.classes, here.settings) as file:
             _fill_clips(fewer, file, ((here.clip_ids[i], here.labels[i]) for i in rows), len(rows))
             for start in range(0, len(rows), _BLOCK):
@@ -166,9 +165,17 @@ def write_store(
     classes: list[str],
     settings: dict,
 ) -> None:
-    """A store of what is at hand: labels uint8 [clips, classes] and data [clips, ...] of the store's type.
+    """Write a store from arrays in memory.
 
-    Raises ValueError and UserError as `ClipStoreWriter`.
+    Args:
+        path: of the store.
+        clip_ids: id of each clip.
+        labels: uint8 [clips, classes].
+        data: int16 [clips, samples] or float16 [clips, frames, mels].
+        classes, settings: as `ClipStoreWriter`.
+
+    Raises:
+        ValueError, UserError: as `ClipStoreWriter`.
     """
     work = path.with_name(f".{path.name}.tmp")
     work.unlink(missing_ok=True)
@@ -211,16 +218,16 @@ def _create(path: Path, shape: tuple[int, ...], dtype, classes, settings) -> Ite
 
 
 class _Remembering(io.FileIO):
-    """A file for HDF5 to write, which ends the process where a write fails: here none does for HDF5.
+    """File for HDF5 that records write errors instead of raising them: HDF5 would end the process.
 
     Attributes:
-        error: the first that there was.
+        error: the first write error, or None.
     """
 
     error: OSError | None = None
 
     def write(self, data) -> int:
-        """All of it."""
+        """Write all of `data`; see `io.FileIO`."""
         left = memoryview(data).cast("B")
         size = len(left)
         try:
@@ -231,7 +238,7 @@ class _Remembering(io.FileIO):
         return size
 
     def truncate(self, size: int | None = None) -> int:
-        """As of `io.FileIO`."""
+        """See `io.FileIO`."""
         try:
             return super().truncate(size)
         except OSError as error:
@@ -240,13 +247,15 @@ class _Remembering(io.FileIO):
 
 
 def _fill_clips(path: Path, file: h5py.File, clips: Iterable[tuple[str, np.ndarray]], rows: int) -> None:
-    """Labels and ids of all rows, in constant memory but for some 150 bytes a clip."""
+    """Write labels and ids of all rows, in constant memory plus some 150 bytes a clip."""
     clips, ids, checksum = iter(clips), [], 0
     labels = file["labels"]
     while block := list(itertools.islice(clips, min(_BLOCK, rows + 1 - len(ids)))):
         for clip_id, its_labels in block:
             if np.shape(its_labels) != labels.shape[1:]:
-                raise ValueError(f"{path}: clip {clip_id!r} has no labels for {labels.shape[1]} classes")
+                raise ValueError(
+                    f"{path}: clip {clip_id!r} has labels that do not match {labels.shape[1]} classes"
+                )
         start = len(ids)
         ids += [clip_id.encode() for clip_id, _ in block]
         if len(ids) > rows:
@@ -258,7 +267,7 @@ def _fill_clips(path: Path, file: h5py.File, clips: Iterable[tuple[str, np.ndarr
     ids = np.array(ids)
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) < rows:
-        raise ValueError(f"{path}: clip {unique[counts.argmax()].decode()!r} stands twice")
+        raise ValueError(f"{path}: clip {unique[counts.argmax()].decode()!r} appears twice")
     if not 1 <= ids.itemsize <= _ID_BYTES or not unique[0]:
         raise ValueError(f"{path}: a clip id of {ids.itemsize} bytes, or of none")
     file.create_dataset("clip_ids", data=ids)
@@ -267,14 +276,14 @@ def _fill_clips(path: Path, file: h5py.File, clips: Iterable[tuple[str, np.ndarr
 
 
 def _checksum(of_labels: int, *rest) -> int:
-    """CRC-32 of labels, clip ids, classes and settings, in this order."""
+    """Return the CRC-32 of labels, clip ids, classes and settings, in this order."""
     for part in rest:
         of_labels = zlib.crc32(part, of_labels)
     return of_labels
 
 
 class ClipRows(FileArray):
-    """The data of a store; each row is compared with its checksum when it is first read.
+    """Data of a store; each row is verified against its checksum on its first read.
 
     Attributes:
         checksums: uint32 [clips], in the file.
@@ -284,7 +293,7 @@ class ClipRows(FileArray):
         super().__init__(*layout)
         self.checksums, self._ids = checksums, ids
         self._expected = checksums[:]
-        self._left = np.ones(len(self), bool)  # to compare
+        self._left = np.ones(len(self), bool)  # rows not yet verified
 
     def _read(self, rows) -> np.ndarray:
         out = super()._read(rows)
@@ -294,25 +303,25 @@ class ClipRows(FileArray):
             if zlib.crc32(out[place]) != self._expected[row]:
                 clip = self._ids[row].decode(errors="replace")
                 raise UserError(
-                    f"{self.file.path}: damaged: data of clip {clip!r} (row {row}) is not what was written; "
-                    f"{remedy(self.file.path)}"
+                    f"{self.file.path}: damaged: data of clip {clip!r} (row {row}) does not match its "
+                    f"checksum; {remedy(self.file.path)}"
                 )
             self._left[row] = False
         return out
 
 
 class ClipStore:
-    """A store opened for reading: labels and ids are read at once, data when it is asked for.
+    """Store opened for reading: labels and ids are read at once, data on access.
 
     Attributes:
         data: rows [clips, ...] in the file, as `FileArray`; int16 waveforms or float16 log-mel in dB.
         labels: uint8 [clips, classes].
         classes: list of str.
-        settings: dict of dicts that the data were made with.
+        settings: dict of dicts that the data were computed with.
 
     Raises:
-        UserError: the file is missing, damaged, not exactly what `ClipStoreWriter` makes, or made with
-            settings other than `settings`. A damaged row, when it is read.
+        UserError: the file is missing, damaged, not as `ClipStoreWriter` writes it, or made with settings
+            other than `settings`. A damaged row raises when it is read.
     """
 
     def __init__(self, path: str | Path, settings: dict[str, Any] | None = None):
@@ -340,11 +349,11 @@ class ClipStore:
             self._require(settings)
 
     def _read_head(self, opened: h5py.File, file: Descriptor, size: int) -> None:
-        """All but the data, every part looked at before it is read. Raises UserError and ValueError."""
+        """Read all but the data; check every part before reading it. Raises UserError and ValueError."""
         version = _integer(opened, "version", np.int64)
         if version != VERSION:
             raise UserError(
-                f"{self.path}: version {version} of the store, and this program reads {VERSION}; make it "
+                f"{self.path}: store version {version}, but this program reads version {VERSION}; make it "
                 "again with `dvc repro`"
             )
         for what, found, expected in (
@@ -376,7 +385,7 @@ class ClipStore:
         self.labels, self._ids = arrays["labels"][:], arrays["clip_ids"][:]
         checksum = _checksum(zlib.crc32(self.labels), self._ids, classes, values)
         if checksum != _integer(opened, "checksum", np.uint32):
-            raise ValueError("labels, clip ids, classes or settings are not what was written")
+            raise ValueError("labels, clip ids, classes or settings do not match their checksum")
         if self.labels.max() > 1:
             raise ValueError("dataset 'labels' holds values other than 0 and 1")
         data = arrays["data"]
@@ -387,7 +396,7 @@ class ClipStore:
 
     @cached_property
     def clip_ids(self) -> list[str]:
-        """In the order of the rows. Raises UserError for ids that are not text."""
+        """Clip ids in the order of the rows. Raises UserError for ids that are not text."""
         try:
             return [clip_id.decode() for clip_id in self._ids.tolist()]
         except UnicodeDecodeError:
@@ -405,7 +414,7 @@ class ClipStore:
         if differing:
             raise UserError(
                 f"{self.path}: made with other settings: {'; '.join(differing)}; "
-                "run `dvc repro` to make it again, or set params.yaml back"
+                "run `dvc repro` to make it again, or restore params.yaml"
             )
 
 
@@ -417,7 +426,7 @@ _KINDS = {
 
 
 def _dataset(file: h5py.File, name: str, size: int) -> h5d.DatasetID:
-    """A dataset that lies in this file as it is; `size` is the file's, in bytes. Raises ValueError."""
+    """Return a contiguous dataset of this file of `size` bytes. Raises ValueError otherwise."""
     links = file.id.links
     if not links.exists(name.encode()):
         raise ValueError(f"no dataset {name!r}")
@@ -425,7 +434,7 @@ def _dataset(file: h5py.File, name: str, size: int) -> h5d.DatasetID:
         raise ValueError(f"dataset {name!r} is a link")
     dataset = h5o.open(file.id, name.encode())
     if not isinstance(dataset, h5d.DatasetID):
-        raise ValueError(f"{name!r} is no dataset")
+        raise ValueError(f"{name!r} is not a dataset")
     kind, space, made = dataset.get_type(), dataset.get_space(), dataset.get_create_plist()
     if made.get_layout() != h5d.CONTIGUOUS or made.get_external_count() or made.get_nfilters():
         raise ValueError(f"dataset {name!r} is not contiguous in this file")
@@ -437,7 +446,7 @@ def _dataset(file: h5py.File, name: str, size: int) -> h5d.DatasetID:
     if not fits:
         raise ValueError(f"dataset {name!r} is of another type")
     if space.get_simple_extent_type() != h5s.SIMPLE or not all(dataset.shape):
-        raise ValueError(f"dataset {name!r} is no array, or empty")
+        raise ValueError(f"dataset {name!r} is not an array, or empty")
     offset, length = dataset.get_offset(), math.prod(dataset.shape) * kind.get_size()
     if offset is None or offset + length > size:
         raise ValueError(f"dataset {name!r} ends after the file")
@@ -449,7 +458,7 @@ def _attribute(file: h5py.File, name: str) -> h5a.AttrID:
         raise ValueError(f"no attribute {name!r}")
     attribute = h5a.open(file.id, name.encode())
     if attribute.get_space().get_simple_extent_type() != h5s.SCALAR:
-        raise ValueError(f"attribute {name!r} is no single value")
+        raise ValueError(f"attribute {name!r} is not a single value")
     return attribute
 
 
@@ -463,14 +472,14 @@ def _integer(file: h5py.File, name: str, dtype) -> int:
 def _text(file: h5py.File, name: str) -> bytes:
     kind = _attribute(file, name).get_type()
     if not isinstance(kind, h5t.TypeStringID) or kind.is_variable_str() or kind.get_size() > _TEXT_BYTES:
-        raise ValueError(f"attribute {name!r} is no text of fixed length")
+        raise ValueError(f"attribute {name!r} is not text of fixed length")
     return bytes(file.attrs[name])
 
 
 def _parsed_classes(text: bytes) -> list[str]:
     classes = _json("classes", text)
     if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
-        raise ValueError("attribute 'classes' is no list of names")
+        raise ValueError("attribute 'classes' is not a list of names")
     if not classes or len(set(classes)) < len(classes):
         raise ValueError("attribute 'classes' names a class twice, or none")
     return classes

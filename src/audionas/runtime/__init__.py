@@ -1,1 +1,1 @@
-"""What every stage stands on: errors, atomic files, resumable state, processes, devices, ranks."""
+"""Foundation of all stages: errors, atomic files, resumable state, processes, devices, ranks."""

@@ -1,4 +1,4 @@
-"""Folders that only stages write to, and what to do about a damaged file."""
+"""Folders that only stages write to, and the fix for a damaged file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _OWN = {STATE}
 
 
 def claim(*folders: Path) -> None:
-    """Note folders, relative to that of `dvc.yaml`, in which stages alone write; the user's files lie elsewhere."""
+    """Register folders, relative to that of `dvc.yaml`, that only stages write to, and no user."""
     _OWN.update(folders)
 
 
 def remedy(path: str | Path) -> str:
-    """What to do about a damaged file: what stages make may be deleted, what is the user's own may not."""
-    place = os.path.relpath(path)  # as it is written: DVC may have put a link to its cache there
+    """Return the fix for a damaged file: stage outputs may be deleted, the user's files may not."""
+    place = os.path.relpath(path)  # not resolved: it may be a link to DVC's cache
     if any(Path(place).is_relative_to(folder) for folder in _OWN):
         return "delete it and run `dvc repro`"
     return "give a file that `dvc repro` made"

@@ -1,4 +1,4 @@
-"""Where and how deterministically a stage computes."""
+"""Compute device and determinism of a stage."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from audionas.runtime.errors import UserError
 
 
 class Computing(Protocol):
-    """Where and on how many threads to compute, as the section `training` says."""
+    """Device and number of threads, as in the section `training`."""
 
     device: str
     threads: int
 
 
 def prepare(settings: Computing, seed: int) -> torch.device:
-    """Fix threads, determinism and the seed, before a network is made; gives the device to compute on.
+    """Set threads, determinism and the seed, before a network is created; return the device.
 
     Raises:
-        UserError: training.device is cuda and there is none, or the packages for it were left out.
+        UserError: training.device is cuda, and there is no GPU or its packages are missing.
     """
     if settings.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("params.yaml: training.device is cuda, and this machine has none; set it to cpu")
+        raise UserError("params.yaml: training.device is cuda, but this machine has no GPU; set it to cpu")
     if settings.device == "cuda" and _lacks_gpu_packages():
         raise UserError(
-            "params.yaml: training.device is cuda, and the environment was set up for the CPU alone; run "
+            "params.yaml: training.device is cuda, but the environment is set up for the CPU only; run "
             "`make install GPU=1`"
         )
     torch.set_num_threads(settings.threads)
-    # As use_deterministic_algorithms, which would also load the compiler: a second at every start.
+    # Like use_deterministic_algorithms, which also loads the compiler: a second at every start.
     torch.set_deterministic_debug_mode("warn" if settings.device == "cuda" else "error")
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.manual_seed(seed)
@@ -44,20 +44,20 @@ def prepare(settings: Computing, seed: int) -> torch.device:
 
 
 def _lacks_gpu_packages() -> bool:
-    """Whether PyTorch asks for triton and it is not there: tools/set_up.py left out what only a GPU loads."""
+    """Return whether triton is missing although PyTorch requires it: tools/set_up.py skips GPU packages."""
     if sys.platform != "linux" or find_spec("triton") is not None:
         return False
     return any(one.startswith("triton") for one in requires("torch") or ())
 
 
 def reseed(*numbers: int) -> None:
-    """Seed torch's global generators, of every device, from whole numbers that say what is drawn next."""
+    """Seed torch's global generators of all devices from whole numbers."""
     torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
 @contextmanager
 def enough_memory(doing: str, remedy: str) -> Iterator[None]:
-    """Raise UserError where the block runs out of memory: what it was doing, and what to change."""
+    """Raise UserError if the block runs out of memory, with its activity (`doing`) and the fix."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -68,5 +68,5 @@ def enough_memory(doing: str, remedy: str) -> Iterator[None]:
 
 
 def device_of(network: torch.nn.Module) -> torch.device:
-    """Where a network lies."""
+    """Return the device of a network's parameters."""
     return next(network.parameters()).device

@@ -1,4 +1,4 @@
-"""Environment variables that bear on how a stage runs; what is wrong in one is named before anything runs."""
+"""Environment variables of a stage, validated before it runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _LAUNCHER = "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"  # what `torchrun
 
 
 def whole_number(name: str, default: int, least: int, most: int = 1_000_000) -> int:
-    """A variable's whole number; the default where it is unset or empty.
+    """Return a variable as a whole number, or the default if it is unset or empty.
 
-    Raises UserError naming the variable: it is none, or out of range.
+    Raises UserError naming the variable if it is not a whole number or out of range.
     """
     text = os.environ.get(name, "").strip()
     if not text:
@@ -26,9 +26,9 @@ def whole_number(name: str, default: int, least: int, most: int = 1_000_000) -> 
 
 
 def time_limit() -> float:
-    """Seconds that this process may run, AUDIONAS_TIME_LIMIT; infinite where it is unset.
+    """Return the time limit of this process in seconds, AUDIONAS_TIME_LIMIT; infinite if it is unset.
 
-    Raises UserError: it is not a number of seconds.
+    Raises UserError if it is not a number of seconds.
     """
     text = os.environ.get("AUDIONAS_TIME_LIMIT", "")
     try:
@@ -36,15 +36,17 @@ def time_limit() -> float:
     except ValueError:
         seconds = -1.0
     if not seconds >= 0:  # nor NaN
-        raise UserError(f"AUDIONAS_TIME_LIMIT: {text[:60]!r} is no number of seconds; give one, or unset it")
+        raise UserError(
+            f"AUDIONAS_TIME_LIMIT: {text[:60]!r} is not a number of seconds; set one, or unset it"
+        )
     return seconds
 
 
 def world_size() -> int:
-    """How many processes `torchrun` started for this stage, 1 without it.
+    """Return the number of processes that `torchrun` started for this stage; 1 without it.
 
-    Raises UserError: WORLD_SIZE is more than 1, as some schedulers set it, and what `torchrun` sets with it
-    is missing or does not fit.
+    Raises UserError if WORLD_SIZE is above 1, as some schedulers set it, and the other variables of
+    `torchrun` are missing or inconsistent.
     """
     size = whole_number("WORLD_SIZE", 1, 1)
     if size == 1:

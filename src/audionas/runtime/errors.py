@@ -1,4 +1,4 @@
-"""The one exception that is meant for people, and what the operating system says in words."""
+"""The exception with messages for users, and its form for errors of the operating system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Something the user can mend; the message names the file, the field and the mend.
+    """An error that the user can fix; the message names the file, the field and the fix.
 
     The command line prints it without a traceback and exits with 1.
     """
@@ -24,7 +24,7 @@ _REMEDIES = {
     errno.EROFS: "its disk is mounted read-only: mount it for writing, or work in a folder on another disk",
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
-    errno.EIO: "its disk fails, or the network to it: look into the system's log",
+    errno.EIO: "its disk fails, or the network to it: see the system's log",
     errno.ESTALE: "its file server has lost it: mount the folder again",
     errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
     errno.ENOMEM: "free memory",
@@ -38,23 +38,24 @@ _NETWORK = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETUNREACH, errno.EHOST
 
 
 def os_error(error: OSError, path: str | Path | None = None) -> UserError:
-    """What the operating system refused, in words: the file, what is wrong, and what to do.
+    """Return a UserError for an error of the operating system: the file, the problem and the fix.
 
     Args:
-        path: the file, or a name for it, for an error that does not name it.
+        error: the error.
+        path: the file, or a name for it; by default the file that the error names.
     """
     number = error.errno if isinstance(error.errno, int) else 0
     what = (
         os.strerror(number) if number > 0 else (str(error).strip().splitlines() or [type(error).__name__])[0]
     )
-    written = error.filename2 if number in _FULL else None  # a copy names what it reads first
+    written = error.filename2 if number in _FULL else None  # for a copy, the target
     where = os.fsdecode(path or written or error.filename or "")
     if temporary := _TEMPORARY.fullmatch(Path(where).name):
-        where = str(Path(where).with_name(temporary[1]))  # what it was to become
+        where = str(Path(where).with_name(temporary[1]))  # the final name
     if number in _NETWORK or isinstance(error, ConnectionError | TimeoutError):
         remedy = "check the network"
     else:
         remedy = _REMEDIES.get(number, "remove the cause")
     return UserError(
-        f"{f'{where}: ' if where else ''}{what}; {remedy}, then run again: what was finished is kept"
+        f"{f'{where}: ' if where else ''}{what}; {remedy}, then run again: finished work is kept"
     )

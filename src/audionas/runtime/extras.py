@@ -1,4 +1,4 @@
-"""Optional packages: says which extra of audionas brings one that is missing."""
+"""Optional packages: errors that name the extra of audionas with a missing package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from audionas.runtime.errors import UserError
 
-#: The modules that no core installation has, by the extra that brings them first.
+#: Optional modules, by the first extra that installs them.
 EXTRAS = {
     "ffmpeg": ("imageio_ffmpeg",),
     "download": ("httpx2", "huggingface_hub", "pyarrow", "yt_dlp"),
@@ -19,10 +19,10 @@ EXTRAS = {
 
 @contextmanager
 def optional(where: str = "") -> Iterator[None]:
-    """Raise UserError where the block imports a package of an extra that is not installed.
+    """Raise UserError if the block imports a package of an extra that is not installed.
 
     Args:
-        where: what needs it, which begins the message.
+        where: what needs the package; prefix of the message.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""Arrays in files, read and written by position and never mapped.
+"""Arrays in files, read and written by position instead of a memory map.
 
-A memory map ends the process by SIGBUS where its file is cut short or its disk is full; a read or a write
-that fails is an error that says so.
+A memory map ends the process by SIGBUS if its file is truncated or its disk is full. A failed read or write
+is an error with a message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from audionas.runtime.errors import UserError, os_error
 
 
 class Descriptor:
-    """A file opened for reading by position, or for writing as well; closed when nothing refers to it."""
+    """A file descriptor for access by position; closed when the last reference is deleted."""
 
     def __init__(self, path: Path, flags: int = os.O_RDONLY):
         self.path = path
@@ -27,7 +27,7 @@ class Descriptor:
 
     @classmethod
     def unnamed(cls, folder: Path) -> Descriptor:
-        """A new file of a folder's disk that has no name, so that nothing is left of it. Raises OSError."""
+        """Return a new unnamed file on a folder's disk, which disappears when closed. Raises OSError."""
         made = cls.__new__(cls)
         with tempfile.TemporaryFile(dir=folder) as file:
             made.path, made.number = folder, os.dup(file.fileno())
@@ -42,11 +42,13 @@ class FileArray:
     """A C-ordered array [rows, ...] inside a file; safe in threads.
 
     Args:
-        file: opened for what is asked of the array.
+        file: open descriptor, for reading or writing.
         offset: of the first row, in bytes.
+        shape: [rows, ...].
+        dtype: type of the values.
 
     Attributes:
-        row_bytes: of one row.
+        row_bytes: size of a row in bytes.
     """
 
     def __init__(self, file: Descriptor, offset: int, shape: tuple[int, ...], dtype: np.dtype):
@@ -55,11 +57,11 @@ class FileArray:
 
     @property
     def nbytes(self) -> int:
-        """Of all rows."""
+        """Size of all rows in bytes."""
         return self.shape[0] * self.row_bytes
 
     def allocate(self) -> None:
-        """Take the room on the disk now, where its file system can. Raises OSError."""
+        """Allocate the space on disk, if the file system supports it. Raises OSError."""
         try:
             os.posix_fallocate(self.file.number, self.offset, self.nbytes)
         except AttributeError:  # macOS
@@ -75,11 +77,11 @@ class FileArray:
         return self[:] if dtype is None else self[:].astype(dtype, copy=False)
 
     def __getitem__(self, index) -> np.ndarray:
-        """A row [...], or rows [n, ...] of a slice, of numbers, or where a mask [rows] is true: a new array.
+        """Read a row [...], or rows [n, ...] by a slice, indices or a mask bool [rows], into a new array.
 
         Raises:
-            IndexError: a row that is not there.
-            UserError: the file cannot be read, or was cut short.
+            IndexError: the row does not exist.
+            UserError: the file cannot be read, or is truncated.
         """
         if isinstance(index, int | np.integer):
             return self._read([range(len(self))[index]])[0]
@@ -96,7 +98,7 @@ class FileArray:
         self.write(row * self.row_bytes, values)
 
     def write(self, at: int, values: np.ndarray) -> None:
-        """Write values of the array's type, C-ordered, from byte `at` of the array on. Raises OSError."""
+        """Write values of the array's type, C-ordered, at byte `at` of the array. Raises OSError."""
         left, at = memoryview(np.ascontiguousarray(values, self.dtype)).cast("B"), self.offset + at
         while left:
             done = os.pwrite(self.file.number, left, at)
@@ -106,7 +108,7 @@ class FileArray:
         rows = np.asarray(rows, np.int64)
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         starts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-        for first, end in itertools.pairwise(starts):  # of rows that follow each other
+        for first, end in itertools.pairwise(starts):  # runs of consecutive rows
             if first < end:
                 self._fill(out[first:end], self.offset + int(rows[first]) * self.row_bytes)
         return out
@@ -120,6 +122,6 @@ class FileArray:
                 raise os_error(error, self.file.path) from error
             if not done:
                 raise UserError(
-                    f"{self.file.path}: cut short while it was read; let what writes it end, then run again"
+                    f"{self.file.path}: truncated during the read; wait for its writer, then run again"
                 )
             left, at = left[done:], at + done

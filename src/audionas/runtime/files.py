@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never half of either; bounded reading."""
+"""Atomic writes, where a reader sees the old or the new file, and bounded reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-#: Bytes of one recording, 100 minutes of CD audio or days of a lossy format; what is larger is no clip.
+#: Maximum size of a recording in bytes: 100 minutes of CD audio, or days of a lossy format.
 LARGEST_RECORDING = 1 << 30
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -26,22 +26,22 @@ _KINDS = {
     stat.S_IFDIR: "a folder",
 }
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-_TEMPORARY = re.compile(rf"\..+\.{_HOST}-(\d+)-[0-9a-f]{{8}}\.tmp")  # the writer's process
+_TEMPORARY = re.compile(rf"\..+\.{_HOST}-(\d+)-[0-9a-f]{{8}}\.tmp")  # process id of the writer
 
 
 class UnfitFileError(Exception):
-    """Not a file to read whole: `not a regular file (a pipe)`, or `too large (N bytes, of at most M)`."""
+    """The file must not be read: `not a regular file (a pipe)`, or `too large (N bytes, of at most M)`."""
 
 
 def open_regular(path: str | Path, limit: int = LARGEST_RECORDING) -> BinaryIO:
-    """A regular file, open for reading; a pipe or a device, which may never end, is not opened.
+    """Open a regular file for reading; refuse pipes and devices, which may never end.
 
     Raises:
-        UnfitFileError: of another kind, or of more than `limit` bytes.
-        OSError: it is not there, or not readable.
+        UnfitFileError: another kind of file, or more than `limit` bytes.
+        OSError: the file does not exist or is not readable.
     """
-    _require_fit(os.stat(path), limit)  # noqa: PTH116 (and not opened: some devices act on that)
-    # It may have become another since: then it is not waited for.
+    _require_fit(os.stat(path), limit)  # noqa: PTH116 (before opening: some devices react to that)
+    # The file may have been replaced by a pipe since; O_NONBLOCK avoids waiting for it.
     file = open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")  # noqa: PTH123, SIM115
     try:
         _require_fit(os.fstat(file.fileno()), limit)
@@ -52,7 +52,7 @@ def open_regular(path: str | Path, limit: int = LARGEST_RECORDING) -> BinaryIO:
 
 
 def read_bounded(path: str | Path, limit: int = LARGEST_RECORDING) -> bytes:
-    """The bytes of a regular file. Raises as `open_regular`, also where it grows while it is read."""
+    """Return the bytes of a regular file. Raises as `open_regular`, also if the file grows meanwhile."""
     with open_regular(path, limit) as file:
         content = file.read(limit + 1)
     require_size(len(content), limit)
@@ -67,27 +67,27 @@ def _require_fit(state: os.stat_result, limit: int) -> None:
 
 
 def require_size(size: int, limit: int = LARGEST_RECORDING) -> None:
-    """Raise UnfitFileError for a size, as an archive says it of a member, that is too large."""
+    """Raise UnfitFileError if a size, such as that of an archive's member, is above the limit."""
     if size > limit:
         raise UnfitFileError(f"too large ({size:,} bytes, of at most {limit:,})")
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int = LARGEST_RECORDING) -> bytes:
-    """The bytes of a member of a zip file; no more is unpacked than it says it holds.
+    """Return the bytes of a member of a zip file; unpack at most its stated size.
 
     Raises:
-        UnfitFileError: it says more than `limit` bytes.
-        zipfile.BadZipFile: of a method by which zipfile unpacks all at once, or damaged. It may raise others.
+        UnfitFileError: its stated size is above `limit` bytes.
+        zipfile.BadZipFile: damaged, or a compression that zipfile unpacks at once. Others are possible.
     """
     require_size(member.file_size, limit)
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise zipfile.BadZipFile(f"compressed in the way {member.compress_type}, not stored or deflated")
     with archive.open(member) as file:
-        return file.read(member.file_size)  # a member that holds more fails by its checksum
+        return file.read(member.file_size)  # a larger member fails its checksum
 
 
 def naming(error: OSError, path: str | Path) -> None:
-    """Put `path` into an error that names no file: a write that fails does not say of which."""
+    """Add `path` to an error that names no file, such as that of a failed write."""
     if error.errno and error.filename is None:
         error.filename = str(path)
 
@@ -96,7 +96,7 @@ def naming(error: OSError, path: str | Path) -> None:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` at the end, remove it on an error.
 
-    The file has the rights that the umask gives. What killed writers of `path` have left is removed.
+    The file has the permissions of the umask. Temporary files of killed writers of `path` are removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,10 +116,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path, name: str = "") -> None:
-    """Remove the temporary files that dead processes of this machine have left in a folder.
+    """Remove the temporary files of ended processes of this machine from a folder.
 
     Args:
-        name: of the file that they were to become; of any by default.
+        folder: to clean.
+        name: final name of the files; any by default.
     """
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name.startswith(f".{name}")]
@@ -129,11 +130,11 @@ def remove_abandoned(folder: Path, name: str = "") -> None:
         except ProcessLookupError:
             (folder / match[0]).unlink(missing_ok=True)
         except (PermissionError, OverflowError):
-            continue  # another user's
+            continue  # another user's process
 
 
 def move(source: Path, path: Path) -> None:
-    """Rename `source` to `path`, or copy it there, whole or not at all, where that is another disk."""
+    """Rename `source` to `path`, or copy it atomically if that is on another disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         source.replace(path)
@@ -145,19 +146,19 @@ def move(source: Path, path: Path) -> None:
 
 
 def copy(source: Path, path: Path) -> None:
-    """Copy a file's content, whole or not at all, and onto the disk."""
+    """Copy a file's content atomically, and sync it to disk."""
     with atomic_write(path) as temporary:
         shutil.copyfile(source, temporary)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`, which takes its place at the end; on an error `path` stays.
+    """Yield an empty folder beside `path`, which replaces `path` at the end; on an error `path` stays.
 
-    So a folder never keeps files of an earlier run, nor loses any to a run that fails.
+    The folder never contains files of an earlier run, and a failed run does not remove any.
     """
     temporary, old = (path.with_name(f".{path.name}.{suffix}") for suffix in ("tmp", "old"))
-    for left in (temporary, old):  # by a run that was killed
+    for left in (temporary, old):  # of a killed run
         shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:

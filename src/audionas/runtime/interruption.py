@@ -1,4 +1,4 @@
-"""Asked to stop: by SIGTERM, as schedulers do before they kill, by Ctrl-C, or by a time limit."""
+"""Requests to stop: SIGTERM, as schedulers send before they kill, Ctrl-C, or a time limit."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ from audionas.runtime.environment import time_limit, world_size
 
 log = logging.getLogger(__name__)
 
-#: Exit code of a stage that stopped on purpose and goes on when run again (EX_TEMPFAIL of sysexits.h).
+#: Exit code of a stage that stopped on request and resumes in the next run (EX_TEMPFAIL of sysexits.h).
 RESTART = 75
-_STARTED = time.monotonic()  # of this process, near enough
+_STARTED = time.monotonic()  # approximate start of this process
 
 
 class Interrupted(Exception):
-    """Training stopped before its end, with a checkpoint; the message says why and where."""
+    """Training stopped before its end, with a checkpoint; the message gives reason and position."""
 
 
 class Interruption:
-    """Why training is to stop, or "" while it may go on."""
+    """State of a request to stop.
+
+    Attributes:
+        limit: time limit of the process in seconds.
+        signal: name of the received signal, or "".
+    """
 
     def __init__(self, limit: float):
         self.limit, self.signal = limit, ""
 
     @property
     def reason(self) -> str:
-        """For people."""
+        """Why training must stop, or "" if it may continue."""
         if not self.signal and time.monotonic() - _STARTED >= self.limit:
             return f"the time limit of {self.limit:g} s (AUDIONAS_TIME_LIMIT)"
         return self.signal
@@ -37,13 +42,13 @@ class Interruption:
 
 @contextmanager
 def watch() -> Iterator[Interruption]:
-    """Note SIGTERM and SIGINT rather than die of them, and AUDIONAS_TIME_LIMIT (seconds of this process).
+    """Record SIGTERM and SIGINT instead of ending the process; apply AUDIONAS_TIME_LIMIT (seconds).
 
-    A second Ctrl-C ends the training at once, without a checkpoint; but no rank of several, which hear of one
-    from the terminal and from their launcher. Where SIGINT is ignored, as in the background of a script, it
-    stays so.
+    A second Ctrl-C ends a single process at once, without a checkpoint. With several ranks it does not,
+    because each receives a Ctrl-C from the terminal and from its launcher. An ignored SIGINT, as in a
+    script's background job, stays ignored.
 
-    Raises UserError: the limit is no number of seconds.
+    Raises UserError if the limit is not a number of seconds.
     """
     interruption = Interruption(time_limit())
     alone = world_size() == 1
@@ -53,7 +58,7 @@ def watch() -> Iterator[Interruption]:
         if alone and name == interruption.signal == "SIGINT":
             raise KeyboardInterrupt
         if not interruption.signal:
-            log.warning("%s: saving, then ending", name)
+            log.warning("%s: saving a checkpoint, then stopping", name)
         interruption.signal = name
 
     noted = [signal.SIGTERM]

@@ -1,4 +1,4 @@
-"""Files in a stage's folders that no parameter names any more, as those of a budget that was taken out."""
+"""Remove obsolete files from a stage's folders, such as those of a removed budget."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ log = logging.getLogger(__name__)
 
 
 def remove_leftovers(folder: Path, named: Iterable[Path]) -> None:
-    """Remove from a folder, at any depth, the files that are not `named`, and what kills have left.
+    """Remove from a folder, at any depth, files that are not `named`, and temporary files of killed runs.
 
-    DVC compares a folder as a whole: with a leftover in it, what one clone has computed is stale in another.
-    Only where DVC runs the stage: its cache keeps the files. Of other files (those without a suffix that a
-    named one has) only the names are logged.
+    DVC compares a folder as a whole, so an obsolete file makes the stage stale in other clones. Files are
+    removed only if DVC runs the stage, because its cache keeps them. Files whose suffix no named file has are
+    not removed, but logged.
     """
     if "DVC_STAGE" not in os.environ or not folder.is_dir():
         return
@@ -31,9 +31,10 @@ def remove_leftovers(folder: Path, named: Iterable[Path]) -> None:
         elif path.exists() and path not in named and not path.name.startswith("."):
             if path.suffix in suffixes:
                 path.unlink()
-                log.info("%s: removed, since params.yaml does not name it", path)
+                log.info("%s: removed, because params.yaml does not name it", path)
             else:
                 log.warning(
-                    "%s: no stage has made it; move it away, or other clones find this stage stale", path
+                    "%s: not the output of a stage; move it away, or this stage is stale in other clones",
+                    path,
                 )
     remove_abandoned(folder)

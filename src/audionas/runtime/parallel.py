@@ -1,4 +1,4 @@
-"""Work spread over processes or threads, with results in order and memory that stays constant."""
+"""Map functions over processes or threads, with ordered results and constant memory."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from audionas.runtime.errors import UserError
 T = TypeVar("T")
 R = TypeVar("R")
 
-_AHEAD = 4  # items a worker that are taken before their turn
-_KILLS = 3  # in a row, after which no item is to blame
-_KEPT = 31 << 20  # bytes; glibc's threshold rises no further than to 32 MiB
+_AHEAD = 4  # items per worker that are submitted ahead
+_KILLS = 3  # consecutive kills, after which the items are not the cause
+_KEPT = 31 << 20  # bytes; glibc's maximum threshold is 32 MiB
 
 
 def workers() -> int:
-    """Workers to use: the environment's AUDIONAS_WORKERS, or as many as the cores given to this process.
+    """Return the number of workers: AUDIONAS_WORKERS, or the number of cores of this process.
 
-    Raises UserError: AUDIONAS_WORKERS is not a whole number from 1 on.
+    Raises UserError if AUDIONAS_WORKERS is not a whole number from 1.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return whole_number("AUDIONAS_WORKERS", cores, 1, 4_096)
@@ -42,20 +42,23 @@ def ordered_map(
     initargs: tuple = (),
     lost: Callable[[T], R],
 ) -> Iterator[R]:
-    """`map(function, items)` over processes; results in the order of the items, whatever ends first.
+    """Map a function over items in worker processes; yield results in the order of the items.
 
-    A few items a process are taken ahead, so a generator of any length can be given. Processes are not
-    forked from this one: its threads (PyTorch's) would be left locked in the copy. The function, its items
-    and initargs are pickled. An exception in the function is raised here.
+    A few items per process are submitted ahead, so `items` may be a generator of any length. Processes are
+    not forked from this one, because locks of its threads (PyTorch's) would stay locked in the copy. The
+    function, its items and `initargs` are pickled. An exception of the function is raised here.
 
-    A process that is killed takes with it what the others of the pool do. Each of those items is then tried
-    by itself in a fresh process, and the work goes on.
+    If a process is killed, the pool loses all running items. Each of them is then run by itself in a new
+    process.
 
     Args:
-        lost: gives the result for an item whose own process was killed, too.
+        function: called for each item.
+        items: iterable of any length.
+        initializer, initargs: as in ProcessPoolExecutor.
+        lost: returns the result for an item whose own process was killed too.
 
     Raises:
-        UserError: three items in a row had their processes killed; no item is the cause then.
+        UserError: the processes of three consecutive items were killed.
     """
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
@@ -74,9 +77,9 @@ def ordered_map(
             killed += 1
             if killed == _KILLS:
                 raise UserError(
-                    f"{killed} worker processes in a row were killed, or could not start; the memory may be "
-                    "too small for them (`dmesg` says so): set AUDIONAS_WORKERS to a lower number than "
-                    f"{workers()}, then run again: what was finished is kept"
+                    f"{killed} consecutive worker processes were killed or could not start; memory may be "
+                    "too small (see `dmesg`): set AUDIONAS_WORKERS to a lower number than "
+                    f"{workers()}, then run again: finished work is kept"
                 ) from None
             return lost(item)
         killed = 0
@@ -99,29 +102,29 @@ def ordered_map(
 def threaded_map(
     function: Callable[[T], R], items: Iterable[T], *, initializer: Callable[[], None] | None = None
 ) -> Iterator[R]:
-    """`ordered_map` over threads: no start-up and no pickling, for work that releases the interpreter's lock.
+    """Map like `ordered_map` over threads, without start-up and pickling.
 
-    Decoding, resampling and PyTorch do; Python itself would have one thread at a time.
+    For work that releases the interpreter's lock, such as decoding, resampling and PyTorch.
     """
     _keep_freed_memory()
     return _in_order(ThreadPoolExecutor(workers(), initializer=initializer), function, iter(items), deque())
 
 
 def _keep_freed_memory() -> None:
-    """Have what threads free serve their next items, rather than go back to the system.
+    """Make glibc keep freed memory for the next items instead of returning it to the system.
 
-    glibc gives back what is freed above a threshold, which follows the largest block that was ever freed; the
-    kernel clears every page when it is asked for again, and items of megabytes would wait for that each time.
+    glibc returns freed blocks above a threshold, which follows the largest block ever freed. The kernel
+    clears each page that it hands out again, which takes long for items of megabytes.
     """
-    np.empty(_KEPT, np.uint8)  # never touched, and freed at once
+    np.empty(_KEPT, np.uint8)  # allocated and freed without use
 
 
 @contextmanager
 def background() -> Iterator[Callable[..., None]]:
-    """A function that has others called, one after the other, while this thread goes on.
+    """Yield a function that runs others in one background thread, in order.
 
-    All are done when the context is left. An exception is raised by the next call, or there, and no function
-    is called after one that failed.
+    All have finished when the context ends. An exception is raised by the next call or at the end of the
+    context. No function is called after one that failed.
     """
     with ThreadPoolExecutor(1) as pool:
         last: Future[None] = pool.submit(lambda: None)
@@ -147,7 +150,7 @@ def _in_order(
     items: Iterator[T],
     waiting: deque[tuple[T, Future[R]]],
 ) -> Iterator[R]:
-    """Results in order; the items taken and not given yet stand in `waiting`, at an error too."""
+    """Yield results in order; `waiting` holds the submitted items without a result, also after an error."""
     with pool:
         try:
             while True:
@@ -167,7 +170,7 @@ def _in_order(
 
 
 def _submitted(pool: Executor, function: Callable[[T], R], item: T) -> Future[R]:
-    """The item's future; a pool that is broken already gives one that says so."""
+    """Return the item's future; for a broken pool, a future with its exception."""
     try:
         return pool.submit(function, item)
     except BrokenProcessPool as error:

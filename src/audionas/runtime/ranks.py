@@ -1,4 +1,4 @@
-"""The processes that compute one stage together, started by `torchrun` or by `training.gpus`: its ranks."""
+"""Ranks: the processes that compute one stage together, started by `torchrun` or `training.gpus`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from audionas.runtime.errors import UserError
 
 T = TypeVar("T")
 
-_WAIT = timedelta(hours=2)  # for one another: shares of a scoring are unequal; torchrun notices a lost rank
-_SAVING = 30.0  # seconds that stopped ranks are given, as by torch
+_WAIT = timedelta(hours=2)  # timeout of collectives: shares of a scoring differ; torchrun detects a lost rank
+_SAVING = 30.0  # seconds for ranks to stop, as in torch
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process, `rank` of `size`; alone where no `join` is open.
+    """This process, `rank` of `size`; one of one outside of `join`.
 
-    Every method but `share` is a collective: all ranks call it, in the same order. Each raises UserError
-    where another rank has ended.
+    Every method but `share` is a collective: all ranks call it, in the same order. Each raises UserError if
+    another rank has ended.
     """
 
     rank: int = 0
@@ -39,15 +39,15 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this is the first rank, which writes files."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This rank's part of a sequence: neighbours stay together, and no two parts overlap."""
+        """Return this rank's contiguous part of a sequence; parts do not overlap."""
         return items[len(items) * self.rank // self.size : len(items) * (self.rank + 1) // self.size]
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Put the mean over ranks into the tensors, all in one message."""
+        """Replace tensors by their mean over ranks, with one collective."""
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -57,7 +57,7 @@ class Ranks:
         torch._foreach_copy_(list(tensors), [p.view_as(t) for p, t in zip(parts, tensors, strict=True)])
 
     def highest(self, *values: float) -> list[float]:
-        """The largest of each value over all ranks."""
+        """Return the maximum of each value over all ranks."""
         if self.size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)
@@ -65,7 +65,7 @@ class Ranks:
         return tensor.tolist()
 
     def gather(self, value: T) -> list[T]:
-        """The value of every rank, in their order."""
+        """Return the value of every rank, in their order."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -73,12 +73,12 @@ class Ranks:
         return values
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait for all ranks."""
         self.highest(0.0)
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """The first rank goes through the block before the others begin it."""
+        """Run the block on the first rank before the others."""
         if not self.first:
             self.wait()
         yield
@@ -87,7 +87,7 @@ class Ranks:
 
 
 def current() -> Ranks:
-    """This process among those of its stage."""
+    """Return the rank of this process."""
     if dist.is_available() and dist.is_initialized():
         return Ranks(dist.get_rank(), dist.get_world_size())
     return Ranks()
@@ -95,9 +95,9 @@ def current() -> Ranks:
 
 @torch.library.custom_op("audionas::total", mutates_args=())
 def total(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks, with gradients: what any rank's loss owes to this rank's part.
+    """Sum a tensor over all ranks; the gradient is summed over ranks too.
 
-    An operator of its own, so that `torch.compile` takes it into its one graph.
+    It is a custom operator, so that `torch.compile` keeps one graph.
     """
     result = tensor.clone()
     _reached(dist.all_reduce, result)
@@ -110,7 +110,7 @@ total.register_autograd(lambda ctx, gradient: total(gradient))
 
 @contextmanager
 def join(device: str) -> Iterator[None]:
-    """Meet the other ranks that `torchrun` started: by NCCL on GPUs, one a GPU, by gloo on CPUs."""
+    """Join the process group that `torchrun` started: NCCL with one rank per GPU, gloo on CPUs."""
     _die_with_parent()
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -122,10 +122,12 @@ def join(device: str) -> Iterator[None]:
 
 
 def launch(arguments: Sequence[str], processes: int, restart: int) -> int:
-    """Run `audionas ARGUMENTS` in so many ranks on this machine, as `torchrun` does; its exit code.
+    """Run `audionas ARGUMENTS` in several ranks on this machine, like `torchrun`; return the exit code.
 
     Args:
-        restart: exit code of ranks that stopped on purpose, and of this function then.
+        arguments: of the command.
+        processes: number of ranks.
+        restart: exit code of ranks that stopped on request, returned then.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -146,9 +148,9 @@ def launch(arguments: Sequence[str], processes: int, restart: int) -> int:
     except ChildFailedError as error:
         codes = [failure.exitcode for failure in error.failures.values()]
         return restart if restart in codes else 1
-    except SignalException as error:  # handed on to the ranks, which save their state, or have
+    except SignalException as error:  # forwarded to the ranks, which save their state
         signal.signal(error.sigval, signal.SIG_IGN)
-        psutil.wait_procs(psutil.Process().children(), timeout=_SAVING)  # torch leaves at a third signal
+        psutil.wait_procs(psutil.Process().children(), timeout=_SAVING)  # torch exits at a third signal
         return restart if error.sigval in (signal.SIGTERM, signal.SIGINT) else 128 + error.sigval
     return 0
 
@@ -159,11 +161,11 @@ def _reached(collective: Callable, *arguments) -> None:
     except RuntimeError as error:
         raise UserError(
             f"another of the {dist.get_world_size()} processes ended ({str(error).splitlines()[0]}); its own "
-            "message says why; run the stage again to go on from the last checkpoint"
+            "message gives the reason; run the stage again to resume from the last checkpoint"
         ) from error
 
 
 def _die_with_parent() -> None:
-    """A rank outlives no launcher, not even a killed one: it would go on beside those of the next run."""
+    """End this rank with its launcher, even a killed one; else it would run beside those of the next run."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""State that outlives a killed process: in `.state/`, and no stage's output."""
+"""State in `.state/` that survives a killed process and is not a stage output."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from audionas.runtime.files import atomic_write, naming
 log = logging.getLogger(__name__)
 
 STATE = Path(".state")
-UNFINISHED = "clips.h5"  # the store that a stage fills, in its folder of state
+UNFINISHED = "clips.h5"  # the unfinished store of a stage, in its state folder
 _PACKAGE = Path(__file__).parents[1]
 _CODE = re.compile(rf"(?:\.\./)*src/{_PACKAGE.name}/(.+)")  # a dependency inside the package
-_BASIS = "basis.json"  # in a folder of state
-_SHOWN = 5  # differences
+_BASIS = "basis.json"  # in a state folder
+_SHOWN = 5  # differences in a message
 
 
 def declared_code(stage: str, without: tuple[str, ...] = ()) -> list[Path]:
-    """The modules of this package that a stage declares among its `deps` in `dvc.yaml`, in order.
+    """Return the modules of this package among the `deps` of a stage in `dvc.yaml`, sorted.
 
-    A folder stands for all modules below it. Where `dvc.yaml` has no such stage, as in a run outside of the
-    project, all modules count but those of `reporting`.
+    A folder includes all modules below it. If `dvc.yaml` does not have the stage, as in a run outside of the
+    project, all modules but those of `reporting` are included.
 
     Args:
-        stage: as `dvc.yaml` names it, without the items of its matrix.
-        without: folders and files of the package that do not bear on the state.
+        stage: name in `dvc.yaml`, without the items of its matrix.
+        without: folders and files of the package that do not affect the state.
     """
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         pipeline = yaml.load(Path("dvc.yaml").read_text(encoding="utf-8"), loader)  # noqa: S506 (both are safe)
         inside = [match[1] for dep in pipeline["stages"][stage]["deps"] if (match := _CODE.fullmatch(dep))]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
-        log.info("dvc.yaml does not name the stage %s: its state is bound to all modules", stage)
+        log.info("dvc.yaml has no stage %s: its state depends on all modules", stage)
         inside, without = ["."], (*without, "reporting")
     modules = {module for path in inside for module in _modules(_PACKAGE / path)}
     return sorted(one for one in modules if not any(one.is_relative_to(_PACKAGE / path) for path in without))
@@ -57,11 +57,11 @@ def _modules(path: Path) -> Iterable[Path]:
 
 
 def basis_of(settings: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str, str]:
-    """What a state follows from, by name: each setting as JSON, each file by the SHA-256 of its content.
+    """Return the inputs of a state by name: each setting as JSON, each file as its SHA-256.
 
     Args:
-        settings: plain values; keys of nested ones are joined by dots.
-        files: modules of this package are named from the package on.
+        settings: plain values; keys of nested mappings are joined by dots.
+        files: modules of this package are named relative to its parent folder.
     """
     basis = dict(_flat("", settings))
     for path in files:
@@ -80,36 +80,36 @@ def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def state_key(basis: Mapping[str, str]) -> str:
-    """A hash of what a state follows from, so that a changed run never resumes an old one."""
+    """Return a hash of a state's inputs, so that a changed run never resumes an old one."""
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """How two bases differ, for people: `teacher.iterations: 12 → 14; audionas/data/store.py changed`."""
+    """Describe how two bases differ: `teacher.iterations: 12 → 14; audionas/data/store.py changed`."""
     found = []
     for name in sorted(old.keys() | new.keys(), key=lambda name: (_is_file(name, old, new), name)):
         before, after = old.get(name), new.get(name)
         if before == after:
             continue
         if before is None or after is None:
-            found.append(f"{name} {'is new' if before is None else 'is gone'}")
+            found.append(f"{name} {'is new' if before is None else 'is removed'}")
         else:
             found.append(
                 f"{name} changed" if _is_file(name, old, new) else f"{name}: {before:.40} → {after:.40}"
             )
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return "; ".join(found[:_SHOWN]) + more or "nothing that was noted"
+    return "; ".join(found[:_SHOWN]) + more or "nothing that was recorded"
 
 
 def _is_file(name: str, *bases: Mapping[str, str]) -> bool:
-    """Settings are JSON; a SHA-256 in hexadecimal digits practically never is."""
+    """Return whether a name is a file: settings are JSON, which a SHA-256 practically never is."""
     return any(len(basis.get(name, "")) == 64 and basis[name].isalnum() for basis in bases)
 
 
 def open_folder(stage: str, split: str, basis: Mapping[str, str]) -> Path:
-    """The folder in which a stage keeps what is done of a split; it is made.
+    """Create and return the folder of a stage's state for a split.
 
-    What another basis left of this split is removed, and a line of the log tells what differs.
+    State of this split with another basis is removed; the log reports the differences.
     """
     folder = STATE / stage / f"{split}-{state_key(basis)}"
     for other in sorted((STATE / stage).glob(f"{split}-*")):
@@ -118,8 +118,8 @@ def open_folder(stage: str, split: str, basis: Mapping[str, str]) -> Path:
                 old = json.loads((other / _BASIS).read_text(encoding="utf-8"))
                 what = differences(old, basis)
             except (OSError, ValueError, AttributeError, TypeError):
-                what = "it does not tell"
-            log.warning("%s: not used and removed; what differs: %s", other, what)
+                what = "unknown"
+            log.warning("%s: removed and not used; differences: %s", other, what)
             shutil.rmtree(other) if other.is_dir() else other.unlink()
     if not (folder / _BASIS).exists():
         with atomic_write(folder / _BASIS) as temporary:
@@ -128,9 +128,9 @@ def open_folder(stage: str, split: str, basis: Mapping[str, str]) -> Path:
 
 
 def store_folder(stage: str, split: str, basis: Mapping[str, str]) -> Path:
-    """`open_folder` of a stage that fills a store and marks what is done.
+    """Return `open_folder` for a stage that fills a store and marks finished rows.
 
-    Marks without a store would promise rows that are not there, so they are removed as well.
+    Marks without their store are removed, because the marked rows do not exist.
     """
     folder = STATE / stage / f"{split}-{state_key(basis)}"
     if folder.exists() and not (folder / UNFINISHED).exists():
@@ -140,12 +140,12 @@ def store_folder(stage: str, split: str, basis: Mapping[str, str]) -> Path:
 
 @contextmanager
 def only_one(name: str) -> Iterator[None]:
-    """Let no other process work on the state `name` before the block is left, or this process has ended.
+    """Lock the state `name` against other processes during the block.
 
-    The lock is the operating system's, so a killed process leaves none, and started processes do not inherit
-    it. It holds on all machines that share the folder, as far as the file system knows such locks.
+    The lock is the operating system's: it ends with its process, and child processes do not inherit it. It
+    holds on all machines that share the folder if the file system supports such locks.
 
-    Raises UserError: another process works on it; says which.
+    Raises UserError naming the other process if the state is locked.
     """
     path = STATE / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,12 +173,17 @@ def _locked(path: Path, name: str) -> int:
             holder = os.pread(handle, 300, 0).decode(errors="replace") or "another process"
             os.close(handle)
             raise UserError(
-                f"{path}: {holder} works on {name} already; wait for its end, or stop it, then run again. "
-                "Nothing was changed"
+                f"{path}: {holder} already works on {name}; wait for it to finish, or stop it, then run "
+                "again. Nothing was changed"
             ) from None
         except OSError as error:  # a file system without locks
-            log.warning("%s: no lock (%s); run no other process on %s meanwhile", path, error.strerror, name)
+            log.warning(
+                "%s: no lock (%s); do not run another process on %s at the same time",
+                path,
+                error.strerror,
+                name,
+            )
             return handle
         if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
             return handle
-        os.close(handle)  # whoever had it has removed it since
+        os.close(handle)  # the previous holder has removed the file

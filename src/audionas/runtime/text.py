@@ -1,6 +1,6 @@
-"""Text from outside for messages: what a corpus calls a class never acts on a terminal.
+"""Escape untrusted text in messages, so that class names cannot control a terminal.
 
-Lists and ledgers keep names as they are. `audionas.reporting.markup` writes them into tables and pages.
+Lists and ledgers keep names unchanged. `audionas.reporting.markup` writes them into tables and pages.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def _escape(sign: str) -> str:
 
 
 def lines(text: object, limit: int = 20_000) -> str:
-    r"""Text of several lines for a terminal or a log: hidden characters become \xNN or \uNNNN.
+    r"""Return multi-line text for a terminal or a log: hidden characters become \xNN or \uNNNN.
 
     Args:
-        limit: characters, beyond which the rest is cut and counted.
+        limit: maximum number of characters; the number of the others is appended.
     """
     text = str(text)
     if len(text) > limit:
@@ -33,10 +33,10 @@ def lines(text: object, limit: int = 20_000) -> str:
 
 
 def line(text: object, limit: int = 200) -> str:
-    r"""A name on one line: blanks and line breaks become one space, hidden characters \xNN or \uNNNN.
+    r"""Return a name on one line: blanks and line breaks become one space, hidden characters \xNN or \uNNNN.
 
     Args:
-        limit: characters of the result, beyond which it ends in `…`.
+        limit: maximum number of characters of the result; a longer name ends in `…`.
     """
     text = str(text)[: 8 * limit]
     text = "".join(map(_escape, " ".join(re.sub(r"\s", " ", text).split())))

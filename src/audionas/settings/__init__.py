@@ -1,1 +1,1 @@
-"""Sections of `params.yaml` that systems share, as typed and validated objects."""
+"""Typed and validated sections of `params.yaml` that systems share."""

@@ -10,11 +10,11 @@ from pydantic import Field
 
 from audionas.settings.values import Count, Positive, Seconds, Section
 
-_LARGEST_CLIP = 100_000_000  # samples, or values of its spectrogram
+_LARGEST_CLIP = 100_000_000  # samples, or values of a spectrogram
 
-_LARGEST_TRANSFORM = 1_000_000_000  # values: frames or mels, times samples of the window
+_LARGEST_TRANSFORM = 1_000_000_000  # values: frames or mels, times window samples
 
-_STEP = math.log(6.4) / 27  # of Slaney's mel scale above 1 kHz, which is linear below
+_STEP = math.log(6.4) / 27  # of Slaney's mel scale above 1 kHz; it is linear below
 
 
 def _mel(hertz: float) -> float:
@@ -22,15 +22,15 @@ def _mel(hertz: float) -> float:
 
 
 class Audio(Section):
-    """Waveforms: mono, one rate, one length."""
+    """Waveforms: mono, of one rate and one length."""
 
     sample_rate: Annotated[int, Field(gt=0, le=768_000)] = 32_000  # Hz
     clip_seconds: Annotated[Seconds, Field(gt=0)] = 10.0
-    min_seconds: Seconds = 0.1  # shorter recordings are left out
+    min_seconds: Seconds = 0.1  # shorter recordings are skipped
 
     @property
     def clip_samples(self) -> int:
-        """Samples of one clip."""
+        """Number of samples of a clip."""
         return round(self.sample_rate * self.clip_seconds)
 
 
@@ -44,7 +44,7 @@ class Features(Section):
     fmax: Annotated[float, Field(gt=0)] = 14_000.0  # Hz
 
     def empty_filters(self, sample_rate: int) -> int:
-        """How many mel filters hold no frequency bin, as `LogMel` would find; it takes seconds to import."""
+        """Return the number of mel filters without a frequency bin, as in `LogMel` but without PyTorch."""
         bins = np.linspace(0, sample_rate // 2, self.n_fft // 2 + 1, dtype=np.float32)
         ends = np.linspace(_mel(self.fmin), _mel(self.fmax), self.mels + 2, dtype=np.float32)
         rising = 1_000 * np.exp((ends - 15) * np.float32(_STEP))
@@ -55,12 +55,12 @@ class Features(Section):
 
 
 def check_front_end(audio: Audio, features: Features) -> None:
-    """Raise ValueError where clips and log-mel transform do not fit each other, or memory."""
+    """Raise ValueError if clips and log-mel transform do not fit each other or exceed memory."""
     nyquist = audio.sample_rate / 2
     if features.fmax > nyquist or features.fmin >= features.fmax:
         raise ValueError(
-            f"features.fmin {features.fmin:g} and features.fmax {features.fmax:g} must rise and end at or "
-            f"below {nyquist:g} Hz, half of audio.sample_rate"
+            f"features.fmin {features.fmin:g} must be below features.fmax {features.fmax:g}, and that at "
+            f"most {nyquist:g} Hz, half of audio.sample_rate; change them"
         )
     samples, frames = audio.clip_samples, audio.clip_samples // features.hop + 1
     if max(samples, frames * features.mels) > _LARGEST_CLIP:
@@ -86,7 +86,7 @@ def check_front_end(audio: Audio, features: Features) -> None:
 
 
 class Augment(Section):
-    """SpecAugment: masks for each clip, filled with 0 after bn0; 2 and 2 stated, widths by convention."""
+    """SpecAugment: masks of each clip, filled with 0 after bn0; the paper gives 2 and 2, not the widths."""
 
     time_masks: Annotated[int, Field(ge=0, le=1_000)] = 2
     time_mask_frames: Count = 64

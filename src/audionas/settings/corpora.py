@@ -1,4 +1,4 @@
-"""Section `corpus` of `params.yaml`: which clips, and where their audio comes from."""
+"""Section `corpus` of `params.yaml`: clips and the sources of their audio."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CorpusName = Literal["soundfont", "folder", "esc50", "esc10", "audioset"]
 
 
 class SplitCounts(Section):
-    """How many clips each split holds."""
+    """Number of clips of each split."""
 
     train: Positive
     valid: Positive
@@ -31,7 +31,7 @@ class SplitCounts(Section):
 
 
 class SplitFolds(Section):
-    """Which folds of a corpus make each split; a fold serves one split only."""
+    """Folds of each split; a fold belongs to one split only."""
 
     train: Folds
     valid: Folds
@@ -44,7 +44,7 @@ class SplitFolds(Section):
 
 
 class SplitShare(Section):
-    """Which folds of a corpus are for training and test; a share of the former's sources validates."""
+    """Folds for training and test; a share of the training folds' sources is for validation."""
 
     train: Folds
     valid: Annotated[float, Field(gt=0, lt=1)]
@@ -57,7 +57,7 @@ class SplitShare(Section):
 
 
 class SplitFractions(Section):
-    """Shares of the source recordings for each split; they must add up to 1."""
+    """Shares of the source recordings of each split; they must add up to 1."""
 
     train: Annotated[float, Field(gt=0, lt=1)]
     valid: Annotated[float, Field(gt=0, lt=1)]
@@ -75,7 +75,7 @@ SPLIT_FORMS = "folds", "folds and a share", "fractions"
 
 
 def _split_form(split: Any) -> str:
-    """By which form a split is judged, so that errors are of that one alone."""
+    """Return the form of a split, so that errors refer to that form only."""
     values = split if isinstance(split, dict) else dict(split) if isinstance(split, Section) else {}
     if isinstance(values.get("valid"), list):
         return SPLIT_FORMS[0]
@@ -83,7 +83,7 @@ def _split_form(split: Any) -> str:
 
 
 class _Corpus(Section):
-    # Share of each split's clips that must be got and decoded; with less the DAG stops.
+    # Minimum share of each split's clips that must be available and decoded; below it, the DAG stops.
     least_coverage: Annotated[float, Field(ge=0, le=1, examples=[1.0])] = 0.0
 
 
@@ -92,7 +92,7 @@ class SoundfontCorpus(_Corpus):
 
     name: Literal["soundfont"]
     lists: LocalPath  # CSV of instruments: programs, range, AudioSet labels
-    audio: LocalPath  # what the audio is made from: the same file
+    audio: LocalPath  # the same file
     clips: SplitCounts
     instruments_per_clip: Annotated[
         list[Annotated[int, Field(gt=0, le=128)]], Field(min_length=2, max_length=2)
@@ -110,16 +110,16 @@ class SoundfontCorpus(_Corpus):
 class FolderCorpus(_Corpus):
     """A folder of audio files and a CSV that lists them.
 
-    The CSV has a `file` column (or AudioSet's `YTID, start_seconds, end_seconds, positive_labels`),
-    the column `labels_column`, and optionally `source` (the recording a clip was cut from), `fold`, and the
-    span to cut out of the file in seconds (`start,end`; `onset,offset`). Fractions hold for every class.
+    The CSV has the columns `file` and `labels_column`, or AudioSet's `YTID, start_seconds, end_seconds,
+    positive_labels`. Optional columns: `source` (the recording a clip was cut from), `fold`, and the span to
+    cut out of the file in seconds (`start,end`; `onset,offset`). Fractions are stratified by class.
     """
 
     name: Literal["folder"]
     lists: LocalPath  # the CSV
     audio: LocalPath  # the folder that holds the files
     labels_column: Text = "positive_labels"
-    title: Text | None = None  # what tables call the corpus
+    title: Text | None = None  # name of the corpus in tables
     split: Annotated[
         Annotated[SplitFolds, Tag(SPLIT_FORMS[0])]
         | Annotated[SplitShare, Tag(SPLIT_FORMS[1])]
@@ -139,25 +139,25 @@ class Esc50Corpus(_Corpus):
 
 
 class Download(Section):
-    """How to ask the sources of AudioSet's audio, and how long to bear with them."""
+    """Requests to the sources of AudioSet's audio: parallelism, retries and pauses."""
 
     workers: Annotated[int, Field(gt=0, le=256)] = 4  # requests at a time
-    attempts: Annotated[int, Field(gt=0, le=1_000)] = 3  # of one clip at one source when the network fails
-    pause_seconds: Seconds = 30.0  # of all, after a rate limit; it doubles
+    attempts: Annotated[int, Field(gt=0, le=1_000)] = 3  # for a clip at a source when the network fails
+    pause_seconds: Seconds = 30.0  # after a rate limit; doubles each time
     longest_pause_seconds: Seconds = 1800.0
-    pauses: Positive = 6  # rate limits in a row, no clip between, that are borne before the run stops
-    failures: Positive = 50  # network failures in a row that are borne before the run stops
-    round: Positive = 1  # raise it, and clips that failed for a passing reason are asked for again
+    pauses: Positive = 6  # consecutive rate limits, without a clip between, before the run stops
+    failures: Positive = 50  # consecutive network failures before the run stops
+    round: Positive = 1  # raise it to retry clips with temporary failures
 
 
 class HubSource(Section):
     """A mirror of AudioSet on the Hugging Face hub, in parquet or tar files."""
 
     repository: Text = "agkphysics/AudioSet"
-    revision: Text = "main"  # a branch, a tag, or a commit, which alone is always the same
-    # patterns of the files to look into
+    revision: Text = "main"  # a branch, a tag, or a commit; only a commit is fixed
+    # patterns of the files to index
     files: Annotated[list[Text], Field(min_length=1, max_length=1_000)] = ["*"]
-    endpoint: Address | None = None  # another hub's address; else HF_ENDPOINT, else the public one
+    endpoint: Address | None = None  # by default HF_ENDPOINT, else the public hub
     timeout: Annotated[Seconds, Field(gt=0)] = 30.0  # seconds
 
 
@@ -167,15 +167,15 @@ class YoutubeSource(Section):
     address: Annotated[Text, AfterValidator(video_address)] = "https://www.youtube.com/watch?v={ytid}"
     cookies: LocalPath | None = None  # a cookies file in Netscape's format
     proxy: Text | None = None
-    pause_seconds: Seconds = 1.0  # between two requests
-    socket_seconds: Annotated[Seconds, Field(gt=0)] = 20.0  # without an answer
+    pause_seconds: Seconds = 1.0  # between requests
+    socket_seconds: Annotated[Seconds, Field(gt=0)] = 20.0  # without a response
     total_seconds: Annotated[Seconds, Field(gt=0)] = 300.0  # for one clip
-    least_share: Annotated[float, Field(gt=0, le=1)] = 0.9  # of the span, below which a clip is too short
+    least_share: Annotated[float, Field(gt=0, le=1)] = 0.9  # of the span; a shorter clip is too short
     client: dict[Text, dict[Text, list[Text]]] = {}  # yt-dlp's extractor arguments, by extractor
 
 
 class AudiosetCorpus(_Corpus):
-    """AudioSet's official lists (Gemmeke et al., 2017), and where its audio is asked for."""
+    """AudioSet's official lists (Gemmeke et al., 2017), and the sources of its audio."""
 
     name: Literal["audioset"]
     lists: LocalPath  # folder with the segment CSVs, and the class list
@@ -187,10 +187,12 @@ class AudiosetCorpus(_Corpus):
     valid_list: Text | None = None  # None draws from the unbalanced list
     test_list: Text = "eval_segments.csv"
     valid_clips: Positive = 28_339  # section 3.1 of the paper
-    stratified: bool = False  # whether every class first gets its share of the validation clips
+    stratified: bool = False  # every class first gets its share of the validation clips
     # ids or display names; None for all
     only_classes: Annotated[list[Text], Field(max_length=10_000)] | None = None
-    clips: dict[Literal["train", "valid", "test"], Positive | None] | None = None  # cut down to so many
+    clips: dict[Literal["train", "valid", "test"], Positive | None] | None = (
+        None  # maximum number of each split
+    )
     seed: Seed = 0
     sources: Annotated[
         list[Literal["local", "hub", "youtube"]], Field(min_length=1), AfterValidator(unique)

@@ -1,4 +1,4 @@
-"""What the parameters of every system begin with: which clips, and what is computed of them."""
+"""Parameters that all systems share: corpus, audio and features."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from audionas.settings.values import Section
 
 
 class Experiment(Section):
-    """Sections that stages from the lists to the features read; a system's `Config` adds its own."""
+    """Sections for the stages up to the features; a system's `Config` adds its own."""
 
-    system: str | None = None  # which system's parameters these are
+    system: str | None = None  # name of the system
     corpus: Annotated[
         SoundfontCorpus | FolderCorpus | Esc50Corpus | AudiosetCorpus, Field(discriminator="name")
     ]
@@ -23,12 +23,12 @@ class Experiment(Section):
 
     @property
     def num_classes(self) -> int:
-        """How many classes the networks tell apart."""
+        """Number of classes of the networks."""
         raise NotImplementedError
 
     @property
     def frames(self) -> int:
-        """Frames of one clip: 1 + samples // hop, since the transform is centred."""
+        """Number of frames of a clip: 1 + samples // hop, because the transform is centred."""
         return 1 + self.audio.clip_samples // self.features.hop
 
     @model_validator(mode="after")
@@ -39,5 +39,5 @@ class Experiment(Section):
         return self
 
     def feature_settings(self) -> dict[str, Any]:
-        """What a packed log-mel file must have been made with, to be read under this configuration."""
+        """Return the settings that a log-mel store must have to be read with this configuration."""
         return {"audio": self.audio.model_dump(), "features": self.features.model_dump()}

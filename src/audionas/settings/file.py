@@ -1,4 +1,4 @@
-"""Reads `params.yaml` as DVC does; every mistake is an error that names the file, the key and the fix."""
+"""Read `params.yaml` like DVC; every error names the file, the key and the fix."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PARAMS = Path("params.yaml")
 SectionType = TypeVar("SectionType", bound=Section)
 
 _LARGEST = 1 << 18  # bytes; the profiles have 3,000
-_DEEPEST = 20  # lists and mappings in one another; the profiles have 4
-_MOST_NODES = 20_000  # keys and values, those behind an alias counted each time
+_DEEPEST = 20  # nesting depth of lists and mappings; the profiles have 4
+_MOST_NODES = 20_000  # keys and values, including those of each alias
 _MOST_LINES = 20  # problems that are shown
 _LONGEST = 300  # characters of one
 
@@ -33,7 +33,7 @@ _repr.maxlevel = 2
 
 
 def validated(raw: dict[str, Any], path: Path, form: type[SectionType]) -> SectionType:
-    """The values of a parameters file as `form`, a system's configuration.
+    """Validate the values of a parameters file as `form`, a system's configuration.
 
     Raises UserError naming the file, the key and the fix.
     """
@@ -41,24 +41,24 @@ def validated(raw: dict[str, Any], path: Path, form: type[SectionType]) -> Secti
         config = form.model_validate(raw)
     except ValidationError as error:
         raise UserError(_listed(path, [*_explain(error, form)])) from None
-    # DVC compares what stands in the file: a value that came from the code would go unnoticed.
+    # DVC compares the values in the file, so it would miss a change of a default in the code.
     if missing := [*_left_out(config, "")]:
         raise UserError(_listed(path, missing))
     return config
 
 
 def read_yaml(path: Path) -> Any:
-    """A YAML file's values as DVC reads them (YAML 1.2, by ruamel.yaml), in bounded time and memory.
+    """Return a YAML file's values as DVC reads them (YAML 1.2, by ruamel.yaml), in bounded time and memory.
 
-    Raises UserError naming the file and the line: no such file, no YAML in UTF-8, or too large.
+    Raises UserError naming the file and the line: no such file, not YAML in UTF-8, or too large.
     """
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"{path}: not readable: not a file; give a file of parameters")
+            raise UserError(f"{path}: not readable: not a file; give a parameters file")
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
         if len(content) > _LARGEST:
-            raise UserError(f"{path}: larger than {_LARGEST:,} bytes; this is no file of parameters")
+            raise UserError(f"{path}: larger than {_LARGEST:,} bytes; this is not a parameters file")
         text = content.decode("utf-8")
     except FileNotFoundError:
         raise UserError(
@@ -78,14 +78,16 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{where}: not readable as YAML: {_cut(error.problem)}; fix it there") from None
     except UserError:
         raise
-    except Exception as error:  # what the constructors of numbers, dates and keys raise is not documented
+    except Exception as error:  # exceptions of the constructors of numbers, dates and keys are not documented
         raise UserError(f"{path}: not readable as YAML: {_cut(error)}; fix it") from None
 
 
 def _bound(text: str, path: Path) -> None:
-    """Refuse what would take long to construct, before anything is constructed."""
-    opened: list[tuple[str | None, int]] = []  # anchors of the collections around, and nodes before them
-    behind: dict[str, int] = {}  # nodes behind an anchor
+    """Refuse values that take long to construct, before constructing any."""
+    opened: list[
+        tuple[str | None, int]
+    ] = []  # anchors of the enclosing collections, and the number of nodes before them
+    behind: dict[str, int] = {}  # number of nodes of an anchor
     nodes = 0
     for event in YAML(typ="safe").parse(text):
         where = f"{path}, line {event.start_mark.line + 1}"
@@ -113,7 +115,7 @@ def _left_out(section: BaseModel, above: str) -> Iterator[str]:
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
         if key not in section.model_fields_set:
-            if value is None:  # which is what leaving the key out says
+            if value is None:  # a missing key means the same
                 continue
             suggested = field.examples[0] if field.examples else value
             yield f"{above}{key}: missing; add it, for example with its default: {key}: {_flow(suggested)}"
@@ -122,11 +124,11 @@ def _left_out(section: BaseModel, above: str) -> Iterator[str]:
 
 
 def _flow(value: Any) -> str:
-    """A value as it may be written in YAML."""
+    """Return a value as YAML in flow style."""
     return json.dumps(value.model_dump(mode="json") if isinstance(value, Section) else value)
 
 
-#: What pydantic puts between the keys where a section has several forms.
+#: Names that pydantic inserts between the keys if a section has several forms.
 _FORMS = {*get_args(CorpusName), *SPLIT_FORMS}
 
 
@@ -149,20 +151,20 @@ def _explain(error: ValidationError, form: type[Section]) -> Iterator[str]:
 
 
 def _keys(form: type[Section], place: list[int | str]) -> list[str]:
-    """Keys of the section at a place of a configuration, as pydantic names the place."""
+    """Return the keys of the section at pydantic's location `place` in a configuration."""
     forms = [form]
     for part in place:
         if any(part in one.model_fields for one in forms):
             fields = [one.model_fields[part] for one in forms if part in one.model_fields]
             forms = [section for field in fields for section in _sections(field.annotation)]
-        else:  # a corpus's name, which says which of several forms is meant
+        else:  # a corpus's name, which selects one of several forms
             named = [one for one in forms if "name" in one.model_fields]
             forms = [one for one in named if part in get_args(one.model_fields["name"].annotation)] or forms
     return [key for one in forms for key in one.model_fields]
 
 
 def _sections(kind: Any) -> Iterator[type[Section]]:
-    """Sections that a type allows."""
+    """Yield the sections that a type allows."""
     if isinstance(kind, type) and issubclass(kind, Section):
         yield kind
     for part in get_args(kind):
@@ -172,12 +174,12 @@ def _sections(kind: Any) -> Iterator[type[Section]]:
 def _shown(value: Any) -> str:
     try:
         return _repr.repr(value)
-    except ValueError:  # an integer of more digits than Python prints
+    except ValueError:  # an integer with more digits than Python prints
         return "a number of very many digits"
 
 
 def _cut(text: object) -> str:
-    """One line of limited length, in which nothing speaks to the terminal."""
+    """Return one line of limited length, with control characters escaped."""
     line = " ".join(str(text)[: 2 * _LONGEST].split())
     line = "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in line)
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

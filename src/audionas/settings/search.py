@@ -14,23 +14,27 @@ class Evolution(Section):
 
     population: Annotated[int, Field(gt=0, le=100_000)] = 100
     generations: Annotated[int, Field(gt=0, le=100_000)] = 500
-    parent_share: Annotated[float, Field(gt=0, le=1)] = 0.25  # of a generation, the best, that have children
-    mutated_share: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the children; the others have two parents
+    parent_share: Annotated[float, Field(gt=0, le=1)] = (
+        0.25  # the best share of a generation, which has children
+    )
+    mutated_share: Annotated[float, Field(ge=0, le=1)] = (
+        0.5  # share of children by mutation; the others have two parents
+    )
     mutation_probability: Annotated[float, Field(gt=0, le=1)] = 0.1  # of each width and depth
 
 
 class Search(Section):
-    """How the best sub-network for a constraint is looked for (sections 2.4 and 3.3)."""
+    """Search for the best sub-network under a constraint (sections 2.4 and 3.3)."""
 
     strategy: Literal["exhaustive", "random", "evolution"] = "exhaustive"  # the paper's is random
     population: Annotated[int, Field(gt=0, le=100_000)] = 25  # of random search
-    tolerance: Size = "0.1M"  # parameters, to both sides of a constraint on them
-    # What is released for a budget on parameters has at most so many, or is within the tolerance of it, as in
-    # the paper. A budget on multiply-adds is always a limit.
+    tolerance: Size = "0.1M"  # parameters, to both sides of a budget
+    # limit: a released network has at most the budget's parameters. tolerance: it is within the tolerance
+    # of the budget, as in the paper. A budget on multiply-adds is always a limit.
     released: Literal["limit", "tolerance"] = "limit"
     evolution: Evolution = Evolution()
 
     @property
     def released_tolerance(self) -> str | None:
-        """The tolerance of released networks; None where a budget is a limit."""
+        """Tolerance of released networks; None if the budget is a limit."""
         return self.tolerance if self.released == "tolerance" else None

@@ -1,4 +1,4 @@
-"""Kinds of values in `params.yaml`: sizes, budgets, paths, counts; every one has a limit."""
+"""Value types of `params.yaml`: sizes, budgets, paths, counts; each has a limit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ADDRESS = re.compile(r"https?://[^\s{}]+")
 
 
 def parse_size(text: str | int) -> int:
-    """A number of parameters from `900000`, `900k` or `0.9M`.
+    """Parse a number of parameters such as `900000`, `900k` or `0.9M`.
 
-    Raises ValueError when the text is none of these.
+    Raises ValueError for other text.
     """
     match = _SIZE.fullmatch(str(text))
     if not match:
@@ -27,16 +27,16 @@ def parse_size(text: str | int) -> int:
 
 
 class Constraint(NamedTuple):
-    """A budget: so many parameters, or at most so many multiply-adds a clip, or both."""
+    """A budget: a number of parameters, a maximum of multiply-adds per clip, or both."""
 
     params: int | None = None
     macs: int | None = None
 
 
 def parse_constraint(text: str | int) -> Constraint:
-    """A budget from `900k` (parameters), `1.2Gmacs` (multiply-adds), or both: `900k_1.2Gmacs`.
+    """Parse a budget such as `900k` (parameters), `1.2Gmacs` (multiply-adds), or both: `900k_1.2Gmacs`.
 
-    Raises ValueError when the text is none of these.
+    Raises ValueError for other text.
     """
     sizes: dict[str, int] = {}
     for part in str(text).split("_"):
@@ -63,7 +63,7 @@ def checked(parse):
 
 
 def _text(value: Any) -> Any:
-    """A number as text; what is neither is left to the next validator."""
+    """Convert a number to text; the next validator checks other types."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
@@ -93,11 +93,11 @@ def video_address(text: str) -> str:
 
 def unique(values: list, meaning=lambda value: value) -> list:
     if len({meaning(value) for value in values}) != len(values):
-        raise ValueError("an entry stands twice; each names a stage of its own, so keep one")
+        raise ValueError("an entry appears twice; each names its own stage, so keep one")
     return values
 
 
-# Whatever gives a size has a limit, so that a slip of the keyboard fails here and not on a full disk.
+# Every size has a limit, so that a typing error fails here and not on a full disk.
 Text = Annotated[str, Field(max_length=4_096), AfterValidator(_plain)]
 
 LocalPath = Annotated[Text, AfterValidator(_local)]
@@ -118,7 +118,7 @@ Seconds = Annotated[float, Field(ge=0, le=10_000_000)]
 
 Rate = Annotated[float, Field(gt=0, le=100)]  # of learning
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and PyTorch both take
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range of NumPy and PyTorch
 
 Fold = Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000)]
 
@@ -126,6 +126,6 @@ Folds = Annotated[list[Fold], Field(min_length=1, max_length=1_000), AfterValida
 
 
 class Section(BaseModel):
-    """A part of `params.yaml`; unknown keys are errors, values are never coerced silently."""
+    """A section of `params.yaml`; unknown keys are errors, and values are not coerced."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

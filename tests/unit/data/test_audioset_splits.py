@@ -62,7 +62,7 @@ def test_validation_is_drawn_apart_from_train_and_test(tmp_path):
     )
     assert audioset(tmp_path).splits() == splits
     assert audioset(tmp_path, seed=1).splits()["valid"] != splits["valid"]
-    with pytest.raises(UserError, match=rf"{UNBALANCED}: 20 segments are free .* asks for 21"):
+    with pytest.raises(UserError, match=rf"{UNBALANCED}: 20 segments are available .* asks for 21"):
         audioset(tmp_path, valid_clips=21).splits()
     (tmp_path / UNBALANCED).unlink()
     with pytest.raises(UserError, match=rf"{UNBALANCED}: no such file.*corpus\.valid_list"):

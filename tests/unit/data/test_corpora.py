@@ -217,12 +217,12 @@ def test_folds_that_part_a_source_are_refused(tmp_path):
         ("name,positive_labels\na.wav,x\n", "no column 'file'"),
         ("file,labels\na.wav,x\n", "no column 'positive_labels'"),
         ("file,positive_labels\na.wav,x,y\n", "line 2: 2 fields"),
-        ("file,positive_labels\na.wav,x\na.wav,y\n", "line 3, column file: 'a.wav' stands in line 2"),
+        ("file,positive_labels\na.wav,x\na.wav,y\n", "line 3, column file: 'a.wav' is already in line 2"),
         ("file,positive_labels\n", "lists no clip"),
         ("YTID, start_seconds, end_seconds, positive_labels\nabc, 0.0, x, q\n", "line 2, column end_seconds"),
         ("# x\nabc, 9.0, 1.0, q\n", "line 2, column end_seconds"),
         ("# x\nabc, 0.0, 1.0, q,r\n", "line 2: 5 fields"),
-        ("# x\nabc, 0.0, 1.0, q\nabc, 0.0, 1.0, r\n", "line 3: the segment stands in line 2"),
+        ("# x\nabc, 0.0, 1.0, q\nabc, 0.0, 1.0, r\n", "line 3: the segment is already in line 2"),
     ],
 )
 def test_bad_lists_are_refused_with_their_place(tmp_path, text, words):
@@ -338,7 +338,7 @@ def test_bad_esc50_is_refused(tmp_path):
         esc50(tmp_path / "no.zip")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:
         file.writestr("readme", "x")
-    with pytest.raises(UserError, match=r"no meta/esc50\.csv"):
+    with pytest.raises(UserError, match=r"meta/esc50\.csv is missing"):
         esc50(tmp_path / "other.zip")
     with zipfile.ZipFile(tmp_path / "short.zip", "w") as file:
         file.writestr("meta/esc50.csv", "filename,fold,category\n1-2-A-0.wav,1\n")

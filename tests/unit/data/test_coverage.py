@@ -181,18 +181,18 @@ def test_too_little_is_refused_with_the_reasons_and_the_mend(tmp_path):
         require(splits, 0.95, "corpus.least_coverage", tmp_path / "coverage.md")
     train, test, last = str(error.value).splitlines()
     assert train == (
-        "train: 949 of 1,000 clips are here (94.9 %), and corpus.least_coverage asks for 95 %. Missing: "
-        "26 removed (c949, c951, c953, …), 25 network (c950, c952, c954, …). To mend: ask again for those "
+        "train: 949 of 1,000 clips are available (94.9 %), but corpus.least_coverage requires 95 %. Missing: "
+        "26 removed (c949, c951, c953, …), 25 network (c950, c952, c954, …). To fix: ask again for those "
         "that failed in passing (raise corpus.download.round); or lower corpus.least_coverage to 0.94, and "
         "say so beside the results"
     )
     # Here those that failed in passing would not be enough.
-    assert test.startswith("test: 20 of 2,000 clips are here (1.0 %)")
+    assert test.startswith("test: 20 of 2,000 clips are available (1.0 %)")
     assert "add a source that has the missing clips; or lower corpus.least_coverage to 0.01" in test
-    assert last == f"The whole report: {tmp_path / 'coverage.md'}"
+    assert last == f"Full report: {tmp_path / 'coverage.md'}"
     early = count("train", LIST, CLASSES, [])
     with pytest.raises(
-        UserError, match=r"7 not asked yet\. To mend: let the download run to its end; or lower"
+        UserError, match=r"7 not asked yet\. To fix: let the download run to its end; or lower"
     ):
         require([early], 0.5, "corpus.least_coverage", tmp_path)
 
@@ -201,7 +201,7 @@ def test_many_reasons_are_summed_up(tmp_path):
     clips = [clip(f"c{i}", "a") for i in range(70)]
     reasons = sorted(PERMANENT)
     ledger = [failed(f"c{i}", reasons[min(i // 10, 6)]) for i in range(70)]
-    with pytest.raises(UserError, match=r"\(0\.0 %\).*10 \w.*, 30 for other reasons\. To mend: add a source"):
+    with pytest.raises(UserError, match=r"\(0\.0 %\).*10 \w.*, 30 for other reasons\. To fix: add a source"):
         require([count("train", clips, CLASSES, ledger)], 0.9, "corpus.least_coverage", tmp_path)
 
 
@@ -378,7 +378,7 @@ def test_missing_files_are_named_with_what_is_like_them(tmp_path):
         require([count("train", LIST, CLASSES, ledger)], 1.0, "corpus.least_coverage", tmp_path)
     assert (
         "Missing: 6 no such file (0.wav; kitchen/0.wav is there, 1.wav; kitchen/1.wav is there, "
-        "2.wav; kitchen/2.wav is there, …). To mend: fix these names in the list, or put the files into "
+        "2.wav; kitchen/2.wav is there, …). To fix: fix these names in the list, or put the files into "
         "corpus.audio; or lower"
     ) in str(error.value)
 

@@ -252,7 +252,7 @@ def test_a_store_that_is_cut_short_while_it_is_open_is_an_error_and_no_crash(tmp
     store = ClipStore(path)
     os.truncate(path, store.data.offset + 320)
     store.data[0]
-    with pytest.raises(UserError, match=r"x\.h5: cut short while it was read"):
+    with pytest.raises(UserError, match=r"x\.h5: truncated during the read"):
         store.data[1]
 
 

@@ -83,7 +83,7 @@ def test_names_are_compared_as_a_reader_would(text, before, after):
 def test_a_file_in_two_spellings_is_refused_with_both_lines(tmp_path, spelt):
     text = f"file,labels\n00.flac,dog\n01.flac,cat\n{spelt},dog\n"
     message = refused(tmp_path, text)
-    assert "list.csv, line 4, column file: '00.flac' stands in line 2 already; keep one row" in message
+    assert "list.csv, line 4, column file: '00.flac' is already in line 2; keep one row" in message
 
 
 def test_a_file_in_two_unicode_forms_is_refused_and_found_in_either(tmp_path):
@@ -146,7 +146,7 @@ def test_blanks_around_a_label_are_nothing_of_it(tmp_path):
 def test_labels_that_hold_several_are_refused_and_named(tmp_path, rows, odd):
     text = "file,labels\n" + "".join(f"{i}.flac,{row}\n" for i, row in enumerate(rows))
     message = refused(tmp_path, text)
-    assert odd in message and "labels are parted by commas" in message
+    assert odd in message and "separate labels by commas" in message
 
 
 def test_a_class_whose_own_name_holds_a_bar_stays_with_a_warning(tmp_path):
@@ -197,13 +197,13 @@ def test_every_row_has_the_line_on_which_it_begins(tmp_path_factory, rows, end):
     [
         (
             "file;labels;source\n0.flac;dog;x\n",
-            "parted by semicolons, and commas are expected; save it as CSV",
+            "separated by semicolons, not by commas; save it as CSV",
         ),
-        ("file\tlabels\n0.flac\tdog\n", "parted by tabs"),
-        ("sep=,\nfile,labels\n0.flac,dog\n", "'sep=, '|a spreadsheet's own; remove it"),
+        ("file\tlabels\n0.flac\tdog\n", "separated by tabs"),
+        ("sep=,\nfile,labels\n0.flac,dog\n", "'sep=, '|a spreadsheet's marker; remove it"),
         ("filename,labels\n0.flac,dog\n", "no column 'file' among filename, labels; rename 'filename'"),
         ("file,label\n0.flac,dog\n", "no column 'labels' among file, label; rename 'label'"),
-        ("file,labels,file\n0.flac,dog,1.flac\n", "line 1: the column 'file' stands twice"),
+        ("file,labels,file\n0.flac,dog,1.flac\n", "line 1: the column 'file' appears twice"),
         ("file,labels\n0.flac,dog,cat\n", "line 2: 2 fields are expected and 3 found; put quotes"),
         ("file,labels\n,dog\n", "line 2, column file: empty; name the audio file"),
         ("file,labels\n0.flac,dog\n".encode("utf-16"), "looks like UTF-16.* save it as CSV UTF-8"),

@@ -221,11 +221,11 @@ def test_passing_faults_are_tried_again(server, tmp_path, fault):
         (404, "answers 404"),
         (403, "answers 403"),
         (410, "answers 410"),
-        ("typed page", "a web page in place"),
-        (b"<!DOCTYPE html><p>sign in", "a web page in place"),
-        (b"\xef\xbb\xbf\n <html>", "a web page in place"),
-        (b"", "gives no balanced"),
-        (b"junk", "gives no balanced.*'junk'.*mend the address"),
+        ("typed page", "a web page instead"),
+        (b"<!DOCTYPE html><p>sign in", "a web page instead"),
+        (b"\xef\xbb\xbf\n <html>", "a web page instead"),
+        (b"", "not a balanced"),
+        (b"junk", "not a balanced.*'junk'.*fix the address"),
     ],
 )
 def test_what_is_no_list_is_refused_at_once(server, tmp_path, fault, words):
@@ -251,7 +251,7 @@ def test_no_network_and_bad_addresses_are_said(tmp_path):
     for address in ("file:///etc", "lists", "ftp://x"):
         with pytest.raises(UserError, match="begins with http"):
             fetch_lists(address, tmp_path)
-    with pytest.raises(UserError, match="no address of a list"):
+    with pytest.raises(UserError, match="not an address of a list"):
         fetch_lists("http://[x/lists", tmp_path)
 
 

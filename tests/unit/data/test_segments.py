@@ -88,7 +88,7 @@ def test_ids_that_look_like_options_are_genuine(tmp_path):
         (f'{ytid(2)};30,000;40,000;"/m/1,/m/2"\n', "was an id; a spreadsheet"),
         (f"{ytid(2)};30,000;40,000;/m/1\n", "semicolons"),
         (f"{ytid(2)}\t30.000\t40.000\t/m/1\n", "tabs"),
-        (f'{ytid(2)},"30,000","40,000",/m/1\n', "column start_seconds: '30,000'.*a point for decimals"),
+        (f'{ytid(2)},"30,000","40,000",/m/1\n', "column start_seconds: '30,000'.*a decimal point"),
         (f'{ytid(2)}, 30.000, 40.000," ""/m/1"""\n', "column positive_labels: quotes within.*a spreadsheet"),
         (f'{ytid(2)},30,40," ""/m/1","/m/2"""\n', "5 fields"),
     ],

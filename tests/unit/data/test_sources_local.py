@@ -346,7 +346,7 @@ def test_a_disk_that_goes_away_fails_no_clip(tmp_path, gone):
     tarred(place / "b.tar", "intar.wav")
     source = Local(place)
     (place / gone).rename(tmp_path / "away")
-    with pytest.raises(UserError, match=f"{place / gone}: gone since it was listed"):
+    with pytest.raises(UserError, match=f"{place / gone}: removed since it was listed"):
         source.get(clip("intar" if gone else "loose"))
 
 

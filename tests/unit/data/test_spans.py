@@ -207,11 +207,11 @@ def test_an_empty_span_is_the_whole_file_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("head", "row", "words"),
     [
-        ("start,end", "1.0,0.5", "line 2, columns start and end: '1.0' to '0.5' is no span"),
-        ("start,end", "0,nan", "'0' to 'nan' is no span"),
-        ("start,end", "-1,1", "is no span"),
-        ("start,end", '"0,5","1,0"', "'0,5' to '1,0' is no span; .*a point for decimals"),
-        ("start,end", "0:10,0:20", "is no span; write seconds"),
+        ("start,end", "1.0,0.5", "line 2, columns start and end: '1.0' to '0.5' is not a span"),
+        ("start,end", "0,nan", "'0' to 'nan' is not a span"),
+        ("start,end", "-1,1", "is not a span"),
+        ("start,end", '"0,5","1,0"', "'0,5' to '1,0' is not a span; .*a decimal point"),
+        ("start,end", "0:10,0:20", "is not a span; write increasing seconds"),
         ("start,end", "0,4000", "at most 3600 apart"),
         ("Onset,duration", "0,1", "a column 'onset' and none 'offset'"),
         ("offset,duration", "0,1", "a column 'offset' and none 'onset'"),
@@ -224,7 +224,7 @@ def test_bad_spans_are_refused_with_their_place(tmp_path, head, row, words):
 
 
 def test_the_same_span_twice_and_spans_of_one_file_with_two_sources_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"line 3, column file: '0\.wav' stands in line 2 already"):
+    with pytest.raises(UserError, match=r"line 3, column file: '0\.wav' is already in line 2"):
         folder(tmp_path, "file,labels,start,end\n0.wav,a,0,1\n./0.wav,b,0.0,1.00\n")
     with pytest.raises(
         UserError, match=r"line 3, column source: '0\.wav' has the source 'y' here and 'x' in line 2"

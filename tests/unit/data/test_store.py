@@ -80,7 +80,7 @@ def test_bad_rows_are_refused(tmp_path):
     "ids, labels, message",
     [
         (["one", "two"], [[1], [1]], "'one' has no labels for 2"),
-        (["one", "one"], [[1, 0], [0, 1]], "'one' stands twice"),
+        (["one", "one"], [[1, 0], [0, 1]], "'one' appears twice"),
         (["one"], [[1, 0]], "1 clips for 2 rows"),
         (["one", "two", "three"], [[1, 0]] * 3, "more clips than 2 rows"),
     ],
@@ -92,10 +92,10 @@ def test_bad_clips_are_refused(tmp_path, ids, labels, message):
 
 
 def test_an_empty_store_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="not one clip"):
+    with pytest.raises(UserError, match="no clip to write"):
         write(tmp_path / "x.h5", np.zeros((0, 4, 3)))
     with ClipStoreWriter(tmp_path / "work.h5", clips(2), 2, **OPTIONS) as writer:
-        with pytest.raises(UserError, match="not one clip"):
+        with pytest.raises(UserError, match="no clip to write"):
             writer.publish(tmp_path / "x.h5", np.zeros(2, bool))
         with pytest.raises(ValueError, match="of 2"):
             writer.publish(tmp_path / "x.h5", np.ones(1, bool))

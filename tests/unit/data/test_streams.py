@@ -146,7 +146,7 @@ def test_splits_are_held_apart_exactly_though_keys_meet(placed, key):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base, "key", key)
         if max(sources.values(), default=1) > 1 or max(ids.values(), default=1) > 1:
-            with pytest.raises(UserError, match=r"^list: .*(is in \w+ and in \w+|stands twice)"):
+            with pytest.raises(UserError, match=r"^list: .*(is in \w+ and in \w+|appears twice)"):
                 base.require_disjoint(placed, "list")
         else:
             base.require_disjoint(placed, "list")
@@ -197,7 +197,7 @@ def test_overlaps_and_shared_videos_are_found_exactly_though_keys_meet(tmp_path_
         corpus = open_corpus(own(folder), 10.0)
         if overlap or shared:
             with pytest.raises(
-                UserError, match="are the same or overlap in" if overlap else "stands in train"
+                UserError, match="overlap or repeat in" if overlap else "stands in train"
             ):
                 corpus.streams()
         else:
@@ -393,7 +393,7 @@ def test_the_shelf_gives_no_audio_that_its_ledger_does_not_know(tmp_path):
     ):
         fill_shard(tmp_path / "state" / "shard-000000", clips, [], shelf, Download(), 0.1, lambda _: None)
     (tmp_path / "two" / "shard-000000.tar").write_bytes(b"cut")
-    with pytest.raises(UserError, match=r"shard-000000\.tar: damaged .*; delete it, and its clips are got"):
+    with pytest.raises(UserError, match=r"shard-000000\.tar: damaged .*; delete it to download its clips"):
         Shelf([tmp_path / "two"], tmp_path / "shelf")
 
 

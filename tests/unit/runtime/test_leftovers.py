@@ -37,7 +37,7 @@ def test_tables_are_of_a_folder_without_the_budget_that_was_taken_out(monkeypatc
     assert main(["tables"]) == 0
     left = files_below(paths.RESULTS / "eval") | files_below(paths.RESULTS / "scores")
     assert left == wanted | {own}
-    assert f"{own}: no stage has made it" in caplog.text
+    assert f"{own}: not the output of a stage" in caplog.text
 
 
 def test_leftovers_go_at_any_depth_and_named_files_stay(monkeypatch, caplog):

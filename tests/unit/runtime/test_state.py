@@ -144,7 +144,7 @@ def test_another_folder_of_state_is_removed_with_a_word(tmp_path, monkeypatch, c
     other = open_folder("resample", "test", {"audio.sample_rate": "32000"})
     new = open_folder("resample", "train", {"audio.sample_rate": "16000"})
     assert new.exists() and other.exists() and not old.exists()
-    assert f"{old}: not used and removed; what differs: audio.sample_rate: 32000 → 16000" in caplog.text
+    assert f"{old}: removed and not used; differences: audio.sample_rate: 32000 → 16000" in caplog.text
     assert open_folder("resample", "train", {"audio.sample_rate": "16000"}) == new
 
 
@@ -155,7 +155,7 @@ settings = st.dictionaries(st.sampled_from("ab"), st.integers(0, 2) | st.sampled
 def test_keys_are_the_same_for_the_same_settings_alone(one, other):
     first, second = basis_of({"section": one}), basis_of({"section": other})
     assert (state_key(first) == state_key(second)) == (one == other)
-    assert (differences(first, second) == "nothing that was noted") == (one == other)
+    assert (differences(first, second) == "nothing that was recorded") == (one == other)
 
 
 HOLDING = """
@@ -209,7 +209,7 @@ def test_a_second_process_is_told_who_is_at_it(holder, capsys, name, command):
     process = holder(name)
     assert main(command) == 1
     said = capsys.readouterr().err
-    assert f".state/{name}.lock: process {process.pid} on " in said and "wait for its end, or stop it" in said
+    assert f".state/{name}.lock: process {process.pid} on " in said and "wait for it to finish, or stop it" in said
     assert not Path("models").exists() and not Path("data/raw").exists()
     if name == "teacher-0":
         process.kill()  # a lock ends with its process

@@ -161,7 +161,7 @@ def test_the_sources_settings_are_checked_too(key, value, message):
 @pytest.mark.parametrize(
     "split, message",
     [
-        ({"train": [1, 2], "valid": [2], "test": [3]}, r"corpus\.split: an entry stands twice"),
+        ({"train": [1, 2], "valid": [2], "test": [3]}, r"corpus\.split: an entry appears twice"),
         ({"train": 0.5, "valid": 0.2, "test": 0.2}, r"corpus\.split: the fractions add up to 0\.9"),
         ({"train": [1], "valid": 2.0, "test": [3]}, r"corpus\.split\.valid: .*less than 1"),
         ({"train": [1], "valid": [2]}, r"corpus\.split\.test: missing"),

@@ -280,7 +280,7 @@ def test_stored_targets_of_mixed_batches_are_refused(project):
     [
         (
             {"supernet": {"sampling": "sandwich", "networks_per_step": 2}},
-            r"supernet\.networks_per_step 2 leaves none .* raise it to 3 or more",
+            r"supernet\.networks_per_step 2 is too low .* raise it to 3 or more",
         ),
         ({"distillation": {"in_place": True}}, r"distillation\.in_place .* set that to sandwich"),
         (

@@ -1,1 +1,1 @@
-"""Corpora: which clips there are, their labels and their splits."""
+"""Corpora: clips with labels and splits."""

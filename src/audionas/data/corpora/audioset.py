@@ -1,4 +1,4 @@
-"""AudioSet's lists (Gemmeke et al., ICASSP 2017): 527 classes of ten-second YouTube segments."""
+"""AudioSet's lists (Gemmeke et al., ICASSP 2017): ten-second YouTube segments of 527 classes."""
 
 from __future__ import annotations
 
@@ -22,28 +22,30 @@ from audionas.settings.corpora import AudiosetCorpus
 from audionas.settings.values import SPLITS
 
 _GENUINE = 11  # characters of a YouTube id
-_CHUNK = 256  # clips compared at a time
+_CHUNK = 256  # clips compared at once
 _SPAN = np.dtype([("video", np.uint64), ("start", np.float64), ("end", np.float64)])
 
 
 class Audioset(Corpus):
-    """Train is the balanced list, test the evaluation list, validation a seeded draw from the unbalanced one.
+    """AudioSet: the balanced list for training, the evaluation list for test, a seeded validation sample.
 
-    The draw (see `draw`) is disjoint from both others by video, as section 3.1 of the paper asks of train.
-    No list is held, whatever its length: of each given one some 90 bytes a clip while it is checked, then 8
-    a video (see `audionas.data.hashing`). With `stratified` every class first gets `valid_clips / classes` clips of
-    validation, or all that the list has.
+    Validation clips are drawn from the unbalanced list (see `draw`), without videos of the other splits, as
+    in section 3.1 of the paper. With `stratified` every class first gets `valid_clips / classes` clips, or
+    all it has.
 
-    `train_list`, `valid_list` and `test_list` are names of other lists in the folder. `only_classes` (ids or
-    display names) leaves only those labels, and only clips that have one; the draw is then made among them.
-    `clips` cuts splits down to a number, drawn so that every class keeps a clip; it never changes which
-    clips the validation list is drawn from.
+    `train_list`, `valid_list` and `test_list` name other lists in the folder. `only_classes` (ids or display
+    names) keeps only these labels, and clips that have one; the validation sample is drawn from these clips.
+    `clips` reduces splits to a number of clips, drawn so that every class keeps one. It does not change which
+    clips validation is drawn from.
 
-    Spans of one video that overlap are refused, within a list as among the clips that are drawn: the same
-    sound would count twice. So is a segment that stands twice, and a video in two splits.
+    Overlapping spans of one video are refused, within a list and among drawn clips, because the same sound
+    would count twice. Repeated segments, and videos in two splits, are refused too.
+
+    No list is held in memory. Checking a list takes some 90 bytes a clip, then 8 bytes a video (see
+    `audionas.data.hashing`).
 
     Raises:
-        UserError: a list is missing or bad, or a label is not among the classes; naming file and line.
+        UserError: a list is missing or invalid, or has an unknown label; names file and line.
     """
 
     def __init__(self, section: AudiosetCorpus):
@@ -79,11 +81,11 @@ class Audioset(Corpus):
         return {split: splits[split] for split in SPLITS}
 
     def fetch(self, clip: Clip) -> bytes:
-        """Not from here: the stage `download` asks the sources (`audionas.data.sources`). Raises FetchError."""
+        """Raise FetchError: the stage `download` gets the audio from `audionas.data.sources`."""
         raise FetchError("not there")
 
     def read(self, name: str) -> list[Clip]:
-        """The clips of one list, with all their labels, in its order. Raises UserError as `streams`."""
+        """Return the clips of one list, with all their labels, in order. Raises UserError as `streams`."""
         clips = list(self._stream(name))
         self._require_apart(name, clips)
         return clips
@@ -97,16 +99,16 @@ class Audioset(Corpus):
         for line, ytid, start, end, labels in parse_segments(path):
             if official and len(ytid) != _GENUINE:
                 raise UserError(
-                    f"{path}, line {line}, column YTID: {ytid!r} has {len(ytid)} characters and a YouTube id "
-                    f"{_GENUINE}; take the original file (spreadsheets drop leading zeros)"
+                    f"{path}, line {line}, column YTID: {ytid!r} has {len(ytid)} characters, a YouTube id "
+                    f"has {_GENUINE}; use the original file (spreadsheets drop leading zeros)"
                 )
             for label in labels:
                 if label not in self._known:
                     raise UserError(
                         f"{path}, line {line}, column positive_labels: {label!r} is not in {CLASS_LIST}; "
-                        "mend either"
+                        "fix either"
                     )
-            labels = tuple(self._known[label] for label in labels)  # one text for all the clips that have it
+            labels = tuple(self._known[label] for label in labels)  # clips share one string
             yield Clip(segment_id(ytid, start), ytid, ytid, labels, start, end)
 
     def _narrowed(self, clips: Iterable[Clip]) -> Iterator[Clip]:
@@ -116,7 +118,7 @@ class Audioset(Corpus):
                 yield clip if labels == clip.labels else replace(clip, labels=labels)
 
     def _free(self, taken: np.ndarray) -> Iterator[Clip]:
-        """Clips of the unbalanced list whose videos' keys are not among the ordered ones."""
+        """Yield clips of the unbalanced list whose videos are not in the sorted keys `taken`."""
         clips = self._stream(UNBALANCED)
         while some := list(islice(clips, _CHUNK)):
             yield from compress(some, ~within(keys(clip.source for clip in some), taken))
@@ -126,21 +128,21 @@ class Audioset(Corpus):
         if not path.is_file():
             raise UserError(
                 f"{path}: no such file; validation clips are drawn from this official list: put it there, or "
-                "name a list of your own as corpus.valid_list"
+                "name your own list as corpus.valid_list"
             )
         least = max(1, wanted // len(self._classes)) if self.section.stratified else 0
         where = "params.yaml: corpus.valid_clips"
         drawn = draw(self._narrowed(self._free(taken)), wanted, self.section.seed, least, where)
         if len(drawn) < wanted:
             raise UserError(
-                f"{path}: {len(drawn)} segments are free for validation, and corpus.valid_clips asks for "
-                f"{wanted}; lower it"
+                f"{path}: {len(drawn)} segments are available for validation, but corpus.valid_clips asks "
+                f"for {wanted}; lower it"
             )
         self._require_apart(UNBALANCED, drawn)
         return drawn
 
     def _require_apart(self, name: str, clips: Iterable[Clip]) -> np.ndarray:
-        """Refuses spans that overlap; gives the keys of the videos, each once and ordered."""
+        """Refuse overlapping spans; return the sorted unique keys of the videos."""
         spans = np.fromiter(((key(c.source), c.start, c.end) for c in clips), _SPAN)
         spans = spans[np.lexsort((spans["start"], spans["video"]))]
         videos = spans["video"]
@@ -156,44 +158,42 @@ class Audioset(Corpus):
                 lines = lines_of(self.folder / name, clip.source)
                 raise UserError(
                     f"{self.folder / name}, line {lines[-1]}: the video {clip.source!r} has segments that "
-                    f"are the same or overlap in lines {', '.join(map(str, lines))}; keep one"
+                    f"overlap or repeat in lines {', '.join(map(str, lines))}; keep one"
                 )
 
     def _require_none_shared(self, suspects: set[int], name: str, other: str) -> None:
-        """Refuses the first video of a list that stands in another, among those whose keys are suspect."""
+        """Refuse the first video of list `name` that is also in list `other`, among those with equal keys."""
         there = {clip.source for clip in self._stream(other) if key(clip.source) in suspects}
         for ytid in (clip.source for clip in self._stream(name) if clip.source in there):
             line, at = (lines_of(self.folder / each, ytid)[0] for each in (name, other))
             raise UserError(
-                f"{self.folder / name}, line {line}: the video {ytid!r} stands in {other}, line {at}, "
-                "too, and each is a split of its own; keep it in one"
+                f"{self.folder / name}, line {line}: the video {ytid!r} is also in {other}, line {at}, "
+                "which is another split; keep it in one"
             )
 
 
 def read_classes(path: Path) -> list[tuple[str, str]]:
-    """(mid, display name) of every class of a list in the form of `class_labels_indices.csv`.
+    """Return (mid, display name) of every class of a list in the form of `class_labels_indices.csv`.
 
-    Raises UserError naming file and line: indices that do not count from 0, a mid that stands twice.
+    Raises UserError naming file and line: indices that do not count from 0, an empty or repeated mid.
     """
     classes: dict[str, str] = {}
     for line, row in iter_numbered(path, CLASSES):
         if row["index"] != str(len(classes)):
             raise UserError(
-                f"{path}, line {line}, column index: {row['index']!r} where {len(classes)} is next; "
+                f"{path}, line {line}, column index: {row['index']!r} instead of {len(classes)}; "
                 "indices count from 0"
             )
         if not row["mid"] or row["mid"] in classes:
-            raise UserError(
-                f"{path}, line {line}, column mid: {row['mid']!r} is empty or stands twice; mend it"
-            )
+            raise UserError(f"{path}, line {line}, column mid: {row['mid']!r} is empty or repeated; fix it")
         classes[row["mid"]] = row["display_name"]
     return list(classes.items())
 
 
 def choose_classes(classes: list[tuple[str, str]], only: Sequence[str] | None) -> list[tuple[str, str]]:
-    """The classes that `only` names by id or display name, in their own order; all for None.
+    """Return the classes that `only` names by id or display name, in their own order; all for None.
 
-    Raises UserError for a name that no class has, or several have.
+    Raises UserError for a name that matches no class, or several.
     """
     if only is None:
         return classes
@@ -202,10 +202,10 @@ def choose_classes(classes: list[tuple[str, str]], only: Sequence[str] | None) -
         found = [mid for mid, display_name in classes if name in (mid, display_name)]
         if len(found) != 1:
             near = difflib.get_close_matches(name, [display_name for _, display_name in classes], 3)
-            mend = f"write its id, one of {found}" if found else f"near are {near or 'none'}"
+            fix = f"write its id, one of {found}" if found else f"near are {near or 'none'}"
             raise UserError(
                 f"params.yaml: corpus.only_classes: {name!r} names {len(found)} classes of "
-                f"{CLASS_LIST}; {mend}"
+                f"{CLASS_LIST}; {fix}"
             )
         kept.add(found[0])
     return [each for each in classes if each[0] in kept]

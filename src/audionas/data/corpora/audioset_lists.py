@@ -1,4 +1,4 @@
-"""The official lists: fetched from their public address, resumed when cut, pinned by checksums."""
+"""Fetch AudioSet's official lists from their public address, with resumed downloads and checksums."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLASS_LIST = "class_labels_indices.csv"
 ONTOLOGY = "ontology.json"
 FILES = (CLASS_LIST, ONTOLOGY, TEST, TRAIN, UNBALANCED)
 
-#: Where AudioSet's authors publish them.
+#: Addresses at which AudioSet's authors publish the lists.
 LISTS_ADDRESS = "https://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv"
 ONTOLOGY_ADDRESS = "https://raw.githubusercontent.com/audioset/ontology/master/ontology.json"
 
@@ -33,7 +33,7 @@ _BLOCK = 1 << 16
 
 
 class _Cut(Exception):
-    """The connection failed, or the server asked for patience; what was got stays."""
+    """The connection failed, or the server is overloaded; the received bytes are kept."""
 
 
 def fetch_lists(
@@ -45,24 +45,24 @@ def fetch_lists(
     pause_seconds: float = 1.0,
     timeout: float = 60.0,
 ) -> dict[str, tuple[int, str]]:
-    """Make sure that the five official files lie in `folder`, and write `checksums.csv` beside them.
+    """Fetch the official files that are missing in `folder`, and write `checksums.csv` beside them.
 
-    Files that are there are not fetched again. A file gets its name once it is whole; a cut one is kept as
-    `.{name}.part` and goes on where it stopped, where the server can and its file is still the same.
+    Existing files are not fetched again. An incomplete file is kept as `.{name}.part` and renamed once it is
+    complete. An interrupted download resumes if the server supports it and its file is unchanged.
 
     Args:
-        address: of the folder with the four CSV files; `LISTS_ADDRESS` is the public one.
-        ontology: of the file `ontology.json`.
-        attempts: of each file while connections fail.
-        pause_seconds: after a failure; doubles with each.
-        timeout: seconds that a server may be silent.
+        address: URL of the folder with the four CSV files; `LISTS_ADDRESS` is the public one.
+        ontology: URL of the file `ontology.json`.
+        attempts: number of tries for each file when connections fail.
+        pause_seconds: wait after a failure; doubles with each failure.
+        timeout: seconds without a byte after which a request fails.
 
     Returns:
         Size in bytes and SHA-256 of each file, as `checksums`.
 
     Raises:
-        UserError: 404 and the like, a web page in place of a list, no network, a full disk, a file that is
-            not the one `checksums.csv` records; naming address or file and the mend.
+        UserError: an HTTP error such as 404, a web page instead of a list, no network, a full disk, or a file
+            that differs from `checksums.csv`; names the address or file and the fix.
     """
     folder = Path(folder)
     with _disk(folder):
@@ -79,8 +79,8 @@ def fetch_lists(
             if recorded.get(name, known[name]) != known[name]:
                 part.unlink()
                 raise UserError(
-                    f"{url}: not the {name} that {folder / CHECKSUMS} records; delete its row there to take "
-                    "the new one"
+                    f"{url}: differs from the {name} recorded in {folder / CHECKSUMS}; delete its row there "
+                    "to accept the new file"
                 )
             part.replace(folder / name)
             part.with_suffix(".tag").unlink(missing_ok=True)
@@ -93,9 +93,9 @@ def fetch_lists(
 
 
 def checksums(folder: str | Path) -> dict[str, tuple[int, str]]:
-    """Size in bytes and SHA-256 of the official files that are in `folder`, by name; nothing is written.
+    """Return size in bytes and SHA-256 of the official files in `folder`, by name; write nothing.
 
-    Raises UserError where one, or another file that `checksums.csv` lists, is not as it says there.
+    Raises UserError if one of them, or another file listed in `checksums.csv`, differs from its record.
     """
     folder = Path(folder)
     recorded = _recorded(folder)
@@ -103,8 +103,8 @@ def checksums(folder: str | Path) -> dict[str, tuple[int, str]]:
     for name in sorted(found):
         if recorded.get(name, found[name]) != found[name]:
             raise UserError(
-                f"{folder / name}: {found[name][0]} bytes that {folder / CHECKSUMS} does not record "
-                f"({recorded[name][0]} bytes, another SHA-256); delete the file and fetch it again, or "
+                f"{folder / name}: differs from {folder / CHECKSUMS}: {found[name][0]} bytes here, "
+                f"{recorded[name][0]} recorded, another SHA-256; delete the file and fetch it again, or "
                 "delete its row there to keep it"
             )
     return {name: found[name] for name in FILES if name in found}
@@ -118,7 +118,9 @@ def _recorded(folder: Path) -> dict[str, tuple[int, str]]:
     for line, row in enumerate(read_rows(path, _COLUMNS), start=2):
         inside(folder, row["file"], f"{path}, line {line}, column file")
         if not row["bytes"].isdecimal():
-            raise UserError(f"{path}, line {line}, column bytes: {row['bytes']!r} is no size; remove the row")
+            raise UserError(
+                f"{path}, line {line}, column bytes: {row['bytes']!r} is not a size; remove the row"
+            )
         recorded[row["file"]] = int(row["bytes"]), row["sha256"].lower()
     return recorded
 
@@ -133,35 +135,35 @@ def _measure(path: Path) -> tuple[int, str]:
 
 def _get(url: str, part: Path, attempts: int, pause_seconds: float, timeout: float) -> None:
     if not url.lower().startswith(("http://", "https://")):
-        raise UserError(f"{url!r}: no address of a list; write one that begins with http:// or https://")
+        raise UserError(f"{url!r}: not an address of a list; write one that begins with http:// or https://")
     for attempt in range(attempts):
         try:
             return _continue(url, part, timeout)
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == 416:  # what was kept is longer than the file
+            if error.code == 416:  # the partial file is longer than the whole
                 part.unlink(missing_ok=True)
             elif error.code != 429 and error.code < 500:
                 raise UserError(
-                    f"{url}: the server answers {error.code} ({error.reason}); mend the address, or fetch "
+                    f"{url}: the server answers {error.code} ({error.reason}); fix the address, or fetch "
                     f"the file by hand into {part.parent}"
                 ) from None
             reason = f"the server answers {error.code}"
         except _Cut as error:
             reason = str(error)
         except ValueError as error:
-            raise UserError(f"{url!r}: no address of a list ({error}); mend it") from None
+            raise UserError(f"{url!r}: not an address of a list ({error}); fix it") from None
         if attempt < attempts - 1:
             time.sleep(pause_seconds * 2**attempt)
     raise UserError(
-        f"{url}: {reason}, {attempts} times. What was got is kept: check the network and start again, or "
+        f"{url}: {reason}, {attempts} times. Received bytes are kept: check the network and start again, or "
         f"fetch the file by hand into {part.parent}"
     )
 
 
 def _continue(url: str, part: Path, timeout: float) -> None:
-    """Bring what is kept of a file to its end. Raises _Cut and HTTPError."""
-    tag = part.with_suffix(".tag")  # which version of the file the part is of; without one it starts anew
+    """Download the rest of a partial file. Raises _InterruptedError and HTTPError."""
+    tag = part.with_suffix(".tag")  # ETag of the partial file; without it the download restarts
     kept = part.stat().st_size if part.is_file() and tag.is_file() else 0
     headers = {"Accept-Encoding": "identity", "User-Agent": "audionas"}
     if kept:
@@ -177,7 +179,7 @@ def _continue(url: str, part: Path, timeout: float) -> None:
             kept = 0
             tag.unlink(missing_ok=True)
             version = response.headers.get("ETag", "W/")
-            if not version.startswith("W/"):  # a weak one does not promise the same bytes
+            if not version.startswith("W/"):  # a weak ETag does not guarantee equal bytes
                 tag.write_text(version, encoding="utf-8")
         length = response.headers.get("Content-Length", "")
         whole = kept + int(length) if length.isdecimal() else None
@@ -218,7 +220,7 @@ def _disk(path: Path) -> Iterator[None]:
 
 
 def _require_list(name: str, part: Path, url: str) -> None:
-    """Raises UserError, and removes the part, where it is not the list that it should be."""
+    """Raise UserError, and remove the partial file, if it is not the expected list."""
     with part.open("rb") as file:
         head = file.read(4096).decode("utf-8-sig", "replace").lstrip()
     if head.startswith("<"):
@@ -233,11 +235,11 @@ def _require_list(name: str, part: Path, url: str) -> None:
         good = head.startswith("index,mid,display_name" if name == CLASS_LIST else ("#", "YTID"))
     if not good:
         part.unlink()
-        raise UserError(f"{url}: gives no {name} (it begins with {head[:40]!r}); mend the address")
+        raise UserError(f"{url}: not a {name} (it begins with {head[:40]!r}); fix the address")
 
 
 def _web_page(url: str) -> UserError:
     return UserError(
-        f"{url}: gives a web page in place of the file; mend the address, or see in a browser what "
-        "it asks for"
+        f"{url}: returns a web page instead of the file; fix the address, or open it in a browser "
+        "to see what it requires"
     )

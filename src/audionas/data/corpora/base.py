@@ -1,4 +1,4 @@
-"""What every corpus is: clips with labels, split by source recording, and mostly a way to get their audio."""
+"""Interface of corpora: labelled clips, split by source recording, and access to their audio."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 
 
 class FetchError(Exception):
-    """The audio of one clip could not be got; the message is the reason in the ledger."""
+    """The audio of a clip is not available; the message is the reason in the ledger."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One example.
+    """A labelled example.
 
     Attributes:
-        clip_id: unique, of [A-Za-z0-9_-], so that it can name a file.
-        source: the recording that the clip was cut from; a source stands in one split only.
-        origin: where the audio is, in the corpus's own words (a path within it, a video id).
-        labels: ids (AudioSet mids or names) of the classes that are heard; empty for a clip of none.
-        start, end: seconds within the source, where known.
+        clip_id: unique, of [A-Za-z0-9_-], so that it can be a file name.
+        source: the recording that the clip was cut from; all clips of a source are in one split.
+        origin: location of the audio in the corpus (a relative path, a video id).
+        labels: ids (AudioSet mids or names) of the classes of the clip; empty if it has none.
+        start, end: seconds within the source, or None if unknown.
     """
 
     clip_id: str
@@ -47,7 +47,7 @@ class Clip:
 
 
 class Reread(Generic[T]):
-    """What is read anew each time that it is gone through, so that nothing of it is held."""
+    """An iterable that reads its items again for each iteration, so that none is held in memory."""
 
     def __init__(self, read: Callable[[], Iterator[T]]):
         self._read = read
@@ -57,39 +57,39 @@ class Reread(Generic[T]):
 
 
 class ClipLists(ABC):
-    """Labelled clips, whose audio may be elsewhere."""
+    """Labelled clips, without access to their audio."""
 
     @abstractmethod
     def classes(self) -> list[tuple[str, str]]:
-        """(id, display name) of every class, in the order of the label columns."""
+        """Return (id, display name) of every class, in the order of the label columns."""
 
     @abstractmethod
     def streams(self) -> dict[str, Iterable[Clip]]:
-        """Clips of `train`, `valid` and `test`: always the same ones, disjoint by source.
+        """Return the clips of `train`, `valid` and `test`: deterministic, and disjoint by source.
 
-        Each can be gone through any number of times; a corpus of any length reads them anew and holds none.
-        Raises UserError naming the file, the column, the line and the mend where a list is bad.
+        Each iterable can be iterated any number of times; long corpora read their lists each time.
+        Raises UserError naming the file, the line, the column and the fix if a list is invalid.
         """
 
     def warnings(self) -> list[str]:
-        """What is odd about the lists and does not stop the work: a sentence each, for people."""
+        """Return warnings about the lists, one sentence each."""
         return []
 
     def splits(self) -> dict[str, list[Clip]]:
-        """`streams`, held in memory. Raises UserError as there."""
+        """Return the clips of `streams` as lists in memory. Raises UserError as `streams`."""
         return {split: list(clips) for split, clips in self.streams().items()}
 
 
 class Corpus(ClipLists):
-    """Labelled clips with their audio. Implementations can be pickled, so that processes share the work."""
+    """Labelled clips with their audio. Implementations can be pickled, for use in worker processes."""
 
     @abstractmethod
     def fetch(self, clip: Clip) -> bytes:
-        """The clip's encoded audio, as it was published. Raises FetchError when it cannot be got."""
+        """Return the clip's encoded audio, as published. Raises FetchError if it is not available."""
 
 
 def safe_id(text: str) -> str:
-    """A clip id from any text: itself where it is safe, else cleaned, cut and made unique by a hash."""
+    """Return a clip id for any text: the text if it is safe, else a cleaned prefix with a hash."""
     if _SAFE.fullmatch(text) and len(text) <= 64:
         return text
     cleaned = re.sub(r"[^A-Za-z0-9_-]+", "_", text).lstrip("-")[:64]
@@ -97,17 +97,18 @@ def safe_id(text: str) -> str:
 
 
 def leaves(name: str) -> bool:
-    """Whether a path, read as POSIX's or as Windows', is absolute or goes up: it may leave its folder."""
+    """Return whether a path (POSIX or Windows) is absolute or contains `..`, and so may leave its folder."""
     return bool(_ABSOLUTE.match(name)) or ".." in re.split(r"[/\\]", name) or "\0" in name
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
-    """The path of `name` in `folder`, which it must not leave.
+    """Return the path of `name` in `folder`.
 
-    Raises UserError, led by `where`, for an absolute path, one with `..`, or a link that leads out.
+    Raises UserError, prefixed by `where`, for an absolute path, one with `..`, or a link to outside the
+    folder.
     """
     if not name or leaves(name):
-        raise UserError(f"{where}: the path {name!r} leaves {folder}; write one that stays within it")
+        raise UserError(f"{where}: the path {name!r} leaves {folder}; write a path inside it")
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{where}: {name!r} is a link that leaves {folder}; put the file itself there")
@@ -115,13 +116,15 @@ def inside(folder: Path, name: str, where: str) -> Path:
 
 
 def require_disjoint(placed: Iterable[tuple[str, Clip]], where: str) -> None:
-    """Make sure that no source serves two splits and no clip id stands twice.
+    """Check that each source is in one split only and that clip ids are unique.
 
     Args:
-        placed: (split, clip); gone through once, and again if one looks bad; some 40 bytes a clip are held.
+        placed: (split, clip) pairs; iterated once, and again if two hashes are equal. Memory: some 40 bytes a
+            clip.
+        where: prefix of the error.
 
     Raises:
-        UserError: one does; led by `where`.
+        UserError: a source is in two splits, or a clip id is repeated.
     """
     sources, ids, splits = array("Q"), array("Q"), array("b")
     for split, clip in placed:
@@ -141,7 +144,7 @@ def require_disjoint(placed: Iterable[tuple[str, Clip]], where: str) -> None:
                 f"{home[clip.source]} and in {split}; put all its clips into folds of one split"
             )
         if clip.clip_id in seen:
-            raise UserError(f"{where}: the clip {clip.clip_id!r} stands twice; remove one")
+            raise UserError(f"{where}: the clip {clip.clip_id!r} appears twice; remove one")
         seen.add(clip.clip_id)
 
 
@@ -152,10 +155,10 @@ def _of_two_splits(sources: np.ndarray, splits: np.ndarray) -> set[int]:
 
 
 def split_by_fold(clips: Iterable[tuple[Clip, int]], folds, where: str) -> dict[str, Iterable[Clip]]:
-    """Clips into splits by their fold number; clips of folds that no split names are left out.
+    """Split clips by their fold number; clips of other folds are dropped.
 
-    `clips` is gone through anew whenever a split is.
-    Raises UserError where a source is in folds of two splits, or a named fold has no clip.
+    `clips` is iterated again for each iteration of a split.
+    Raises UserError if a source is in folds of two splits, or a named fold has no clip.
     """
     home = {fold: split for split in SPLITS for fold in getattr(folds, split)}
     require_folds(clips, home, where)
@@ -163,7 +166,7 @@ def split_by_fold(clips: Iterable[tuple[Clip, int]], folds, where: str) -> dict[
 
 
 def require_folds(clips: Iterable[tuple[Clip, int]], home: Mapping[int, str], where: str) -> None:
-    """Raises UserError where a fold that is the home of a split has no clip."""
+    """Raise UserError if a fold of `home` (fold: split) has no clip."""
     seen = {fold for _, fold in clips}
     for fold, split in home.items():
         if fold not in seen:
@@ -174,7 +177,7 @@ def require_folds(clips: Iterable[tuple[Clip, int]], home: Mapping[int, str], wh
 
 
 def split_by_home(placed: Iterable[tuple[str, Clip]], where: str) -> dict[str, Iterable[Clip]]:
-    """The splits from clips with the split of each beside, which are gone through anew whenever a split is.
+    """Return the splits of (split, clip) pairs, which are iterated again for each iteration of a split.
 
     Raises UserError as `require_disjoint`.
     """

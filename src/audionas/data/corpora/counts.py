@@ -1,4 +1,4 @@
-"""How many clips and recordings each class of a split has."""
+"""Count the clips and recordings of each class of a split."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 from audionas.data.corpora.labels import some
 from audionas.data.hashing import key
 
-FEW = 5  # recordings: a class of fewer is learned, or measured, by chance
+FEW = 5  # recordings: with fewer, a class is learned or measured by chance
 _NAMES = 12  # classes named in one line
 
 
 class ClassCounts:
-    """Counts that grow clip by clip; some 8 bytes a label of a clip are held.
+    """Running counts; memory: some 8 bytes for each label of a clip.
 
     Attributes:
-        clips: int of each class. total, unlabelled: clips in all, and those without a label.
+        clips: number of clips of each class.
+        total, unlabelled: number of all clips, and of those without a label.
     """
 
     def __init__(self, classes: int):
@@ -28,7 +29,7 @@ class ClassCounts:
         self._every = array("Q")
 
     def add(self, labels: Iterable[int], source: str) -> None:
-        """Count a clip: the numbers of its classes, and the recording that it was cut from."""
+        """Count a clip: the indices of its classes, and the recording that it was cut from."""
         recording = key(source)
         self.total += 1
         self._every.append(recording)
@@ -41,16 +42,16 @@ class ClassCounts:
 
     @property
     def recordings(self) -> list[int]:
-        """Recordings of each class."""
+        """Number of recordings of each class."""
         return [_different(sources) for sources in self._sources]
 
     @property
     def all_recordings(self) -> int:
-        """Recordings of all clips."""
+        """Number of recordings of all clips."""
         return _different(self._every)
 
     def warnings(self, split: str, names: Sequence[str]) -> list[str]:
-        """Which classes of the split have no clip, or few recordings: a sentence each."""
+        """Return a sentence about classes without a clip, and one about classes with few recordings."""
         recordings = self.recordings
         without = [name for name, n in zip(names, recordings, strict=True) if not n]
         few = [

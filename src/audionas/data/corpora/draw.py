@@ -1,4 +1,4 @@
-"""Seeded draws from lists of any length, in one pass and in memory that the number drawn bounds."""
+"""Seeded sampling from lists of any length, in one pass; memory depends on the sample size only."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from audionas.runtime.errors import UserError
 
 
 def draw(clips: Iterable[Clip], number: int, seed: int, least: int = 0, where: str = "") -> list[Clip]:
-    """`number` clips, or all where there are fewer, in the order of the list.
+    """Sample `number` clips, or all if there are fewer, in the order of the list.
 
-    Each clip has a key, a hash of the seed and its id, and the smallest keys are drawn. So the clips that are
-    drawn do not depend on the list's order, and a larger number adds to those of a smaller one.
+    Each clip has a key, a hash of the seed and its id; the smallest keys are drawn. The sample does not
+    depend on the list's order, and a larger sample contains each smaller one.
 
     Args:
-        clips: any iterable; read once, and never held.
-        least: before the rest is drawn by key, every class gets this many clips, or all it has: the rarest
-            class first, by its smallest keys, counting the clips it got along with rarer ones.
-        where: leads the error.
+        clips: any iterable; read once and not held in memory.
+        number: sample size.
+        seed: of the hash.
+        least: number of clips that every class gets first, or all it has. The rarest class chooses first, by
+            its smallest keys; clips chosen for rarer classes count.
+        where: prefix of the error.
 
     Raises:
-        UserError: `number` does not hold `least` clips of every class.
+        UserError: `number` is too small for `least` clips of every class.
     """
     drawn = _Smallest(number)
     of_class: defaultdict[str, _Smallest] = defaultdict(lambda: _Smallest(least))
@@ -39,7 +41,7 @@ def draw(clips: Iterable[Clip], number: int, seed: int, least: int = 0, where: s
     chosen = _of_every_class(of_class, counts, least)
     if len(chosen) > number:
         raise UserError(
-            f"{where}: {number} clips cannot hold {least} of each of {len(counts)} classes; "
+            f"{where}: {number} clips are too few for {least} of each of {len(counts)} classes; "
             f"give at least {len(chosen)}"
         )
     for position, clip in drawn.ascending():
@@ -67,7 +69,7 @@ class _Smallest:
 
     def __init__(self, size: int):
         self.size = size
-        self._heap: list[tuple[int, int, Clip]] = []  # negative, so that the largest key is at hand
+        self._heap: list[tuple[int, int, Clip]] = []  # negative keys, so that the largest is on top
 
     def offer(self, key: int, position: int, clip: Clip) -> None:
         entry = (-key, -position, clip)
@@ -77,5 +79,5 @@ class _Smallest:
             heapq.heapreplace(self._heap, entry)
 
     def ascending(self) -> list[tuple[int, Clip]]:
-        """(position, clip) by key."""
+        """Return (position, clip) in ascending order of the keys."""
         return [(-position, clip) for _, position, clip in sorted(self._heap, reverse=True)]

@@ -22,9 +22,9 @@ from audionas.settings.corpora import Esc50Corpus
 # {fold}-{recording}-{take}-{class}.wav as published, {fold}-{recording}-{take}.* in copies
 _NAME = re.compile(r"\d+-(?P<source>[^-]+)-[A-Z]+(-\d+)?\.\w+")
 
-# Of the published archive: 2,000 clips of 441 kB, a list of 100 kB, and some 200 bytes a member to list them.
+# The published archive has 2,000 clips of 441 kB, a list of 100 kB, and a directory of 200 bytes a member.
 _LARGEST_CLIP, _LARGEST_LIST, _LARGEST_DIRECTORY = 1 << 25, 1 << 22, 1 << 22
-_TAIL = 22 + (1 << 16)  # bytes at the end of an archive that may hold the place of its list of members
+_TAIL = 22 + (1 << 16)  # bytes at the end of an archive that contain the end record
 _DAMAGED = (
     *(UnfitFileError, zipfile.BadZipFile, zlib.error),
     *(EOFError, OSError, RuntimeError, NotImplementedError),
@@ -32,13 +32,13 @@ _DAMAGED = (
 
 
 class Esc50(Corpus):
-    """The published archive (zipped or unpacked), or a folder with `clips.csv` and `audio/`.
+    """ESC-50 or ESC-10: the archive (zipped or unpacked), or a folder with `clips.csv` and `audio/`.
 
-    One label a clip, its category. The source recording is read from the file's name; the authors put all
-    clips of one recording into one fold, and that is checked.
+    Each clip has one label, its category. The source recording is part of the file name. The authors put all
+    clips of a recording into one fold; this class checks that.
 
     Raises:
-        UserError: no list found, bad rows, names of another form; naming file, line and mend.
+        UserError: no list found, an invalid row, a file name of another form; names file, line and fix.
     """
 
     def __init__(self, section: Esc50Corpus):
@@ -71,7 +71,7 @@ class Esc50(Corpus):
             raise FetchError(f"damaged in the archive ({error})") from None
 
     def _member(self, name: str, largest: int) -> bytes:
-        """A member of the archive. Raises KeyError where there is none, one of _DAMAGED where it is bad."""
+        """Return a member of the archive. Raises KeyError if it is missing, or one of _DAMAGED."""
         return read_member(self._archive, self._archive.getinfo(self._top + name), largest)
 
     def __getstate__(self) -> dict:
@@ -81,14 +81,14 @@ class Esc50(Corpus):
     def _archive(self) -> zipfile.ZipFile:
         with self.path.open("rb") as file:
             file.seek(max(0, self.path.stat().st_size - _TAIL))
-            before, found, end = file.read().rpartition(b"PK\5\6")  # the record at the end of the archive
+            before, found, end = file.read().rpartition(b"PK\5\6")  # the end record
         try:
-            if not found or len(end) < 18 or b"PK\6\7" in before[-20:]:  # nor with 64-bit sizes
+            if not found or len(end) < 18 or b"PK\6\7" in before[-20:]:  # Zip64
                 raise zipfile.BadZipFile
-            # Refused before zipfile reads the list of members, which it does as a whole.
+            # Checked first, because zipfile reads the whole directory at once.
             if (listed := struct.unpack_from("<I", end, 8)[0]) > _LARGEST_DIRECTORY:
                 raise UserError(
-                    f"{self.path}: its list of members has {listed:,} bytes, ESC-50's some 400,000; "
+                    f"{self.path}: its directory has {listed:,} bytes, ESC-50's about 400,000; "
                     "give the published archive"
                 )
             return zipfile.ZipFile(self.path)
@@ -99,18 +99,18 @@ class Esc50(Corpus):
     def _top(self) -> str:
         names = [name for name in self._archive.namelist() if name.endswith("meta/esc50.csv")]
         if len(names) != 1:
-            raise UserError(f"{self.path}: holds no meta/esc50.csv; give the published archive")
+            raise UserError(f"{self.path}: meta/esc50.csv is missing; give the published archive")
         return names[0].removesuffix("meta/esc50.csv")
 
     @cached_property
     def _root(self) -> Path:
-        # An unpacked archive may lie one folder deeper, as ESC-50-master.
+        # An unpacked archive has the extra folder ESC-50-master.
         for folder in (self.path, self.path / "ESC-50-master"):
             if (folder / "meta/esc50.csv").is_file() or (folder / "clips.csv").is_file():
                 return folder
         raise UserError(
             f"corpus.lists: {self.path}: neither the ESC-50 archive nor a folder with meta/esc50.csv "
-            "or clips.csv; mend the path"
+            "or clips.csv; fix the path"
         )
 
     def _read(self) -> list[tuple[Clip, int]]:
@@ -137,8 +137,8 @@ class Esc50(Corpus):
             match = _NAME.fullmatch(name)
             if not match:
                 raise UserError(
-                    f"{here}, column {file_column}: {name!r} is not named fold-recording-take, as "
-                    "ESC-50's files are; use the corpus `folder` for others"
+                    f"{here}, column {file_column}: {name!r} is not named fold-recording-take "
+                    "like ESC-50's files; use the corpus `folder` for other names"
                 )
             inside(self.path, name, here)
             category = clean(row["category"])
@@ -148,6 +148,6 @@ class Esc50(Corpus):
             clip = Clip(safe_id(Path(name).stem), match["source"], name, (category,))
             clips.append((clip, parse_fold(row["fold"], here)))
         if not clips:
-            raise UserError(f"{where}: no clip of {self.section.name}; fix corpus.name")
+            raise UserError(f"{where}: no clips of {self.section.name}; fix corpus.name")
         self._warnings = require_plain_labels(labels, where)
         return clips

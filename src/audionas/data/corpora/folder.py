@@ -1,4 +1,4 @@
-"""A folder of audio files and a CSV that lists them: what most labs have."""
+"""Corpus of a folder of audio files and a CSV that lists them."""
 
 from __future__ import annotations
 
@@ -46,27 +46,30 @@ from audionas.settings.values import SPLITS
 
 _FOLD = re.compile(r"[+-]?[0-9]{1,9}(\.0*)?")
 _OPTIONAL = ("source", "fold", *chain(*SPANS))  # columns
-_HEAD = 1 << 16  # characters of a first line that are looked at
-_LOOKED_AT = 200_000  # files, to find one like a missing one
+_HEAD = 1 << 16  # characters of the first line that are read
+_LOOKED_AT = 200_000  # files searched for a name similar to a missing one
 
 
 class Folder(Corpus):
-    """See the module and `FolderCorpus`.
+    """A folder of audio and its CSV; see `FolderCorpus`.
 
-    The CSV has either a column `file` (paths within `audio`), the labels (commas between; none for a clip in
-    which no class is heard) and optionally `source`, `fold` and a span of the file in seconds (see SPANS),
-    which is cut out; or AudioSet's segment format, whose files are cut already and called `{YTID}.*`,
-    `Y{YTID}.*` or `{YTID}_{start}.*` (with or without the Y; start in seconds or milliseconds). Without a
-    `source` each file is its own. A class is called by its label.
+    The CSV has one of two forms:
 
-    Names are compared without blanks around them and in Unicode's form NFC, paths as they lead (`./a.wav` is
-    `a.wav`). Sources that differ only in case, Unicode form or blanks are one; `warnings` names them. The
-    folder is the user's own, so links in it are followed, to other disks too, if they lead to audio.
+    - Columns `file` (paths relative to `audio`) and the labels (comma-separated, may be empty). Optional:
+      `source`, `fold`, and a span of the file in seconds (see SPANS), which is cut out.
+    - AudioSet's segment format. The files are already cut and named `{YTID}.*`, `Y{YTID}.*` or
+      `{YTID}_{start}.*` (with or without the Y; start in seconds or milliseconds).
+
+    Without a column `source` each file is its own source. The label is the class's display name.
+
+    Names are compared in Unicode form NFC and without surrounding blanks, paths in normalised form (`./a.wav`
+    is `a.wav`). Sources that differ only in case, Unicode form or blanks are merged; `warnings` names them.
+    The folder belongs to the user, so links to audio outside it are followed.
 
     Raises:
-        UserError: bad rows, paths that leave the folder, a file that stands twice or has two sources, labels
-            that are alike, folds that part a source; naming file, line and fix. A file that is listed and is
-            not there is no such error but a row in the download's ledger.
+        UserError: an invalid row, a path that leaves the folder, a file that is listed twice or has two
+            sources, labels that differ only in spelling, or folds that divide a source. Names file, line and
+            fix. A missing audio file is not such an error, but a row in the download's ledger.
     """
 
     def __init__(self, section: FolderCorpus):
@@ -96,9 +99,9 @@ class Folder(Corpus):
             sources.append(key(clip.source))
             alike_sources.append(key(likeness(clip.source)))
         if folds is None:
-            raise UserError(f"{self._path}: lists no clip; add rows")
+            raise UserError(f"{self._path}: lists no clips; add rows")
         if not labels:
-            raise UserError(f"{self._path}: no clip has a label; name the classes that are heard")
+            raise UserError(f"{self._path}: no clip has a label; add the classes of the clips")
         if self._uses_folds and not folds:
             raise UserError(
                 f"{self._path}: no column 'fold', which corpus.split needs; add it or give fractions"
@@ -107,7 +110,7 @@ class Folder(Corpus):
         self._labels = sorted(labels)
         if again := repeated(np.frombuffer(named, np.uint64), (self._name(c) for _, c, _ in self._rows())):
             self._refuse_repeated(again)
-        if not self._segments:  # ids of videos differ in case
+        if not self._segments:  # video ids are case-sensitive
             self._merge(np.frombuffer(sources, np.uint64), np.frombuffer(alike_sources, np.uint64))
             self._require_one_source(np.frombuffer(files, np.uint64), np.frombuffer(alike_sources, np.uint64))
         if unlabelled:
@@ -121,7 +124,7 @@ class Folder(Corpus):
                 f"{self._path}: columns that are not read: {some(unread)}; a span is read from {pairs}, and "
                 "the recording that a clip was cut from from source"
             )
-        # a.wav and a.ogg, or names that differ in case alone, would be one name in some file systems.
+        # a.wav and a.ogg share a stem, and some file systems ignore case.
         lower = (clip.clip_id.lower() for _, clip, _ in self._rows())
         self._shared = repeated(np.frombuffer(ids, np.uint64), lower)
 
@@ -134,10 +137,10 @@ class Folder(Corpus):
         return list(self._warnings)
 
     def streams(self) -> dict[str, Iterable[Clip]]:
-        """See Corpus; by folds, or by fractions of the sources, or both.
+        """See Corpus; by folds, by fractions of the sources, or both.
 
-        Fractions hold for every class (see `stratify.assign`). For them the sources' names are held, and some
-        30 bytes a label of a clip.
+        Fractions are stratified by class (see `stratify.assign`). They hold the source names in memory, and
+        some 30 bytes for each label of a clip.
         """
         split, where = self.section.split, self.section.lists
         if isinstance(split, SplitFolds):
@@ -147,7 +150,7 @@ class Folder(Corpus):
         sources = sorted({clip.source for clip, _ in self._clips()})
         if len(sources) < len(SPLITS):
             raise UserError(
-                f"{where}: {len(sources)} source recordings are too few for three splits; add some"
+                f"{where}: {len(sources)} source recordings are too few for three splits; add more"
             )
         shares = {"train": split.train, "test": split.test, "valid": split.valid}
         home = self._assign((clip for clip, _ in self._clips()), sources, shares)
@@ -164,8 +167,8 @@ class Folder(Corpus):
         sources = sorted({clip.source for clip, fold in self._clips() if fold in split.train})
         if len(sources) < 2:
             raise UserError(
-                f"{where}: {len(sources)} source recordings in folds {split.train} are too few to train and "
-                "to validate; add some"
+                f"{where}: {len(sources)} source recordings in folds {split.train} are too few for "
+                "training and validation; add more"
             )
         shares = {"train": 1 - split.valid, "valid": split.valid}
         held = self._assign((c for c, fold in self._clips() if fold in split.train), sources, shares)
@@ -180,7 +183,7 @@ class Folder(Corpus):
     def _assign(
         self, clips: Iterable[Clip], sources: list[str], shares: dict[str, float]
     ) -> Callable[[str], str]:
-        """The split of each of `sources`, which are in order, by their clips' labels."""
+        """Return a function from source to split, stratified by label; `sources` is sorted."""
         number = {label: i for i, label in enumerate(self._labels)}
         unlabelled, every = len(number), len(number) + 1
         groups, labels = array("I"), array("I")
@@ -199,10 +202,10 @@ class Folder(Corpus):
         return lambda source: names[home[bisect_left(sources, source)]]
 
     def fetch(self, clip: Clip) -> bytes:
-        """See Corpus: the file's bytes, or the span as FLAC. FetchError when it is not there or not audio."""
+        """See Corpus; returns the file's bytes, or the span as FLAC. Raises FetchError."""
         try:
             return self._fetch(clip)
-        except OSError as error:  # a name that is too long, a folder that may not be entered
+        except OSError as error:  # a name that is too long, a folder without permission
             raise FetchError(f"not readable ({clip.origin}: {error.strerror})") from None
 
     def _fetch(self, clip: Clip) -> bytes:
@@ -216,12 +219,12 @@ class Folder(Corpus):
             return cut(path, clip.start, clip.end)
         data = fetch_file(self.folder, replace(clip, origin=name), follow=True)
         if not path.resolve().is_relative_to(self.folder.resolve()) and not _is_audio(data):
-            # A folder from somebody else may link to what its user would never publish.
+            # A folder from somebody else may link to a private file.
             raise FetchError(f"not audio ({name}: a link out of the folder)")
         return data
 
     def _clips(self) -> Iterator[tuple[Clip, int | None]]:
-        """Clips with ids and sources of their own, and their folds."""
+        """Yield clips with unique ids and merged sources, and their folds."""
         for _, clip, fold in self._rows():
             if clip.clip_id.lower() in self._shared:
                 digest = hashlib.sha1(self._name(clip).encode(), usedforsecurity=False).hexdigest()[:10]
@@ -231,7 +234,7 @@ class Folder(Corpus):
             yield clip, fold
 
     def _rows(self) -> Iterator[tuple[int, Clip, int | None]]:
-        """The list as it stands, read anew each time: (line, clip, fold)."""
+        """Yield (line, clip, fold) of the list, read again for each call."""
         if self._segments:
             for line, ytid, start, end, labels in parse_segments(self._path):
                 yield line, Clip(segment_id(ytid, start), ytid, f"{ytid}.*", labels, start, end), None
@@ -255,13 +258,13 @@ class Folder(Corpus):
             yield line, Clip(safe_id(stem), source, name, split_labels(row[column]), start, end), fold
 
     def _unread(self) -> list[str]:
-        """Columns of the list that mean nothing here, in which a span or a recording may be told."""
+        """Return the unused columns of the list, which may contain spans or recordings."""
         needed = ("file", self.section.labels_column)
         _, row = next(iter_numbered(self._path, needed, _OPTIONAL))
         return [repr(name) for name in row if name and name not in (*needed, *_OPTIONAL)]
 
     def _within(self, text: str, where: str) -> str:
-        """A path of the list as it leads within the folder. Raises UserError when it leads out of it."""
+        """Return a normalised path relative to the folder. Raises UserError if it leaves the folder."""
         if not text:
             raise UserError(f"{where}: empty; name the audio file")
         if text.startswith("/"):
@@ -271,13 +274,13 @@ class Folder(Corpus):
         path = posixpath.normpath(text.replace("\\", "/"))
         if leaves(path):
             raise UserError(
-                f"{where}: the path {text!r} leaves {self.folder}; write one that stays within it, or set "
-                "corpus.audio to a folder that holds it"
+                f"{where}: the path {text!r} leaves {self.folder}; write a path inside it, or set "
+                "corpus.audio to a folder that contains it"
             )
         return path
 
     def _name(self, clip: Clip) -> str:
-        """What may stand in one row only."""
+        """Return the key that must be unique among rows."""
         if self._segments:
             return clip.clip_id
         return clip.origin if clip.start is None else f"{clip.origin}:{clip.start}:{clip.end}"
@@ -288,19 +291,19 @@ class Folder(Corpus):
             name = self._name(clip)
             if name in seen and self._segments:
                 raise UserError(
-                    f"{self._path}, line {line}: the segment stands in line {seen[name]} already; keep one"
+                    f"{self._path}, line {line}: the segment is already in line {seen[name]}; keep one"
                 )
             if name in seen:
                 raise UserError(
-                    f"{self._path}, line {line}, column file: {clip.origin!r} stands in line {seen[name]} "
-                    "already; keep one row and join their labels"
-                    + (", or give each its span" if clip.start is None else "")
+                    f"{self._path}, line {line}, column file: {clip.origin!r} is already in line "
+                    f"{seen[name]}; keep one row and join their labels"
+                    + (", or give each its own span" if clip.start is None else "")
                 )
             if name in again:
                 seen[name] = line
 
     def _merge(self, sources: np.ndarray, alike: np.ndarray) -> None:
-        """Have sources that only look different be one, so that no recording is parted over splits."""
+        """Merge sources that differ only in spelling, so that a recording is in one split only."""
         pairs = np.unique(np.stack([alike, sources]), axis=1)
         suspects = set(pairs[0, 1:][pairs[0, 1:] == pairs[0, :-1]].tolist())
         first: dict[str, tuple[str, int]] = {}
@@ -318,7 +321,7 @@ class Folder(Corpus):
             )
 
     def _require_one_source(self, files: np.ndarray, sources: np.ndarray) -> None:
-        """Refuse spans of one file that are said to come from different recordings."""
+        """Refuse spans of one file that have different sources."""
         pairs = np.unique(np.stack([files, sources]), axis=1)
         suspects = set(pairs[0, 1:][pairs[0, 1:] == pairs[0, :-1]].tolist())
         first: dict[str, tuple[str, int]] = {}
@@ -328,12 +331,13 @@ class Folder(Corpus):
                 if likeness(source) != likeness(clip.source):
                     raise UserError(
                         f"{self._path}, line {line}, column source: {clip.origin!r} has the source "
-                        f"{clip.source!r} here and {source!r} in line {begun}; give all spans of a file one"
+                        f"{clip.source!r} here and {source!r} in line {begun}; give all spans of a file "
+                        "one source"
                     )
 
     @cached_property
     def _names(self) -> dict[str, str]:
-        """File names by stem: one listing of the folder serves every segment."""
+        """File names by stem; the folder is listed once for all segments."""
         return {Path(name).stem: name for name in sorted(os.listdir(self.folder), reverse=True)}  # noqa: PTH208
 
     def _segment_file(self, clip: Clip) -> str:
@@ -342,7 +346,7 @@ class Folder(Corpus):
         return next((self._names[stem] for stem in stems if stem in self._names), clip.origin)
 
     def _present(self, name: str) -> str:
-        """The name as the disk spells it. Raises FetchError, naming what is like it, when it is not there."""
+        """Return the name as spelled on disk. Raises FetchError, naming a similar file, if it is missing."""
         for spelt in (name, unicodedata.normalize("NFD", name)):
             if (self.folder / spelt).exists():
                 return spelt
@@ -355,7 +359,7 @@ class Folder(Corpus):
 
     @cached_property
     def _near(self) -> dict[str, str]:
-        """Paths in the folder by what they are like: whole, by name, and by name without suffix."""
+        """Paths in the folder by their normalised path, name, and name without suffix."""
         whole, parts = {}, {}
         found = ((parent, name) for parent, _, names in os.walk(self.folder) for name in sorted(names))
         for parent, name in islice(found, _LOOKED_AT):
@@ -380,16 +384,16 @@ def _is_audio(data: bytes) -> bool:
 
 
 def parse_fold(text: str, where: str) -> int:
-    """A fold number; `1.0` is 1. Raises UserError, led by `where`, when it is none."""
+    """Return a fold number; `1.0` is 1. Raises UserError, prefixed by `where`, for other text."""
     if not _FOLD.fullmatch(clean(text)):
-        raise UserError(f"{where}, column fold: {text!r} is no whole number; fix it")
+        raise UserError(f"{where}, column fold: {text!r} is not a whole number; fix it")
     return int(float(clean(text)))
 
 
 def fetch_file(folder: Path, clip: Clip, follow: bool = False) -> bytes:
-    """The bytes of `clip.origin` in `folder`; links out of it are followed where `follow`.
+    """Return the bytes of `clip.origin` in `folder`; with `follow`, links out of it are followed.
 
-    Raises FetchError when it cannot be read.
+    Raises FetchError if the file cannot be read.
     """
     try:
         path = folder / clip.origin if follow else inside(folder, clip.origin, clip.clip_id)

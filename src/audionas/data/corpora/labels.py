@@ -1,4 +1,4 @@
-"""Labels as lists give them, held against mistakes that would make classes of their own."""
+"""Check labels for mistakes that would create extra classes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from audionas.data.names import likeness
 from audionas.runtime.errors import UserError
 
 _PARTED = re.compile(r"[;|\t]")
-_LISTED = re.compile(r"[\[{]|.*[\]}]$")  # what pandas writes of a list: ['dog', 'cat']
+_LISTED = re.compile(r"[\[{]|.*[\]}]$")  # how pandas writes a list: ['dog', 'cat']
 
 
 def require_plain_labels(labels: Mapping[str, int], where: str) -> list[str]:
-    """Warnings about labels that may hold several, parted by other marks than commas.
+    """Return warnings about labels that may be several labels with a separator other than a comma.
 
     Args:
-        labels: with the line where each stands first. where: leads errors and warnings.
+        labels: each label with the line of its first use.
+        where: prefix of errors and warnings.
 
     Raises:
-        UserError: labels that differ only in case, Unicode form or blanks, and those that do hold several:
-            parts of them stand elsewhere as labels, or they are written as a Python list.
+        UserError: labels that differ only in case, Unicode form or blanks, or a label that is several: its
+            parts are labels elsewhere, or it is written as a Python list.
     """
     first: dict[str, str] = {}
     for label, line in labels.items():
@@ -29,7 +30,7 @@ def require_plain_labels(labels: Mapping[str, int], where: str) -> list[str]:
         if other != label:
             raise UserError(
                 f"{where}, line {line}: the labels {label!r} and {other!r} (line {labels[other]}) differ "
-                "only in case, Unicode form or blanks, and each would be a class; write them alike"
+                "only in case, Unicode form or blanks, and each would be its own class; spell them the same"
             )
     odd = {label: [part for part in map(likeness, _PARTED.split(label)) if part] for label in labels}
     odd = {label: parts for label, parts in odd.items() if len(parts) > 1 or _LISTED.match(label)}
@@ -41,7 +42,7 @@ def require_plain_labels(labels: Mapping[str, int], where: str) -> list[str]:
     ]
     if several:
         raise UserError(
-            f"{where}: {some(several)} look like several labels each; labels are parted by commas: "
+            f"{where}: {some(several)} each look like several labels; separate labels by commas: "
             'write "dog,cat", in quotes'
         )
     single = [f"{label!r} (line {labels[label]})" for label in odd]
@@ -51,6 +52,6 @@ def require_plain_labels(labels: Mapping[str, int], where: str) -> list[str]:
 
 
 def some(items: Sequence[str], most: int = 5) -> str:
-    """The first few, and how many more."""
+    """Return the first `most` items as text, and the number of the others."""
     more = f" and {len(items) - most:,} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more

@@ -1,4 +1,4 @@
-"""Chooses the corpus that `corpus.name` in params.yaml asks for."""
+"""Open the corpus that `corpus.name` in params.yaml names."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from audionas.settings.corpora import AudiosetCorpus, Esc50Corpus, FolderCorpus,
 def open_corpus(
     section: SoundfontCorpus | FolderCorpus | Esc50Corpus | AudiosetCorpus, clip_seconds: float
 ) -> ClipLists:
-    """The corpus that a section of the configuration describes: a `Corpus`, but for AudioSet.
+    """Return the corpus that a section of the configuration describes.
 
-    `clip_seconds` is for a corpus that makes its clips.
-    Raises UserError when its lists are missing or bad.
+    Args:
+        section: the section `corpus`.
+        clip_seconds: clip length in seconds, for a corpus that renders its clips.
+
+    Raises:
+        UserError: the corpus's lists are missing or invalid.
     """
     # Imported here, so that a corpus needs only its own libraries.
     match section:

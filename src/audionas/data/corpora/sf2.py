@@ -1,8 +1,8 @@
-"""A small SoundFont 2 player: notes in, mono waveform out, with NumPy alone.
+"""A small SoundFont 2 player in NumPy: notes in, mono waveform out.
 
-After the SoundFont 2.04 specification (E-mu, 2006), as far as recorded instruments need it: key and
-velocity zones, root keys and tuning, loops, attenuation and the volume envelope. Left out: filters, LFOs,
-modulation envelopes, effects and stereo placement. It is written by hand since no maintained package does
+It implements the part of the SoundFont 2.04 specification (E-mu, 2006) that recorded instruments need: key
+and velocity zones, root keys and tuning, loops, attenuation and the volume envelope. It omits filters, LFOs,
+modulation envelopes, effects and stereo placement. It is written by hand because no maintained package does
 this (December 2026): pyFluidSynth needs a system library, whose version changes the samples; tinysoundfont
 needs PyAudio, which has no Linux wheel, and had its last release in June 2025; symusic ignores root keys and
 volume envelopes, so a piano neither decays nor has its pitch.
@@ -31,13 +31,13 @@ _DEFAULTS = {_ATTACK: -12_000, _HOLD: -12_000, _DECAY: -12_000, _RELEASE: -12_00
 _RANGES = (_KEYS, _VELOCITIES)
 _ADDITIVE = {_ATTACK, _HOLD, _DECAY, _SUSTAIN, _RELEASE, _ATTENUATION, _COARSE_TUNE, _FINE_TUNE}
 _DRUM_BANK = 128
-_LARGEST = 1 << 32  # bytes of a soundfont
-_MAX_RELEASE = 1.5  # seconds; nothing that is heard is lost, and nothing is computed for minutes
+_LARGEST = 1 << 32  # bytes of a file
+_MAX_RELEASE = 1.5  # seconds; longer releases are inaudible and slow to compute
 
 
 @dataclass(frozen=True)
 class Note:
-    """One note: `start` and `seconds` in seconds, `key` and `velocity` as in MIDI (1-127)."""
+    """A note: `start` and `seconds` (its length) in seconds, MIDI `key` and `velocity` (1-127)."""
 
     start: float
     seconds: float
@@ -60,7 +60,7 @@ class SoundFont:
 
     Args:
         path: the file.
-        sample_rate: of the waveforms to make, in Hz.
+        sample_rate: sample rate of the rendered waveforms, in Hz.
 
     Raises:
         UserError: the file is missing or not a SoundFont 2.
@@ -92,14 +92,14 @@ class SoundFont:
         self._unrolled = lru_cache(maxsize=64)(self._unroll)
 
     def render(self, program: int, notes: list[Note], seconds: float, *, drum: bool = False) -> np.ndarray:
-        """Play notes on one instrument: float32 [round(seconds * sample_rate)], not normalised.
+        """Render notes on one instrument: float32 [round(seconds * sample_rate)], not normalised.
 
-        A note that sounds beyond the end is cut. Raises UserError for a program the soundfont lacks.
+        Notes are cut at the end. Raises UserError if the soundfont has no such program.
         """
         bank = _DRUM_BANK if drum else 0
         if (bank, program) not in self._presets:
             raise UserError(
-                f"the soundfont has no program {program} in bank {bank}; mend the list of instruments"
+                f"the soundfont has no program {program} in bank {bank}; fix the list of instruments"
             )
         total = round(seconds * self.sample_rate)
         out = np.zeros(total, np.float32)
@@ -133,11 +133,13 @@ class SoundFont:
         fraction = (at - index).astype(np.float32)
         low = table[index]
         sound = low + (table[index + 1] - low) * fraction
-        decibels = -0.04 * zone[_ATTENUATION] + 40 * np.log10(note.velocity / 127)  # 0.4 as players do
+        decibels = -0.04 * zone[_ATTENUATION] + 40 * np.log10(
+            note.velocity / 127
+        )  # 0.4 of the attenuation, like other players
         return sound * _envelope(zone, note, n, self.sample_rate, release, decibels)
 
     def _unroll(self, zone: _Zone, length: int) -> np.ndarray:
-        """The recording of a zone, its loop repeated up to `length` samples: float32."""
+        """Return the recording of a zone, its loop repeated up to `length` samples: float32."""
         _, start, end, loop, loop_end, *_ = self._headers[zone[_SAMPLE]]
         start += zone[_START] + 32_768 * zone[_START_COARSE]
         end += zone[_END] + 32_768 * zone[_END_COARSE]
@@ -154,7 +156,7 @@ class SoundFont:
 def _envelope(
     zone: _Zone, note: Note, n: int, sample_rate: int, release: float, decibels: float
 ) -> np.ndarray:
-    """Volume envelope (section 9.1.7): linear attack, hold, decay and release linear in decibels."""
+    """Return the volume envelope (section 9.1.7): linear attack, hold, decay and release linear in dB."""
     t = np.arange(n, dtype=np.float32) / sample_rate
     attack, hold = _seconds(zone[_ATTACK]), _seconds(zone[_HOLD])
     decay = _seconds(zone[_DECAY] + zone[_KEY_TO_DECAY] * (60 - note.key))
@@ -171,7 +173,7 @@ def _seconds(timecents: int) -> float:
 
 
 def _chunks(data: bytes):
-    """The leaf chunks of a RIFF file, as (name, bytes)."""
+    """Yield the leaf chunks of a RIFF file as (name, bytes)."""
     if data[:4] != b"RIFF" or data[8:12] != b"sfbk":
         raise KeyError("RIFF sfbk")
     at = 12
@@ -185,7 +187,7 @@ def _chunks(data: bytes):
 
 
 def _zones(chunks: dict, name: bytes, layout: str, bags: bytes, generators: bytes, bag_field: int):
-    """Headers with their zones; each zone is a dict of generators, the global zone's already filled in."""
+    """Return headers with their zones; each zone is a dict of generators, merged with the global zone."""
     headers = list(struct.iter_unpack(layout, chunks[name]))
     firsts = [first for first, _ in struct.iter_unpack("<HH", chunks[bags])]
     values = list(struct.iter_unpack("<H2s", chunks[generators]))
@@ -211,7 +213,7 @@ def _zones(chunks: dict, name: bytes, layout: str, bags: bytes, generators: byte
 
 
 def _merge(preset: dict, instrument: dict) -> _Zone | None:
-    """A preset's zone over an instrument's: ranges meet, other values add (section 9.4)."""
+    """Combine a preset's zone with an instrument's: ranges intersect, other values add (section 9.4)."""
     ranges = []
     for generator in _RANGES:
         (a, b), (c, d) = preset.get(generator, (0, 127)), instrument.get(generator, (0, 127))

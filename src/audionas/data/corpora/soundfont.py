@@ -1,10 +1,10 @@
-"""Clips rendered from the recorded instruments of a General MIDI soundfont: the embedded default.
+"""Clips rendered from the sampled instruments of a General MIDI soundfont: the embedded default.
 
-The soundfont is TimGM6mb.sf2, which the package pretty_midi carries. A clip holds a few different
-instruments, each playing its own seeded line; its labels are genuine AudioSet classes with their ancestors
-in the ontology, so the task is truly multi-label. `Music` and `Musical instrument` are left out: they hold
-for every clip, and a constant class says nothing. Stereo placement, effects and performers are missing: this
-stands in for real recordings and must be named so beside every number made from it.
+The soundfont is TimGM6mb.sf2, part of the package pretty_midi. A clip contains a few different instruments,
+each with its own seeded line. Its labels are AudioSet classes with their ancestors in the ontology, so the
+task is multi-label. `Music` and `Musical instrument` are omitted: every clip has them, and a constant class
+carries no information. Stereo placement, effects and performers are missing. This corpus is a substitute for
+real recordings; name it beside every number computed from it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from audionas.runtime.extras import require
 from audionas.settings.corpora import SoundfontCorpus
 from audionas.settings.values import SPLITS
 
-SAMPLE_RATE = 44_100  # Hz; not the pipeline's 32 kHz, so that resampling is part of the default too
+SAMPLE_RATE = 44_100  # Hz; not the pipeline's 32 kHz, so that the default includes resampling
 COLUMNS = ("instrument", "programs", "drum", "low", "high", "style", "mids", "names")
 STYLES = ("melody", "chords", "arpeggio", "drums")
 _SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9), (0, 2, 3, 5, 7, 9, 10))
@@ -37,7 +37,7 @@ _CLOSED_HAT, _OPEN_HAT, _CRASH, _RIDE = 42, 46, 49, 51
 
 @dataclass(frozen=True)
 class Instrument:
-    """A row of the list: General MIDI programs (from 0), MIDI key range, style, and its labels' ids."""
+    """A row of the list: General MIDI programs (from 0), MIDI key range, style, and label ids."""
 
     name: str
     programs: tuple[int, ...]
@@ -49,14 +49,14 @@ class Instrument:
 
 
 class Soundfont(Corpus):
-    """See the module.
+    """The embedded corpus; see the module.
 
-    Every clip has its own generator, seeded with (corpus.seed, split, index): more clips leave the ones
-    before as they were. In every run of as many clips as there are instruments each leads once, so that
-    small corpora hold all classes.
+    Each clip has its own random generator, seeded with (corpus.seed, split, index), so adding clips does not
+    change earlier ones. In each block of n clips, for n instruments, every instrument leads once, so that
+    small corpora contain all classes.
 
     Raises:
-        UserError: a bad list of instruments, naming file, column and line.
+        UserError: an invalid list of instruments; names file, line and column.
     """
 
     def __init__(self, section: SoundfontCorpus, clip_seconds: float):
@@ -66,22 +66,22 @@ class Soundfont(Corpus):
         if section.instruments_per_clip[1] > len(self.instruments):
             raise UserError(
                 f"corpus.instruments_per_clip asks for {section.instruments_per_clip[1]} instruments and "
-                f"{section.lists} lists {len(self.instruments)}; lower it or list more"
+                f"{section.lists} has {len(self.instruments)}; lower it or list more"
             )
 
     def classes(self) -> list[tuple[str, str]]:
-        """See Corpus; in the order in which the list of instruments names them."""
+        """See Corpus; in the order of the list of instruments."""
         return list(self._classes)
 
     def streams(self) -> dict[str, list[Clip]]:
-        """See Corpus; each clip is a composition, and so a source, of its own."""
+        """See Corpus; each clip is its own source."""
         return {
             split: [self._clip(split, index) for index in range(getattr(self.section.clips, split))]
             for split in SPLITS
         }
 
     def fetch(self, clip: Clip) -> bytes:
-        """The clip as FLAC: 16 bit, mono, 44.1 kHz; the same bytes in every process."""
+        """Return the clip as FLAC: 16 bit, mono, 44.1 kHz; the same bytes in every process."""
         split, index = clip.clip_id.split("-")
         samples = self.render(split, int(index))
         file = io.BytesIO()
@@ -89,7 +89,7 @@ class Soundfont(Corpus):
         return file.getvalue()
 
     def render(self, split: str, index: int) -> np.ndarray:
-        """The mixed clip: int16 [clip_seconds * 44,100]."""
+        """Return the mixed clip: int16 [clip_seconds * 44,100]."""
         chosen, rng = self._draw(split, index)
         tempo, tonic, scale = rng.uniform(70, 150), int(rng.integers(12)), _SCALES[rng.integers(len(_SCALES))]
         mix = np.zeros(round(self.clip_seconds * SAMPLE_RATE), np.float32)
@@ -97,7 +97,7 @@ class Soundfont(Corpus):
             notes = compose(rng, instrument, self.clip_seconds, tempo, tonic, scale)
             program = int(rng.choice(instrument.programs))
             line = self._player.render(program, notes, self.clip_seconds, drum=instrument.drum)
-            # Presets differ by 20 dB; level them where they sound, then vary on purpose.
+            # Presets differ by 20 dB: normalise their active parts, then add a random level.
             loudness = np.sqrt(np.mean(line[np.abs(line) > 1e-4] ** 2, dtype=np.float64))
             mix += line * np.float32(10 ** (rng.uniform(-10, 0) / 20) / max(loudness, 1e-6))
         peak = 10 ** (rng.uniform(-15, -1) / 20)
@@ -105,8 +105,8 @@ class Soundfont(Corpus):
 
     @cached_property
     def _player(self) -> SoundFont:
-        require("pretty_midi", "corpus soundfont, which is rendered from a file of this package")
-        spec = importlib.util.find_spec("pretty_midi")  # not imported: only its data are needed
+        require("pretty_midi", "corpus soundfont, rendered from a file of this package")
+        spec = importlib.util.find_spec("pretty_midi")  # only its data are needed, so it is not imported
         return SoundFont(Path(spec.submodule_search_locations[0]) / "TimGM6mb.sf2", SAMPLE_RATE)
 
     def __getstate__(self) -> dict:
@@ -131,10 +131,12 @@ class Soundfont(Corpus):
 
 
 def read_instruments(path: str | Path) -> tuple[list[Instrument], list[tuple[str, str]]]:
-    """The list of instruments, and the classes it names as (mid, display name).
+    """Read the list of instruments, and its classes as (mid, display name).
 
-    Columns: instrument; programs (numbers with spaces between); drum (0 or 1); low, high (MIDI keys); style;
-    mids (commas between); names (of the mids, `|` between). Raises UserError naming file, line and column.
+    Columns: instrument; programs (space-separated numbers); drum (0 or 1); low, high (MIDI keys); style; mids
+    (comma-separated); names (of the mids, separated by `|`).
+
+    Raises UserError naming file, line and column of an invalid value.
     """
     instruments, classes = [], {}
     for line, row in iter_numbered(path, COLUMNS):
@@ -158,13 +160,13 @@ def read_instruments(path: str | Path) -> tuple[list[Instrument], list[tuple[str
             column = "mids"
             mids, names = row["mids"].split(","), row["names"].split("|")
             if len(mids) != len(names) or not all(mids) or not all(names):
-                raise ValueError("as many mids (commas between) as names (| between)")
+                raise ValueError("give as many mids (comma-separated) as names (separated by |)")
             for mid, name in zip(mids, names, strict=True):
                 if classes.setdefault(mid, name) != name:
                     raise ValueError(f"{mid} is called {classes[mid]!r} and {name!r}")
         except (ValueError, KeyError) as error:
             raise UserError(
-                f"{path}, line {line}, column {column}: {row[column]!r}: mend it ({error})"
+                f"{path}, line {line}, column {column}: {row[column]!r}: fix it ({error})"
             ) from None
         instruments.append(
             Instrument(row["instrument"], programs, drum, low, high, row["style"], tuple(mids))
@@ -182,13 +184,15 @@ def compose(
     tonic: int,
     scale: tuple[int, ...],
 ) -> list[Note]:
-    """A line for one instrument: phrases with rests between, in its register and manner.
+    """Compose a line for one instrument: phrases separated by rests, in its register and style.
 
     Args:
-        rng: the clip's generator; every draw comes from it.
-        seconds: how long to play.
+        rng: the clip's random generator.
+        instrument: gives register and style.
+        seconds: length of the line.
         tempo: beats a minute.
-        tonic: pitch class, 0 for C; with `scale`, semitones above it, the keys that are used.
+        tonic: pitch class, 0 for C.
+        scale: semitones above the tonic.
     """
     beat = 60 / tempo
     if instrument.drum:
@@ -222,7 +226,7 @@ def compose(
 
 
 def _drum_pattern(rng: np.random.Generator, seconds: float, beat: float) -> list[Note]:
-    """One bar of sixteenths, drawn once and repeated with fills, as drummers do."""
+    """Compose one random bar of sixteenths, repeated with fills."""
     kick, snare = int(rng.choice(_KICKS)), int(rng.choice(_SNARES))
     ride = int(rng.choice((_CLOSED_HAT, _CLOSED_HAT, _RIDE)))
     every = int(rng.choice((1, 2, 2, 4)))

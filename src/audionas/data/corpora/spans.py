@@ -1,4 +1,4 @@
-"""Spans cut out of recordings, to the sample."""
+"""Cut spans out of recordings, exact to the sample."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ SPANS = (
 )
 LONGEST = 3600.0  # seconds of one span
 _BLOCK = 1 << 16  # frames read at a time
-_SLACK = 0.05  # seconds that a list may round the end of a file up by
+_SLACK = 0.05  # seconds by which a list may overshoot the end of a file, from rounding
 _MOST_CHANNELS = 8  # of FLAC
-_DECODED_IN_ORDER = ("OGG", "MP3")  # libsndfile misses the sample when it seeks near the end of Vorbis
+_DECODED_IN_ORDER = ("OGG", "MP3")  # libsndfile seeks inexactly near the end of Vorbis
 _UNREADABLE = (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError)
-_EXACT = {"PCM_S8": 16, "PCM_U8": 16, "PCM_16": 16, "PCM_24": 24}  # bits that hold every sample as it is
+_EXACT = {"PCM_S8": 16, "PCM_U8": 16, "PCM_16": 16, "PCM_24": 24}  # bits that store every sample without loss
 
 
 def span_columns(row: Mapping[str, str], where: str | Path) -> tuple[str, str] | None:
-    """Which of SPANS a list has. Raises UserError for half of one, or two."""
+    """Return the pair of SPANS that a list has, or None. Raises UserError for half a pair, or two pairs."""
     there = [span for span in SPANS if row.keys() & set(span)]
     if not there:
         return None
@@ -41,21 +41,21 @@ def span_columns(row: Mapping[str, str], where: str | Path) -> tuple[str, str] |
         if column not in row:
             (other,) = row.keys() & set(there[0])
             raise UserError(
-                f"{where}: a column {other!r} and none {column!r}: give both, in seconds, and the span is "
-                f"cut out of the file; or rename {other!r} where it is no such thing"
+                f"{where}: the column {other!r} needs a column {column!r}: give both, in seconds, to cut "
+                f"spans out of the files; or rename {other!r} if it means something else"
             )
     if len(there) > 1:
         names = " and ".join("{},{}".format(*span) for span in there)
-        raise UserError(f"{where}: the columns {names} both give spans; keep one pair, or rename the other")
+        raise UserError(f"{where}: the columns {names} both define spans; keep one pair, or rename the other")
     return there[0]
 
 
 def read_span(
     row: Mapping[str, str], columns: tuple[str, str], where: str
 ) -> tuple[float | None, float | None]:
-    """Start and end in seconds: (None, None) for the whole file, no end for all that follows the start.
+    """Return start and end in seconds: (None, None) for the whole file, end None for the file's end.
 
-    Raises UserError, led by `where`.
+    Raises UserError, prefixed by `where`, for an invalid span.
     """
     texts = [clean(row[column]) for column in columns]
     if not any(texts):
@@ -68,23 +68,23 @@ def read_span(
             raise ValueError
     except ValueError:
         raise UserError(
-            f"{where}, columns {columns[0]} and {columns[1]}: {texts[0]!r} to {texts[1]!r} is no span; write "
-            f"seconds that rise, from 0, at most {LONGEST:g} apart, with a point for decimals (both empty: "
-            "the whole file). Where the files are cut already, rename the columns"
+            f"{where}, columns {columns[0]} and {columns[1]}: {texts[0]!r} to {texts[1]!r} is not a span; "
+            f"write increasing seconds from 0, at most {LONGEST:g} apart, with a decimal point (both empty: "
+            "the whole file). If the files are already cut, rename the columns"
         ) from None
     return start, end
 
 
 def cut(path: Path, start: float, end: float | None) -> bytes:
-    """The samples from `start` to `end` (seconds; None for the file's end) of a recording, as FLAC.
+    """Return the samples from `start` to `end` (seconds; None for the file's end) of a recording, as FLAC.
 
-    Samples round(start * rate) to round(end * rate) of any file that libsndfile reads: as they are where it
-    has integers of up to 24 bits, else to 24 bits. Of more than 8 channels their mean is kept. A block at a
-    time is decoded; the encoded span is held.
+    The span holds samples round(start * rate) to round(end * rate). Integer samples of up to 24 bits are kept
+    without loss; other samples are stored with 24 bits. More than 8 channels are mixed to one. The file is
+    decoded block by block; only the encoded span is held in memory.
 
     Raises:
-        FetchError: not audio, of a format that only ffmpeg reads, truncated, a span that ends beyond the
-            file, no samples, values that are not finite.
+        FetchError: not audio, a format that only ffmpeg reads, a truncated file, a span beyond the end of the
+            file, no samples, or values that are not finite.
     """
     try:
         with _open(path) as file:
@@ -94,7 +94,7 @@ def cut(path: Path, start: float, end: float | None) -> bytes:
 
 
 def _open(path: Path) -> soundfile.SoundFile:
-    """The file as libsndfile reads it, else as whole recordings are opened, which takes its bytes."""
+    """Open the file with libsndfile; if that fails, open its bytes as whole recordings are opened."""
     try:
         file = soundfile.SoundFile(path)
         if 0 < file.frames < NO_LENGTH:
@@ -144,7 +144,7 @@ def _cut(file: soundfile.SoundFile, start: float, end: float | None) -> bytes:
 
 
 def _skip(file: soundfile.SoundFile, frames: int) -> int:
-    """Go to a frame, or to the end where the file is shorter; gives the frame that comes next."""
+    """Seek to a frame, or to the end of a shorter file; return the position."""
     if file.format not in _DECODED_IN_ORDER:
         return file.seek(min(frames, file.frames))
     at = 0

@@ -1,4 +1,4 @@
-"""Groups of clips shared out so that each part has its share of every class."""
+"""Split groups of clips so that each part has its share of every class."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 
 
 def assign(groups: np.ndarray, labels: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
-    """The part of each group: a greedy choice, after scikit-learn's StratifiedGroupKFold.
+    """Assign each group to a part, greedily, after scikit-learn's StratifiedGroupKFold.
 
-    Groups come one by one, large ones first. Each goes where the squared differences between the shares of
-    its labels' clips and those wanted grow least. Every part gets a group of each label that has enough of
-    them, as far as the labels that stand together allow; of a label that has fewer, the first parts.
+    Groups are assigned one by one, large ones first. Each goes where the squared differences between its
+    labels' actual and wanted shares grow least. Every part gets a group of each label with enough groups, as
+    far as the combinations of labels allow. A label with fewer groups goes to the first parts.
 
     Args:
-        groups, labels: int [n], one entry a clip and label: label `labels[i]`, from 0, stands on a clip of
-            group `groups[i]`, from 0. A label of every clip balances the number of clips.
-        shares: of each part, positive; those that matter most first.
-        seed: of the order of groups of one size.
+        groups, labels: int [n], one entry for each clip and label: group `groups[i]`, from 0, has a clip with
+            label `labels[i]`, from 0. A label that all clips have balances the number of clips.
+        shares: of each part, positive; the most important parts first.
+        seed: for the order of groups of equal size.
 
     Returns:
-        int8 [groups]: number of the part.
+        int8 [groups]: index of the part.
     """
     number, kinds = int(groups.max()) + 1, int(labels.max()) + 1
     pairs, clips = np.unique(groups.astype(np.int64) * kinds + labels, return_counts=True)
@@ -51,7 +51,7 @@ def assign(groups: np.ndarray, labels: np.ndarray, shares: Sequence[float], seed
 
 
 def _parts(counts: list[tuple[int, int]], there: list[list[int]], left: list[int]) -> list[int]:
-    """Where a group may go, so that every label of it still reaches each part, or at least the first ones."""
+    """Return the parts that a group may join so that its labels can still reach each (or the first) part."""
     parts = list(range(len(there)))
     needs = []
     for k, _ in sorted(counts, key=lambda pair: left[pair[0]]):

@@ -1,1 +1,1 @@
-"""Sources of audio: a folder, a hub, YouTube."""
+"""Sources of audio: a folder, a mirror on the Hugging Face hub, YouTube."""

@@ -1,4 +1,4 @@
-"""Gets many clips from several sources over days: resumed at any instant, paused by rate limits."""
+"""Download many clips from several sources, resumable at any time, with pauses at rate limits."""
 
 from __future__ import annotations
 
@@ -26,18 +26,21 @@ def acquire(
     min_seconds: float = 0.0,
     progress: Callable[[str], None] = lambda outcome: None,
 ) -> None:
-    """Ask the sources, in their order, for every clip that is not yet got; the journal keeps what is known.
+    """Request every missing clip from the sources, in their order; record results in the journal.
 
     Args:
-        clips: to get; one that a source cannot give is asked of the next one.
-        journal: keeps audio and answers; clips that stand there are not asked for again, unless they failed
-            for a passing reason.
+        clips: clips to get. A clip that fails at one source is requested from the next.
+        sources: where to get them.
+        journal: stores audio and results. Recorded clips are not requested again, except after a temporary
+            failure.
+        patience: limits for retries and pauses.
         min_seconds: a shorter file counts as failed.
-        progress: called once for every clip: with `ok` as soon as it is here, with the reason of one that no
-            source gave at the end.
+        progress: called once for every clip: with `ok` when its audio is available, or at the end with the
+            reason of its failure.
 
     Raises:
-        UserError: a source limits the rate, or fails, beyond patience; what was got stays. Start again later.
+        UserError: a source limits the rate, or fails, more often than `patience` allows. Received audio is
+            kept.
     """
     for clip in clips:
         if journal.answer(clip.clip_id).got:
@@ -52,7 +55,7 @@ def acquire(
 
 
 class _Asking:
-    """One source asked for many clips by a few threads; this thread alone decides and writes."""
+    """Requests to one source from a few threads; only the calling thread decides and writes."""
 
     def __init__(self, source: Source, journal: Journal, patience: Download, min_seconds: float, progress):
         self.source, self.journal, self.patience = source, journal, patience
@@ -81,12 +84,12 @@ class _Asking:
                         waiting.append(clip)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-            for future, (clip, _) in running.items():  # what was under way when the run stopped is kept
+            for future, (clip, _) in running.items():  # keep requests that finish during the shutdown
                 if not future.cancelled() and future.exception() is None:
                     self._got(clip, *future.result())
 
     def _ordered(self, clips: Sequence[Clip]) -> Sequence[Clip]:
-        """Asked of the source as well, so limits and failures are borne as for a clip."""
+        """Return the source's order of the clips; retry at limits and failures as for a clip."""
         while True:
             try:
                 return self.source.order(clips)
@@ -108,7 +111,7 @@ class _Asking:
         return data, rate, seconds
 
     def _take(self, clip: Clip, asked_at: float, future: Future) -> bool:
-        """Whether the clip is settled with this source; False for one that is to be asked for again."""
+        """Record a result; return False if the clip must be requested again."""
         try:
             data, rate, seconds = future.result()
         except SourceError as error:
@@ -122,7 +125,7 @@ class _Asking:
                 if self.tries[clip.clip_id] < self.patience.attempts:
                     return False
             else:
-                self.limits = self.failures = 0  # it answers
+                self.limits = self.failures = 0  # the source responds
             self._failed(clip, error)
             return True
         self.limits = self.failures = 0
@@ -138,17 +141,17 @@ class _Asking:
         self.journal.failed(clip.clip_id, self.source.name, error.reason, error.detail)
 
     def _pause(self, error: SourceError, asked_at: float, clip: Clip | None = None) -> None:
-        """Let all requests wait; where patience is at its end, note it of the clip, if one was asked for."""
-        if asked_at < self.paused_at:  # one of those that were under way when the limit struck
+        """Pause all requests. After too many pauses, record the failure of `clip` and raise UserError."""
+        if asked_at < self.paused_at:  # sent before the current pause began
             return
         self.limits += 1
         if self.limits > self.patience.pauses:
             if clip is not None:
                 self._failed(clip, error)
             raise UserError(
-                f"{self.source.name} limits the rate ({error.detail or 'no more was said'}), still after "
-                f"{self.patience.pauses} pauses. What was got is kept: wait some hours and start again, with "
-                "lower corpus.download.workers, a longer pause or a cookies file (docs/audioset.md)"
+                f"{self.source.name} limits the rate ({error.detail or 'no details'}), even after "
+                f"{self.patience.pauses} pauses. Received audio is kept: wait some hours and start again, "
+                "with lower corpus.download.workers, a longer pause or a cookies file (docs/audioset.md)"
             )
         seconds = self.patience.pause_seconds * 2 ** (self.limits - 1)
         seconds = max(min(seconds, self.patience.longest_pause_seconds), error.retry_after or 0.0)
@@ -161,7 +164,7 @@ class _Asking:
         if self.failures > self.patience.failures:
             raise UserError(
                 f"{self.source.name}: {self.failures} requests in a row failed, the last with: "
-                f"{error.detail or 'no more was said'}. What was got is kept: check the network, start again"
+                f"{error.detail or 'no details'}. Received audio is kept: check the network and start again"
             )
         seconds = min(self.patience.pause_seconds, 0.05 * 2**self.failures)
         self.resume_at = max(self.resume_at, time.monotonic() + seconds)

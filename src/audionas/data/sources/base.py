@@ -1,4 +1,4 @@
-"""What every source of audio is: asked for clips, it gives their encoded audio or the reason why not."""
+"""Interface of audio sources: each returns the encoded audio of a clip, or the reason of a failure."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from email.utils import parsedate_to_datetime
 from audionas.data.corpora.base import Clip
 from audionas.runtime.redaction import redact
 
-#: Reasons that another day will not change.
+#: Reasons that do not change over time.
 PERMANENT = frozenset(
     {"removed", "private", "geo-blocked", "age-restricted", "decode", "too short", "silent"}
     | {"channels cancel", "not there"}
 )
-#: Reasons that may be well when asked again.
+#: Reasons for which a retry may succeed.
 TRANSIENT = frozenset({"rate-limited", "network"})
 
 DAY = 86_400.0  # seconds
-DETAIL = 300  # characters of what a server or ffmpeg said that are kept
+DETAIL = 300  # characters of a server's or ffmpeg's message that are kept
 
 
 class SourceError(Exception):
-    """A clip could not be got.
+    """A source cannot give a clip.
 
     Attributes:
         reason: one of PERMANENT or TRANSIENT.
-        detail: what the source said, for the log; no secrets of addresses; cut to DETAIL characters.
-        retry_after: seconds that a rate-limiting server asked to wait, where it said so.
+        detail: the source's message, for the log; redacted, and cut to DETAIL characters.
+        retry_after: seconds to wait as requested by a rate-limiting server, or None.
     """
 
     def __init__(self, reason: str, detail: str = "", retry_after: float | None = None):
         if reason not in PERMANENT | TRANSIENT:
-            raise ValueError(f"{reason!r} is no reason of a source")
+            raise ValueError(f"{reason!r} is not a reason of a source")
         detail = redact(detail)[:DETAIL]
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason, self.detail, self.retry_after = reason, detail, retry_after
 
 
 def read_retry_after(value: str | None) -> float | None:
-    """Seconds to wait, at most a day, by `Retry-After`: seconds or an HTTP date. None for all else."""
+    """Parse `Retry-After`, in seconds or as an HTTP date: seconds to wait, at most a day, or None."""
     value = (value or "").strip()
     try:
         if re.fullmatch(r"[0-9]+", value):
@@ -54,25 +54,25 @@ def read_retry_after(value: str | None) -> float | None:
 
 
 class Source(ABC):
-    """A place to get audio from. Safe to call from several threads at once."""
+    """A source of audio. Its methods are safe to call from several threads."""
 
     name: str  #: as in `corpus.sources`
 
     @property
     def label(self) -> str:
-        """As in the ledger: the name, with the version of a program whose versions give other audio."""
+        """Name for the ledger, with the version of a program whose output depends on it."""
         return self.name
 
     @abstractmethod
     def get(self, clip: Clip) -> bytes:
-        """The clip's encoded audio, cut to its span. Raises SourceError."""
+        """Return the clip's encoded audio, cut to its span. Raises SourceError."""
 
     def order(self, clips: Sequence[Clip]) -> Sequence[Clip]:
-        """The clips in the order in which this source gives them fastest; as they are, by default."""
+        """Return the clips in the order that is fastest for this source; unchanged by default."""
         return clips
 
-    def close(self) -> None:  # noqa: B027 (most have nothing to let go of)
-        """Let go of files and connections."""
+    def close(self) -> None:  # noqa: B027 (most sources have nothing to close)
+        """Close files and connections."""
 
     def __enter__(self) -> Source:
         return self

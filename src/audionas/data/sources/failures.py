@@ -1,4 +1,4 @@
-"""What yt-dlp, YouTube, web servers and ffmpeg say of a failure, read as the ledger's reasons."""
+"""Map errors of yt-dlp, YouTube, web servers and ffmpeg to the ledger's reasons."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from yt_dlp.utils import GeoRestrictedError, UnsupportedError
 
 from audionas.data.sources.base import SourceError, read_retry_after
 
-#: What YouTube says, in lower case, in the order in which it is looked for: "Video unavailable" leads
-#: messages of every kind.
+#: YouTube's messages in lower case, in the order of the search: "Video unavailable" begins messages of
+#: every kind, so it comes last.
 _SAID = (
     (
         "rate-limited",
@@ -41,7 +41,7 @@ _LOST = re.compile(
 
 
 def read_error(error: BaseException, gone: str) -> SourceError:
-    """The reason in an exception of yt-dlp. What is not understood is `network`: no clip is lost by it."""
+    """Return the reason of a yt-dlp exception; `network` if it is unknown, so that the clip is retried."""
     causes = list(_causes(error))
     said = str(causes[0]).removeprefix("ERROR: ")
     for cause in causes:
@@ -59,13 +59,13 @@ def read_error(error: BaseException, gone: str) -> SourceError:
 
 
 def read_message(said: str) -> str:
-    """The reason in YouTube's or yt-dlp's words; `network` where there is none."""
+    """Return the reason in a message of YouTube or yt-dlp; `network` if there is none."""
     plain = said.replace("\u2019", "'").lower()
     return next((reason for reason, pattern in _SAID if re.search(pattern, plain)), "network")
 
 
 def read_ffmpeg(said: str, gone: str) -> SourceError:
-    """The reason in ffmpeg's words; `decode` where there is none."""
+    """Return the reason in a message of ffmpeg; `decode` if there is none."""
     status = re.search(r"HTTP error (\d{3})", said)
     reason = read_status(int(status[1]), gone) if status else "network" if _LOST.search(said) else "decode"
     wrong = [line for line in said.splitlines() if re.search(r"\[(?:error|fatal)\]", line)]
@@ -73,13 +73,13 @@ def read_ffmpeg(said: str, gone: str) -> SourceError:
 
 
 def read_status(status: int, gone: str) -> str:
-    """The reason in an HTTP status that is an error; `gone` for 404 and 410."""
+    """Return the reason of an HTTP error status; `gone` for 404 and 410."""
     known = {401: "private", 402: "rate-limited", 404: gone, 410: gone, 416: "decode", 429: "rate-limited"}
     return {**known, 451: "geo-blocked"}.get(status, "network")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and what it was raised for, as yt-dlp notes it."""
+    """Yield the exception and its causes, including those that yt-dlp stores."""
     seen: list[BaseException] = []
     waiting = [error]
     while waiting:

@@ -1,7 +1,7 @@
-"""Files of a dataset repository on the Hugging Face hub, read by ranges; every refusal a defined error.
+"""Read files of a dataset repository on the Hugging Face hub by byte ranges.
 
-huggingface_hub finds the repository, its files, their addresses and the token. Its retries (`http_backoff`:
-five times, asleep as long as Retry-After says) are not used: who asks decides when to pause.
+huggingface_hub finds the repository, its files, their addresses and the token. Its retries (`http_backoff`)
+are not used, because the caller decides when to pause. Every failure is a SourceError or a UserError.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from audionas.runtime.redaction import redact
 log = logging.getLogger(__name__)
 
 _PUBLIC = "https://huggingface.co"
-_RESUMED = 2  # times that a cut connection is taken up again where it broke, if it gave anything
-_SLOWEST = 4096  # bytes/s; a connection that drips more slowly is as good as hung
-_EXPIRED = (401, 403, 404, 410)  # how storage answers an address whose signature has run out
+_RESUMED = 2  # times that an interrupted download resumes, if it received any bytes
+_SLOWEST = 4096  # bytes/s; a slower connection counts as stalled
+_EXPIRED = (401, 403, 404, 410)  # status codes of storage for an expired signed address
 
 
 class Repository:
-    """One dataset repository, asked about; what goes wrong becomes an error of this project.
+    """A dataset repository on the hub.
 
     Args:
         name: `owner/name`.
         revision: branch, tag or commit.
-        endpoint: address of the hub; None is huggingface_hub's (HF_ENDPOINT, else https://huggingface.co).
-        token: None is huggingface_hub's own search (HF_TOKEN, `hf auth login`); what it finds goes only to
-            the public hub and to the address in HF_ENDPOINT, over https or within this machine: a params.yaml
+        endpoint: address of the hub; by default huggingface_hub's (HF_ENDPOINT, else https://huggingface.co).
+        token: by default huggingface_hub finds it (HF_TOKEN, `hf auth login`). It is then sent only to the
+            public hub and to the address in HF_ENDPOINT, over https or to this machine, because a params.yaml
             from somebody else may name any endpoint.
-        timeout: seconds without a byte after which a request has failed.
+        timeout: seconds without a byte after which a request fails.
     """
 
     def __init__(self, name: str, revision: str, endpoint: str | None, token: str | None, timeout: float):
@@ -54,16 +54,16 @@ class Repository:
         host = _origin(self.endpoint)
         if host is None:
             raise UserError(
-                f"corpus.hub.endpoint: {redact(self.endpoint)!r} is no address, or holds a user or a "
-                "password; write one as https://huggingface.co"
+                f"corpus.hub.endpoint: {redact(self.endpoint)!r} is not an address, or contains a user or a "
+                "password; write an address such as https://huggingface.co"
             )
         encrypted = host[0] == "https" or _is_loopback(host[1])
         named = host in {_origin(_PUBLIC), _origin(os.environ.get("HF_ENDPOINT", _PUBLIC))}
-        self.withheld = ""  # why a token of the environment is not sent, and what to do
+        self.withheld = ""  # why the environment's token is not sent, and the fix
         if token is None and not (encrypted and named):
             self.withheld = (
                 f"a token (HF_TOKEN, `hf auth login`) is not sent to {self.endpoint}: "
-                + ("params.yaml alone names it; " if encrypted else "it is not encrypted; use https, and ")
+                + ("only params.yaml names it; " if encrypted else "it is not encrypted; use https, and ")
                 + "set HF_ENDPOINT in the environment to this address to allow it"
             )
             if os.environ.get("HF_TOKEN") or Path(constants.HF_TOKEN_PATH).exists():
@@ -71,7 +71,7 @@ class Repository:
         self.token: str | bool | None = False if self.withheld else token
 
     def files(self, endings: tuple[str, ...], patterns: Sequence[str]) -> tuple[str, list[RemoteFile]]:
-        """The commit of the revision, and its files with such an ending that a pattern matches, by name.
+        """Return the commit of the revision, and its files that match an ending and a pattern, by name.
 
         Raises UserError (no such repository or revision, no access, no such file) and SourceError.
         """
@@ -79,16 +79,18 @@ class Repository:
         api = HfApi(endpoint=self.endpoint, token=self.token, library_name="audionas")
         with self.asking("its list of files"):
             try:
-                # One request with a time limit; list_repo_tree has none and retries at length.
+                # One request with a timeout; list_repo_tree has none and retries many times.
                 info = api.dataset_info(
                     self.name, revision=self.revision, timeout=self.timeout, files_metadata=True
                 )
             except HFValidationError as error:
                 raise UserError(f"{where}: {error}; write owner/name") from None
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise SourceError("network", f"{self.endpoint} answers unlike a hub: {error!r}") from None
+                raise SourceError(
+                    "network", f"{self.endpoint} does not respond like a hub: {error!r}"
+                ) from None
         if not info.sha:
-            raise SourceError("network", f"{self.endpoint} answers unlike a hub: no commit is named")
+            raise SourceError("network", f"{self.endpoint} does not respond like a hub: it names no commit")
         files = []
         for item in info.siblings or ():
             size, etag = (item.lfs.size, item.lfs.sha256) if item.lfs else (item.size, item.blob_id)
@@ -100,24 +102,24 @@ class Repository:
             raise UserError(
                 f"{where}: none of the {len(info.siblings or ())} files at {self.revision} is a "
                 f"{' or '.join(endings)} that corpus.hub.files ({', '.join(patterns)}) matches; "
-                "name a mirror of AudioSet, or mend the patterns"
+                "name a mirror of AudioSet, or fix the patterns"
             )
         return info.sha, sorted(files, key=lambda file: file.path)
 
     def headers(self, url: str) -> dict[str, str]:
-        """For a request to `url`; the token is for the hub and does not go to other hosts."""
+        """Return the headers of a request to `url`; the token is sent to the hub only."""
         same = _origin(url) == _origin(self.endpoint)
         headers = build_hf_headers(token=self.token if same else False, library_name="audionas")
         return {**headers, "Accept-Encoding": "identity"}
 
     @contextmanager
     def asking(self, what: str) -> Iterator[None]:
-        """Turn what a request raises into SourceError or UserError."""
+        """Convert exceptions of a request to SourceError or UserError."""
         try:
             yield
         except OfflineModeIsEnabled:
             raise UserError(
-                "corpus.sources: HF_HUB_OFFLINE forbids hub; unset it, or leave hub out of the sources"
+                "corpus.sources: HF_HUB_OFFLINE forbids hub; unset it, or remove hub from the sources"
             ) from None
         except HfHubHTTPError as error:
             raise self.refusal(error.response, what) from None
@@ -125,28 +127,28 @@ class Repository:
             raise SourceError("network", f"{what}: {type(error).__name__}: {error}") from None
 
     def refusal(self, response: httpx2.Response, what: str) -> Exception:
-        """The error for an answer that is not what was asked for."""
+        """Return the error for an unexpected response."""
         code = response.status_code
         if code == 429:
             return SourceError("rate-limited", f"{what}: HTTP 429", _seconds_to_wait(response.headers))
         if code not in (400, 401, 403, 404, 410, 451):
-            return SourceError("network", f"{what}: HTTP {code} and not the bytes asked for")
+            return SourceError("network", f"{what}: HTTP {code} instead of the requested bytes")
         if code in (401, 403, 451):
-            mend = (
+            fix = (
                 f"accept its terms at {self.endpoint}/datasets/{self.name} and set HF_TOKEN to a token that "
-                "may read it (the hub says the same of a name that does not exist)"
+                "may read it (the hub responds the same for a name that does not exist)"
             )
         else:
-            mend = f"check the name and corpus.hub.revision ({self.revision}); set HF_TOKEN if it is private"
+            fix = f"check the name and corpus.hub.revision ({self.revision}); set HF_TOKEN if it is private"
         if self.withheld:
-            mend += f"; {self.withheld}"
+            fix += f"; {self.withheld}"
         said = response.headers.get("X-Error-Message")
         answer = f"HTTP {code} ({said})" if said else f"HTTP {code}"
-        return UserError(f"corpus.hub.repository: {self.name}: {answer} for {what}; {mend}")
+        return UserError(f"corpus.hub.repository: {self.name}: {answer} for {what}; {fix}")
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port of an http(s) address; None for any other text, and where a user is named."""
+    """Return scheme, host and port of an http(s) address; None for other text, and if it contains a user."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -163,11 +165,12 @@ def _is_loopback(host: str) -> bool:
 
 
 class RemoteFile:
-    """One file of a repository at a commit, read by ranges. Safe to call from several threads.
+    """A file of a repository at a commit, read by byte ranges. Safe to call from several threads.
 
     Attributes:
-        path: in the repository. size: bytes.
-        key: 32 hexadecimal digits that change with the content; safe as a file name, whatever the hub says.
+        path: in the repository.
+        size: bytes.
+        key: hash of the content's version, 32 hexadecimal digits; safe as a file name.
     """
 
     def __init__(self, repository: Repository, commit: str, path: str, size: int, etag: str):
@@ -179,9 +182,10 @@ class RemoteFile:
         self._address: str | None = None
 
     def locate(self) -> str:
-        """The address of the bytes: the hub's, or a signed one of its storage; asked for once.
+        """Return the address of the bytes, the hub's or a signed one of its storage; requested once.
 
-        Two requests become one for all ranges but the first, and it is the hub's that count for its limits.
+        This saves a request to the hub for every range but the first; these requests count for its rate
+        limits.
         """
         address = self._address
         if address is None:
@@ -198,7 +202,7 @@ class RemoteFile:
         return address
 
     def read(self, start: int, size: int) -> bytearray:
-        """`size` bytes from `start`, all of them. Raises SourceError (network, rate-limited), UserError."""
+        """Return exactly `size` bytes from `start`. Raises SourceError (network, rate-limited), UserError."""
         data, resumed = bytearray(), 0
         while True:
             before = len(data)
@@ -208,11 +212,11 @@ class RemoteFile:
             except SourceError as error:
                 if error.reason != "network" or len(data) == before or resumed == _RESUMED:
                     raise
-                log.debug("hub: %s; taken up again", error)
+                log.debug("hub: %s; resuming", error)
             resumed += 1
 
     def _add(self, start: int, size: int, data: bytearray) -> None:
-        """Add to `data` what is missing of the range."""
+        """Append the missing part of the range to `data`."""
         address = self.locate()
         try:
             self._stream(address, start, size, data, may_expire=address != self._url)
@@ -239,20 +243,20 @@ class RemoteFile:
                 if len(data) - before < _SLOWEST * (time.monotonic() - began - repository.timeout):
                     raise SourceError("network", f"{self.path}: too slow: {len(data)} of {size} bytes")
         if len(data) > size:
-            del data[before:]  # whatever these were, they were not the range
-            raise SourceError("network", f"{self.path}: more bytes than the {size} asked for")
+            del data[before:]  # the bytes are not the requested range
+            raise SourceError("network", f"{self.path}: more than the {size} requested bytes")
         if len(data) < size:
-            raise SourceError("network", f"{self.path}: {len(data)} of {size} bytes came")
+            raise SourceError("network", f"{self.path}: received {len(data)} of {size} bytes")
 
 
 class _ExpiredError(Exception):
-    """A signed address has run out."""
+    """A signed address has expired."""
 
 
 class Ranges(io.RawIOBase):
-    """A remote file as pyarrow and tarfile read files: `seek` is free, `read` asks the hub.
+    """Remote file with the interface of a file, for pyarrow and tarfile; only `read` sends requests.
 
-    Small reads bring `ahead` bytes, of which those that follow are served.
+    Small reads fetch `ahead` bytes, which also serve the following reads.
     """
 
     def __init__(self, file: RemoteFile, ahead: int = 0):
@@ -279,7 +283,7 @@ class Ranges(io.RawIOBase):
         self._at += size
         if not size:
             return b""
-        if size >= self._ahead:  # not held: it may be a whole row group
+        if size >= self._ahead:  # not buffered: it may be a whole row group
             return self._file.read(self._at - size, size)
         if begin < 0 or begin + size > len(self._held):
             self._held = bytes(self._file.read(self._at - size, min(self._ahead, left)))
@@ -288,7 +292,7 @@ class Ranges(io.RawIOBase):
 
 
 def _seconds_to_wait(headers: Mapping[str, str]) -> float | None:
-    """What a 429 says of when to ask again: `RateLimit`, or `Retry-After` in seconds or as a date."""
+    """Return the wait in seconds after a 429, from `RateLimit` or `Retry-After`, or None."""
     limit = parse_ratelimit_headers(headers)
     if limit is not None and limit.remaining == 0:
         return float(limit.reset_in_seconds)

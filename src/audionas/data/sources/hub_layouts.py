@@ -1,4 +1,4 @@
-"""Where the clips of AudioSet stand in a mirror's parquet and tar files, found without the audio between."""
+"""Locate clips in a mirror's parquet and tar files without reading the audio."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from audionas.data.sources.hub_files import Ranges, RemoteFile
 
 log = logging.getLogger(__name__)
 
-#: What a video id can be: eleven of these on YouTube.
+#: A video id: eleven of these characters on YouTube.
 YTID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _AUDIO = frozenset({".flac", ".wav", ".ogg", ".opus", ".mp3"})
-_HEADER = 4096  # bytes read for a tar header: 512, or a few blocks more where the name is long
+_HEADER = 4096  # bytes read for a tar header: 512, or a few blocks more for a long name
 
 Places = tuple[list[tuple[str, int, int]], bool]
 
 
 def parquet_places(file: RemoteFile) -> Places:
-    """(id, row group, row) of every row, and whether the file is sound. Reads the column `video_id` alone.
+    """Return (id, row group, row) of every row, and whether the file is valid; read only `video_id`.
 
     Raises what `RemoteFile.read` raises.
     """
@@ -37,15 +37,15 @@ def parquet_places(file: RemoteFile) -> Places:
             found = ((ytid, group, row) for row, ytid in enumerate(ids.to_pylist()))
             rows += [place for place in found if YTID.fullmatch(place[0] or "")]
     except (pa.ArrowException, OSError, KeyError, TypeError) as error:
-        log.warning("hub: %s: taken for damaged after %d clips: %s", file.path, len(rows), error)
+        log.warning("hub: %s: damaged after %d clips: %s", file.path, len(rows), error)
         return rows, False
     return rows, True
 
 
 def read_group(file: RemoteFile, group: int) -> pa.Table:
-    """`video_id` and `audio` (the bytes alone) of a row group.
+    """Return the columns `video_id` and `audio.bytes` of a row group.
 
-    Raises SourceError (`decode`) where it is damaged, and what `RemoteFile.read` raises.
+    Raises SourceError (`decode`) if it is damaged, and the errors of `RemoteFile.read`.
     """
     try:
         table = _open_parquet(file)
@@ -55,7 +55,7 @@ def read_group(file: RemoteFile, group: int) -> pa.Table:
 
 
 def _open_parquet(file: RemoteFile) -> pq.ParquetFile:
-    # No pre-buffering: it would read the audio between two columns that stand near each other.
+    # Pre-buffering would read the audio between two nearby columns.
     table = pq.ParquetFile(Ranges(file), pre_buffer=False, page_checksum_verification=True)
     schema = table.schema_arrow
     ids, audio = schema.field("video_id").type, schema.field("audio").type
@@ -67,7 +67,7 @@ def _open_parquet(file: RemoteFile) -> pq.ParquetFile:
 
 
 def tar_places(file: RemoteFile) -> Places:
-    """(id, offset, size) of every member that is a clip, and whether the file is sound. Reads headers alone.
+    """Return (id, offset, size) of every clip, and whether the file is valid; read only headers.
 
     Raises what `RemoteFile.read` raises.
     """
@@ -81,19 +81,19 @@ def tar_places(file: RemoteFile) -> Places:
                     rows.append((ytid, member.offset_data, member.size))
             end = tar.offset
     except (tarfile.TarError, ValueError, EOFError) as error:
-        log.warning("hub: %s: taken for damaged after %d clips: %s", file.path, len(rows), error)
+        log.warning("hub: %s: damaged after %d clips: %s", file.path, len(rows), error)
         return rows, False
-    # tarfile takes a damaged header for the end; the true end is a block of zeros.
+    # tarfile treats a damaged header as the end; the real end is a block of zeros.
     source.seek(end)
     ending = source.read(tarfile.BLOCKSIZE)
     whole = len(ending) == tarfile.BLOCKSIZE and not any(ending)
     if not whole:
-        log.warning("hub: %s: taken for damaged after %d clips: no end mark", file.path, len(rows))
+        log.warning("hub: %s: damaged after %d clips: no end mark", file.path, len(rows))
     return rows, whole
 
 
 def _member_id(member: tarfile.TarInfo) -> str | None:
-    """The video id of a regular file `…/{ytid}.flac`; None for links and for names that leave a folder."""
+    """Return the video id of a regular file `…/{ytid}.flac`; None for links and unsafe names."""
     path = PurePosixPath(member.name)
     if not member.isreg() or member.issparse() or not member.size:
         return None

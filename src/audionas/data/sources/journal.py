@@ -1,4 +1,4 @@
-"""What was got and what was answered, kept so that a process can be killed at any instant."""
+"""Journal of a download: received audio and failures, safe against a kill at any time."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from audionas.data.ledger import DOWNLOAD, iter_ledger, parse_numbered, require_
 from audionas.data.sources.base import TRANSIENT
 from audionas.runtime.files import atomic_write
 
-#: One line for every time that a source was asked and answered.
+#: One line for every response of a source.
 COLUMNS = ("clip_id", "source", "reason", "seconds", "rate", "detail")
 
 
 @dataclass
 class Answer:
-    """What is known about one clip: got, or why not, by the sources that were asked."""
+    """Result of the requests for one clip: the source of its audio, or the reasons of failures."""
 
-    source: str = ""  # that gave it
+    source: str = ""  # that returned the audio
     seconds: str = ""
     rate: str = ""
     attempts: int = 0
-    reasons: dict[str, str] = field(default_factory=dict)  # by source; the last answer of each
+    reasons: dict[str, str] = field(default_factory=dict)  # by source; the latest of each
 
     @property
     def got(self) -> bool:
-        """Whether its audio is here."""
+        """Whether the audio is available."""
         return bool(self.source)
 
     @property
     def reason(self) -> str:
-        """The telling one of several: a passing one, so that it is tried again, else the last special."""
+        """Main reason: a temporary one, so that the clip is retried, else the last other than `not there`."""
         passing = [reason for reason in self.reasons.values() if reason in TRANSIENT]
         special = [reason for reason in self.reasons.values() if reason != "not there"]
         return (passing or special or ["not there"])[-1]
 
     def settled(self, source: str) -> bool:
-        """Whether asking this source again would change nothing."""
+        """Return whether another request to this source would change nothing."""
         return self.got or self.reasons.get(source, "network") not in TRANSIENT
 
 
 class Journal:
-    """A folder with the audio that was got, and a file of answers that is only appended to.
+    """A folder of received audio, and an append-only file of results.
 
-    A clip's audio is first written whole as `clips/{clip_id}@{source}`, then its line, then it gets its name
-    `clips/{clip_id}`. A process that is killed between any two of these leaves what the next one ends.
+    Audio is written as `clips/{clip_id}@{source}`, then its line is appended, then the file is renamed to
+    `clips/{clip_id}`. If a process is killed between these steps, the next one completes them.
 
     Args:
-        folder: holds `journal.csv` and `clips/`; made where it is not there.
+        folder: contains `journal.csv` and `clips/`; created if it does not exist.
 
     Raises:
         UserError: the journal is damaged; names file and line.
@@ -63,7 +63,7 @@ class Journal:
         path = folder / "journal.csv"
         self.answers, size = read_answers(path)
         self._file = path.open("a", encoding="utf-8", newline="")
-        self._file.truncate(size)  # a line that was being written when the process was killed
+        self._file.truncate(size)  # remove a line that a killed process did not finish
         self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
         if size == 0:
             self._writer.writeheader()
@@ -76,22 +76,22 @@ class Journal:
         self._file.close()
 
     def answer(self, clip_id: str) -> Answer:
-        """What is known about a clip."""
+        """Return the result of a clip; an empty one if it was not requested."""
         return self.answers.get(clip_id) or Answer()
 
     def path(self, clip_id: str) -> Path:
-        """Where a clip's audio lies once it is got."""
+        """Return the path of a clip's audio."""
         return self.clips / clip_id
 
     def got(self, clip_id: str, source: str, data: bytes, rate: int, seconds: float) -> None:
-        """Keep a clip's audio; rate in Hz."""
+        """Store a clip's audio; `rate` in Hz, `seconds` its length."""
         with atomic_write(self._fresh(clip_id, source)) as temporary:
             temporary.write_bytes(data)
         self._settle(clip_id, source, rate, seconds)
 
     def failed(self, clip_id: str, source: str, reason: str, detail: str = "") -> None:
-        """Note why a source did not give a clip."""
-        detail = " ".join(detail.split())  # one line, so that a half record is known by its missing end
+        """Record why a source failed to give a clip."""
+        detail = " ".join(detail.split())  # one line, so that an incomplete record has no line end
         self._note({"clip_id": clip_id, "source": source, "reason": reason, "detail": detail})
 
     def _fresh(self, clip_id: str, source: str) -> Path:
@@ -108,7 +108,7 @@ class Journal:
         _take(self.answers, row)
 
     def _adopt(self) -> None:
-        """End what a killed process began: half files go, whole ones get their line and their name."""
+        """Complete the steps of a killed process: remove partial files, record and rename complete ones."""
         for path in sorted(self.clips.iterdir()):
             clip_id, _, source = path.name.partition("@")
             if path.name.startswith("."):
@@ -118,18 +118,18 @@ class Journal:
             elif source:
                 try:
                     self._settle(clip_id, source, *inspect(path.read_bytes()))
-                except DecodeError:  # an older version, or other libraries, took it for sound
+                except DecodeError:  # accepted by an older version or other libraries
                     path.unlink()
         gone = [clip_id for clip_id, a in self.answers.items() if a.got and not self.path(clip_id).is_file()]
-        for clip_id in gone:  # of a folder whose removal a kill cut short
+        for clip_id in gone:  # of a folder whose removal was interrupted
             del self.answers[clip_id]
 
 
 def read_answers(path: Path) -> tuple[dict[str, Answer], int]:
-    """What a journal says about each clip, and how many bytes say it; a half line at the end is left out.
+    """Read a journal: the result of each clip, and the size in bytes of its complete lines.
 
-    So it can be read while another process writes it, and after one was killed. Raises UserError where it is
-    damaged.
+    An incomplete last line is ignored, so a journal can be read while another process writes it.
+    Raises UserError if it is damaged.
     """
     content = path.read_bytes() if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1]
@@ -150,7 +150,7 @@ def _take(answers: dict[str, Answer], row: dict[str, str]) -> None:
 
 
 def as_columns(answer: Answer) -> dict[str, object]:
-    """What a row of the ledger says of the asking."""
+    """Return the ledger columns that describe the requests for a clip."""
     answers = ";".join(f"{source}:{reason}" for source, reason in answer.reasons.items())
     return {
         "attempts": answer.attempts,
@@ -161,9 +161,9 @@ def as_columns(answer: Answer) -> dict[str, object]:
 
 
 def so_far(folder: Path) -> Iterator[dict[str, str]]:
-    """Ledger rows of all that is known in a folder of shards and journals; a download may be writing there.
+    """Yield the ledger rows of a folder of shards and journals, also during a download.
 
-    A clip that is being got lacks bytes and sha256.
+    Rows of unfinished shards have no bytes and no sha256.
     """
     for ledger in sorted(folder.glob("*.csv")):
         yield from iter_ledger(ledger, DOWNLOAD)

@@ -1,4 +1,4 @@
-"""A copy of AudioSet's audio on this machine: loose files, or tar and zip files of them."""
+"""A local copy of AudioSet's audio: loose files, or tar and zip archives."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from audionas.runtime.files import UnfitFileError, read_bounded, read_member, re
 _KINDS = "aac|aif|aiff|au|flac|m4a|mka|mkv|mp3|mp4|oga|ogg|opus|wav|webm|wma"
 _AUDIO = re.compile(rf"(?!\.)(?P<stem>.+)(?P<suffix>\.({_KINDS}))", re.IGNORECASE)
 _ARCHIVES = (".tar", ".zip")
-# What reading a bad archive raises; zipfile's NotImplementedError is a compression that it does not know.
+# Exceptions of bad archives; zipfile raises NotImplementedError for an unknown compression.
 _BAD_ARCHIVE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error),
     *(OSError, EOFError, ValueError, NotImplementedError),
 )
-_LONGEST_LINK = 4096  # bytes of the path that a link in a zip file holds
-_PLACE = struct.Struct("<IHQQ")  # folder, suffix, offset, size: 22 bytes where a tuple takes 200
+_LONGEST_LINK = 4096  # bytes of the target path of a link in a zip file
+_PLACE = struct.Struct("<IHQQ")  # folder, suffix, offset, size: 22 bytes instead of 200 in a tuple
 
 
 class Local(Source):
-    """Files found by name, wherever they lie below a folder, on the disk or in tar and zip files.
+    """Files found by name below a folder, on disk or in tar and zip archives.
 
-    A clip is, in this order, `{ytid}_{start}_{end}.*`, `{ytid}_{start}.*` or `{ytid}.*`, each with or without
-    a leading `Y`; times in seconds (`30`, `30.0`, `30.000`) or milliseconds (`30000`). A file without a span
-    in its name is taken as the clip, already cut. Of two files that fit equally, the first by path is taken.
+    A clip's file is, in order of preference, `{ytid}_{start}_{end}.*`, `{ytid}_{start}.*` or `{ytid}.*`, with
+    or without a leading `Y`. Times are in seconds (`30`, `30.0`, `30.000`) or milliseconds (`30000`). A file
+    without a span in its name is assumed to be the cut clip. Of two equal matches, the first by path is used.
 
-    Everything is listed once, when this is made; archives are read in place and nothing is unpacked. Links
-    that stay within the folder are followed to files, not to folders; those within an archive are passed
-    over, since what they lead to is listed itself.
+    All files are listed once, by the constructor. Archives are read in place; nothing is unpacked. Links to
+    files within the folder are followed, links to folders are not. Links within an archive are ignored,
+    because their targets are listed.
 
     Args:
         folder: the folder, or one `.tar` or `.zip` file.
 
     Raises:
-        UserError: nothing there, a damaged, compressed or encrypted archive, a link or a member of an archive
-            that leaves the folder; naming it.
+        UserError: the folder does not exist, an archive is damaged, compressed or encrypted, or a link or
+            member leaves the folder; names it.
     """
 
     name = "local"
@@ -62,7 +62,7 @@ class Local(Source):
         self._lock = threading.Lock()  # a ZipFile counts its readers without one
         self._tars: dict[str, tuple[int, int]] = {}  # size and date, as indexed
         if not str(folder):
-            raise UserError("corpus.audio: empty; name the folder of audio, or take local out of the sources")
+            raise UserError("corpus.audio: empty; name the folder of audio, or remove local from the sources")
         if self._root.is_file() and self._root.suffix.lower() in _ARCHIVES:
             self._root, name = self._root.parent, self._root.name
             self._list_archive(name)
@@ -70,14 +70,14 @@ class Local(Source):
             for name in self._list_folder():
                 self._list_archive(name)
         else:
-            raise UserError(f"{folder}: no such folder, nor a .tar or .zip file; mend the path")
+            raise UserError(f"{folder}: no such folder, nor a .tar or .zip file; fix the path")
 
     def __len__(self) -> int:
-        """Audio files that were found, by name without suffix."""
+        """Number of audio files, by name without suffix."""
         return len(self._index)
 
     def get(self, clip: Clip) -> bytes:
-        """See Source: the file as it is. Reasons are `not there`, and `decode` for what cannot be read."""
+        """See Source; returns the file's bytes. Reasons: `not there`, and `decode` for an unreadable file."""
         for stem in _stems(clip):
             if stem in self._index:
                 return self._read(stem)
@@ -94,7 +94,7 @@ class Local(Source):
         name = f"{folder}{stem}{self._suffixes[suffix]}"
         try:
             if not archive:
-                return read_bounded(inside(self._root, name, str(self._root)))  # it may be a link by now
+                return read_bounded(inside(self._root, name, str(self._root)))  # it may have become a link
             if archive in self._zips:
                 with self._lock:
                     return read_member(self._zips[archive], self._zips[archive].getinfo(name))
@@ -102,16 +102,16 @@ class Local(Source):
             return self._read_tar(archive, name, offset, size)
         except FileNotFoundError:
             place = self._root / archive
-            if not place.exists():  # a disk that went away, say: no clip is missing for that
+            if not place.exists():  # such as an unmounted disk; the clip itself is not missing
                 raise UserError(
-                    f"{place}: gone since it was listed; bring it back, and start again"
+                    f"{place}: removed since it was listed; restore it, and start again"
                 ) from None
-            raise SourceError("not there", f"{archive}{name}: gone since the folder was listed") from None
+            raise SourceError("not there", f"{archive}{name}: removed since the folder was listed") from None
         except (UnfitFileError, *_BAD_ARCHIVE) as error:
             raise SourceError("decode", f"{archive}{name}: {error}") from None
 
     def _read_tar(self, archive: str, name: str, offset: int, size: int) -> bytes:
-        # Opened anew for each clip: threads share no position, and a thousand archives no open files.
+        # Opened for each clip: threads need their own position, and a thousand archives stay closed.
         path = self._root / archive
         with path.open("rb") as file:
             if _version(os.fstat(file.fileno())) != self._tars[archive]:
@@ -123,7 +123,7 @@ class Local(Source):
         return data
 
     def _list_folder(self) -> list[str]:
-        """Index the loose files; the archives among them are returned, relative and sorted."""
+        """Index the loose files; return the relative paths of archives, sorted."""
         archives, waiting, root = [], [""], os.path.realpath(self._root)
         while waiting:
             folder = waiting.pop()
@@ -133,7 +133,7 @@ class Local(Source):
                     if os.path.commonpath([root, os.path.realpath(entry.path)]) != root:
                         raise UserError(
                             f"{entry.path}: a link that leaves {self._root}; put the file itself there, or "
-                            "give the folder that it leads to"
+                            "use the folder that it points to"
                         )
                 elif entry.is_dir():
                     waiting.append(f"{name}/")
@@ -159,13 +159,13 @@ class Local(Source):
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             self._tars[archive] = _version(os.fstat(file.fileno()))
             while (member := tar.next()) is not None:
-                tar.members.clear()  # two million of them would fill the memory
+                tar.members.clear()  # two million members would fill the memory
                 if member.issym():
                     _require_inside(path, member.name, join(dirname(member.name), member.linkname))
                 _require_inside(path, member.name, member.linkname if member.islnk() else None)
                 if member.isreg() and not member.issparse():
                     self._add(archive, member.name, member.offset_data, member.size)
-            # tarfile takes damage for the end of the archive; the end is zeros, or nothing.
+            # tarfile treats damage as the end of the archive; the real end is zeros, or nothing.
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
                 raise tarfile.ReadError(f"damaged at byte {tar.offset}")
@@ -177,7 +177,7 @@ class Local(Source):
             name = member.orig_filename
             _require_inside(path, name)
             if member.flag_bits & 1:
-                raise UserError(f"{path}: {name!r} is encrypted; unpack the archive, and give the folder")
+                raise UserError(f"{path}: {name!r} is encrypted; unpack the archive, and use the folder")
             if stat.S_ISLNK(member.external_attr >> 16):
                 short = member.file_size <= _LONGEST_LINK
                 target = read_member(file, member).decode("utf-8", "replace") if short else "/"
@@ -210,7 +210,7 @@ class Local(Source):
 
 
 def _stems(clip: Clip) -> Iterator[str]:
-    """Names without suffix that a clip's file may have, the most exact first."""
+    """Yield the possible names of a clip's file without suffix, the most exact first."""
     if clip.start is not None:
         spans = [
             (f"{clip.start:.3f}".rstrip("0").rstrip("."), f"{clip.end:.3f}".rstrip("0").rstrip(".")),
@@ -226,7 +226,7 @@ def _stems(clip: Clip) -> Iterator[str]:
 
 
 def _require_inside(archive: Path, name: str, target: str | None = None) -> None:
-    """Raises UserError where a member of an archive, or the target of its link, leaves the archive."""
+    """Raise UserError if a member of an archive, or the target of its link, leaves the archive."""
     if leaves(name):
         what = "a member that leaves"
     elif target is not None and leaves(normpath(target)):

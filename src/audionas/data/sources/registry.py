@@ -1,4 +1,4 @@
-"""Opens the sources that `corpus.sources` in params.yaml names, in their order."""
+"""Open the sources that `corpus.sources` in params.yaml names, in order."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from audionas.settings.corpora import AudiosetCorpus
 
 
 def open_sources(corpus: AudiosetCorpus) -> list[Source]:
-    """The sources of an AudioSet experiment.
+    """Return the sources of an AudioSet experiment.
 
-    Raises UserError when one cannot be used at all: no such folder, no such mirror, no network.
+    Raises UserError if a source cannot be used: no such folder, no such mirror, no network.
     """
     sources = []
     for name in corpus.sources:
         if name == "local" and Path(corpus.audio).is_dir() and not any(Path(corpus.audio).iterdir()):
-            continue  # a folder for a copy that nobody has made
+            continue  # an empty folder is an unused source
         try:
             with optional(f"corpus.sources: {name}"):
                 sources.append(_open(name, corpus))
         except SourceError as error:
             raise UserError(
-                f"corpus.{name}: not to be reached ({error}); start again later, or leave {name} out of "
+                f"corpus.{name}: not reachable ({error}); start again later, or remove {name} from "
                 "corpus.sources"
             ) from None
     return sources

@@ -1,4 +1,4 @@
-"""One split's audio on its way from the sources to tar shards, and what earlier runs left on the shelf."""
+"""Fill tar shards with audio from sources, and reuse audio of earlier runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from audionas.settings.corpora import Download
 
 
 class Kept(NamedTuple):
-    """What is known of one clip: its row of a ledger, and where its audio lies; None where it is not here."""
+    """A clip in the cache: its ledger row, and the location of its audio (None if it has none)."""
 
     row: dict[str, str]
     path: str | None
@@ -30,20 +30,20 @@ class Kept(NamedTuple):
     size: int | None
 
     def read(self) -> bytes:
-        """Its audio."""
+        """Return the audio."""
         with Path(self.path).open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
 
 
 class Shelf:
-    """What was got before: in the stage's last output, and in the state of runs that were cut short.
+    """Index of audio from earlier runs: the stage's last output, and the state of interrupted runs.
 
-    What is known lies in a database on the disk, some 400 bytes a clip, and none of it in memory.
+    The index is a database on disk, some 400 bytes a clip; it holds nothing in memory.
 
     Args:
-        folders: with shards `*.tar`, ledgers `*.csv`, and `shard-*/` folders of journals.
-        database: a file to make; it is removed with `close`, and one that a killed run left is made anew.
+        folders: contain shards `*.tar`, ledgers `*.csv`, and `shard-*/` folders of journals.
+        database: path of the database; an existing file is replaced, and `close` removes it.
 
     Raises:
         UserError: a ledger, a journal or a shard is damaged.
@@ -85,7 +85,7 @@ class Shelf:
         self._path.unlink(missing_ok=True)
 
     def find(self, clips: Iterable[Clip]) -> dict[str, Kept]:
-        """What is known of those of the clips that a ledger names, by clip id."""
+        """Return the clips that a ledger names, by clip id."""
         wanted = json.dumps([clip.clip_id for clip in clips])
         found = self._database.execute(
             "SELECT ledger.clip_id, row, places.path, offset, size FROM json_each(?)"
@@ -119,7 +119,7 @@ def _members_of(path: Path) -> Iterator[tuple[str, str, int, int]]:
             for member in tar:
                 yield member.name.partition(".")[0], str(path), member.offset_data, member.size
     except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it, and its clips are got anew") from None
+        raise UserError(f"{path}: damaged ({error}); delete it to download its clips again") from None
 
 
 def fill_shard(
@@ -131,12 +131,21 @@ def fill_shard(
     min_seconds: float,
     progress: Callable[[str], None],
 ) -> None:
-    """Get the clips of one shard and write `{stem}.tar`, then `{stem}.csv`; a finished one is left as it is.
+    """Get the clips of one shard and write `{stem}.tar`, then `{stem}.csv`; skip a finished shard.
+
+    Args:
+        stem: path of the shard without suffix; also the folder of its journal.
+        clips: clips of the shard, in order.
+        sources: where to get missing clips.
+        shelf: audio of earlier runs.
+        patience: limits for retries and pauses.
+        min_seconds: a shorter file counts as failed.
+        progress: called once for every clip, with `ok` or the reason of its failure.
 
     Raises:
-        UserError: as `acquire`; what was got lies in the folder `stem` and is not asked for again.
+        UserError: as `acquire`; received audio stays in the folder `stem`.
     """
-    # Both, for a kill may have cut short the removal of what was published.
+    # Both, because a kill may interrupt the removal of published files.
     if stem.with_suffix(".csv").is_file() and stem.with_suffix(".tar").is_file():
         for row in read_rows(stem.with_suffix(".csv"), DOWNLOAD):
             progress(row["reason"] or "ok")
@@ -165,8 +174,8 @@ def _members(clips, journal: Journal, here: dict[str, Kept], rows: list[dict]) -
             data = kept.read()
             if hashlib.sha256(data).hexdigest() != kept.row["sha256"]:
                 raise UserError(
-                    f"{kept.path}: the audio of {clip.clip_id} is not what its ledger says; delete the file, "
-                    "and its clips are got anew"
+                    f"{kept.path}: the audio of {clip.clip_id} does not match its ledger; delete the file "
+                    "to download its clips again"
                 )
             rows.append(kept.row)
             yield clip.clip_id, data

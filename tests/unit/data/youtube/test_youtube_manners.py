@@ -85,7 +85,7 @@ def test_what_ffmpeg_says_of_a_signed_address_is_kept_without_the_signature(serv
             f"# Netscape HTTP Cookie File\n{COOKIE.replace('0', 'soon').replace('secret', 'topsecret')}",
             "line 2",
         ),
-        (COOKIE, "export it anew"),
+        (COOKIE, "export it again"),
         ("[{}]", "line 1"),
     ],
 )
@@ -98,7 +98,7 @@ def test_a_bad_cookies_file_is_refused_without_telling_its_secret(source, tmp_pa
 
 
 def test_a_missing_cookies_file_is_refused(source, tmp_path):
-    with pytest.raises(UserError, match=r"none\.txt.*mend the path"):
+    with pytest.raises(UserError, match=r"none\.txt.*fix the path"):
         source(cookies=tmp_path / "none.txt")
 
 
@@ -249,7 +249,7 @@ def test_an_ffmpeg_must_be_there(source, tmp_path, monkeypatch):
 
 def test_a_pipe_in_the_place_of_cookies_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "cookies.txt")
-    with pytest.raises(UserError, match=r"cookies\.txt is no cookies file"):
+    with pytest.raises(UserError, match=r"cookies\.txt is not a cookies file"):
         youtube.Youtube(cookies=tmp_path / "cookies.txt")
 
 
