@@ -20,7 +20,7 @@ from audionas.runtime.extras import optional
 _SECONDS = 300.0  # timeout of a decoding; hours of AAC take less
 _HEADER = struct.Struct(">4sIIIII")  # of AU: magic, offset of the samples, size, encoding, rate, channels
 _FLOAT = 6  # AU's number for 32-bit floats
-_SAID = 1 << 16  # bytes of messages that are kept
+_MESSAGE_BYTES = 1 << 16  # bytes of messages that are kept
 
 
 class FfmpegError(Exception):
@@ -92,9 +92,9 @@ class Decoding:
             path = Path(folder) / "audio"
             path.write_bytes(data)  # removed once ffmpeg has opened it, also after most kills
             command += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-            self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+            self._messages = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._said
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._messages
             )
             self._timer = threading.Timer(_SECONDS, self._process.kill)
             self._timer.start()
@@ -123,7 +123,7 @@ class Decoding:
         self._process.kill()
         self._process.stdout.close()
         self._process.wait()
-        self._said.close()
+        self._messages.close()
 
     def blocks(self, frames: int) -> Iterator[np.ndarray]:
         """Yield float32 [n, channels] of at most `frames` samples. Raises FfmpegError for damaged data."""
@@ -136,7 +136,7 @@ class Decoding:
     def _require_success(self) -> None:
         """Raise FfmpegError if the process failed or wrote a message."""
         code = self._process.wait()
-        self._said.seek(0)
-        said = self._said.read(_SAID).decode("utf-8", "replace").strip()
+        self._messages.seek(0)
+        said = self._messages.read(_MESSAGE_BYTES).decode("utf-8", "replace").strip()
         if code or said:
             raise FfmpegError(said or f"exit code {code}")

@@ -25,7 +25,7 @@ PANNS = {"train": (20_550, 22_160), "test": (18_887, 20_371)}
 NAMED = ("no such file", "span beyond the end")  # reasons whose details name the file
 _NAMES = 12  # classes named in one line
 _EXAMPLES = 3  # clips named for each reason
-_TOLD = 1000  # rows of each reason whose details are held
+_MAX_DETAILS = 1000  # rows of each reason whose details are held
 _SLACK = 0.1  # seconds by which cuts of equal length differ
 _BAND, _BANDS = 250, 128  # width in Hz, and number
 _QUIETEST = -120  # dBFS
@@ -93,7 +93,7 @@ class SplitCoverage:
         return self.got / self.listed if self.listed else 0.0
 
     @property
-    def may_come(self) -> int:
+    def retryable(self) -> int:
         """Number of missing clips that another run may get."""
         return sum(n for reason, n in self.reasons.items() if reason in TRANSIENT or reason == NOT_ASKED)
 
@@ -232,7 +232,7 @@ class _Ledger:
         for row in rows:
             ok = row["status"] == "ok"
             word = general(row.get("source") or "" if ok else row["reason"])
-            if not ok and word in NAMED and told[word] < _TOLD:
+            if not ok and word in NAMED and told[word] < _MAX_DETAILS:
                 told[word] += 1
                 self._particulars[len(found)] = row["reason"].partition(" (")[2].removesuffix(")")
             found.append(key(row["clip_id"]))
@@ -284,19 +284,19 @@ def require(splits: Sequence[SplitCoverage], least: float, key: str, report: Pat
     Raises:
         UserError: a split has less; names its share, what is missing and what to do.
     """
-    if lines := [_short(s, least, key) for s in splits if s.share < least]:
+    if lines := [_shortfall(s, least, key) for s in splits if s.share < least]:
         raise UserError("\n".join([*lines, f"Full report: {report}"]))
 
 
-def _named(s: SplitCoverage, reason: str) -> str:
+def _examples_of(s: SplitCoverage, reason: str) -> str:
     """Return the first few clips of a reason."""
     names = s.examples.get(reason, [])
     more = ", …" if s.reasons[reason] > len(names) else ""
     return f" ({', '.join(names)}{more})" if names else ""
 
 
-def _short(s: SplitCoverage, least: float, key: str) -> str:
-    main = [f"{n:,} {reason}{_named(s, reason)}" for reason, n in s.reasons.most_common(4)]
+def _shortfall(s: SplitCoverage, least: float, key: str) -> str:
+    main = [f"{n:,} {reason}{_examples_of(s, reason)}" for reason, n in s.reasons.most_common(4)]
     if rest := s.missing - sum(n for _, n in s.reasons.most_common(4)):
         main.append(f"{rest:,} for other reasons")
     fixes = []
@@ -306,7 +306,7 @@ def _short(s: SplitCoverage, least: float, key: str) -> str:
         fixes.append("retry temporary failures (raise corpus.download.round)")
     if s.reasons["no such file"]:
         fixes.append("fix these names in the list, or put the files into corpus.audio")
-    elif (s.got + s.may_come) / max(s.listed, 1) < least:
+    elif (s.got + s.retryable) / max(s.listed, 1) < least:
         fixes.append("add a source that has the missing clips")
     fixes.append(
         f"lower {key} to {100 * s.got // max(s.listed, 1) / 100:g}, and report it beside the results"

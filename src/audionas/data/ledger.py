@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from audionas.data.names import clean, likeness
+from audionas.data.names import clean, comparable
 from audionas.runtime.artifacts import remedy
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.files import atomic_write
@@ -177,7 +177,7 @@ def _columns(header: list[str], where: str | Path, required: list[str], optional
     """Return a header's columns, stripped; wanted columns in the caller's spelling."""
     columns = [clean(column) for column in header]
     for wanted in required + optional:
-        alike = [i for i, column in enumerate(columns) if likeness(column) == likeness(wanted)]
+        alike = [i for i, column in enumerate(columns) if comparable(column) == comparable(wanted)]
         if wanted not in columns and len(alike) == 1:
             columns[alike[0]] = wanted
     for i, column in enumerate(columns):

@@ -18,7 +18,7 @@ def clean(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip(_BLANK)
 
 
-def likeness(text: str) -> str:
+def comparable(text: str) -> str:
     """Return a form without differences in case, Unicode form, blanks and invisible characters."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_NO_INVISIBLE))

@@ -89,7 +89,7 @@ class ClipStoreWriter:
             [*classes],
         ):
             raise UserError(f"{self.work}: made for other clips; delete it and run again")
-        with self._said():
+        with self._os_errors():
             self._file = Descriptor(self.work, os.O_RDWR)
         self._data, self._checksums = (
             FileArray(self._file, array.offset, array.shape, array.dtype)
@@ -114,17 +114,17 @@ class ClipStoreWriter:
             raise ValueError(f"{self.work}: row {row} of {self._rows}")
         if self._dtype.kind == "f" and not np.isfinite(data).all():
             raise ValueError(f"{self.work}: row {row} holds values that are not finite")
-        with self._said():
+        with self._os_errors():
             self._data[row] = data
             self._checksums[row] = np.array(zlib.crc32(data), np.uint32)
 
     def flush(self) -> None:
         """Wait until all rows are on disk (on macOS, in the disk's cache)."""
-        with self._said():
+        with self._os_errors():
             os.fsync(self._file.number)
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
+    def _os_errors(self) -> Iterator[None]:
         """Turn an OSError of this file into a UserError."""
         try:
             yield
@@ -196,7 +196,7 @@ def _create(path: Path, shape: tuple[int, ...], dtype, classes, settings) -> Ite
         "classes": json.dumps(classes).encode(),
         "settings": json.dumps(settings, sort_keys=True).encode(),
     }
-    with atomic_write(path) as temporary, _Remembering(temporary, "r+") as raw:
+    with atomic_write(path) as temporary, _ErrorRecordingFile(temporary, "r+") as raw:
         with h5py.File(raw, "w", libver="latest") as file:
             file.attrs["version"] = VERSION
             for name, text in texts.items():
@@ -217,7 +217,7 @@ def _create(path: Path, shape: tuple[int, ...], dtype, classes, settings) -> Ite
             raise os_error(raw.error, path) from raw.error
 
 
-class _Remembering(io.FileIO):
+class _ErrorRecordingFile(io.FileIO):
     """File for HDF5 that records write errors instead of raising them: HDF5 would end the process.
 
     Attributes:

@@ -60,7 +60,7 @@ def summary(splits: Sequence[SplitCoverage], corpus: str) -> pd.DataFrame:
     rows = []
     for s in splits:
         row = {"split": s.split, "listed": s.listed, "got": s.got, "missing": s.missing, "share": s.share}
-        row |= {"may_still_come": s.may_come, "hours": s.seconds / 3600, "bytes": s.bytes}
+        row |= {"may_still_come": s.retryable, "hours": s.seconds / 3600, "bytes": s.bytes}
         row |= {"classes_listed": int((s.class_listed > 0).sum()), "classes_with_none_left": len(s.lost)}
         if corpus == "audioset":
             row |= dict(zip(("panns_got", "panns_listed"), PANNS.get(s.split, (None, None)), strict=True))
@@ -96,7 +96,7 @@ def markdown(splits: Sequence[SplitCoverage], corpus: str, warnings: Sequence[st
     head = ["split", "clips listed", "here", "share", "missing", "may still come", "hours", "size"]
     rows = []
     for s in splits:
-        row = [s.split, s.listed, s.got, percent(s.got, s.listed), s.missing, s.may_come]
+        row = [s.split, s.listed, s.got, percent(s.got, s.listed), s.missing, s.retryable]
         row += [f"{s.seconds / 3600:,.1f}", f"{s.bytes / 1e9:,.2f} GB"]
         if panns:
             got, of = PANNS.get(s.split, (0, 0))

@@ -59,7 +59,7 @@ class Scripted(Source):
 
 
 def outcomes(journal, wanted):
-    answers = [journal.answer(clip.clip_id) for clip in wanted]
+    answers = [journal.result(clip.clip_id) for clip in wanted]
     return [answer.source if answer.got else answer.reason for answer in answers]
 
 
@@ -112,7 +112,7 @@ def test_a_network_failure_is_tried_again_and_is_passing(tmp_path):
         acquire(clips(6), [source], journal, patience)
         assert (
             outcomes(journal, clips(6)) == ["youtube"] * 6
-            and journal.answer(clips(6)[2].clip_id).attempts == 2
+            and journal.result(clips(6)[2].clip_id).attempts == 2
         )
 
 
@@ -121,8 +121,8 @@ def test_a_network_that_is_down_stops_the_run_and_marks_few(tmp_path):
     with Journal(tmp_path) as journal:
         with pytest.raises(UserError, match=r"youtube: 9 requests in a row failed.*no route.*start again"):
             acquire(clips(1000), [source], journal, QUICK)
-        assert sum(answer.got for answer in journal.answers.values()) == 20
-        assert len(journal.answers) < 40
+        assert sum(answer.got for answer in journal.results.values()) == 20
+        assert len(journal.results) < 40
 
 
 def test_a_rate_limit_pauses_all_workers_and_the_clip_is_got_in_the_end(tmp_path):
@@ -171,7 +171,7 @@ def test_what_is_under_way_when_a_run_stops_is_kept(tmp_path):
     with Journal(tmp_path) as journal:
         with pytest.raises(KeyboardInterrupt):
             acquire(clips(2), [Scripted("youtube", script)], journal, QUICK)
-        assert [journal.answer(clip.clip_id).got for clip in clips(2)] == [False, True]
+        assert [journal.result(clip.clip_id).got for clip in clips(2)] == [False, True]
         assert journal.path(clips(2)[1].clip_id).read_bytes() == sound(1)
 
 
@@ -182,8 +182,8 @@ def test_a_rate_limit_without_end_stops_the_run_and_fails_no_thousands(tmp_path)
     with Journal(tmp_path) as journal:
         with pytest.raises(UserError, match=r"youtube limits the rate \(not a bot\).*3 pauses.*cookies"):
             acquire(clips(1000), [source], journal, QUICK)
-        assert sum(answer.got for answer in journal.answers.values()) == 10
-        assert [a.reason for a in journal.answers.values() if not a.got] == ["rate-limited"]
+        assert sum(answer.got for answer in journal.results.values()) == 10
+        assert [a.reason for a in journal.results.values() if not a.got] == ["rate-limited"]
     assert sum(source.asked.values()) < 60
 
 
@@ -215,7 +215,7 @@ def test_what_a_killed_process_began_is_ended(tmp_path, moment):
         assert outcomes(journal, wanted) == ["hub"] * 3
         assert sorted(p.name for p in journal.clips.iterdir()) == [clip.clip_id for clip in wanted]
         assert all(journal.path(clip.clip_id).read_bytes() == sound(int(clip.source)) for clip in wanted)
-        assert [journal.answer(clip.clip_id).attempts for clip in wanted] == [1, 1, 1]
+        assert [journal.result(clip.clip_id).attempts for clip in wanted] == [1, 1, 1]
     assert sum(source.asked.values()) == 3 + asked_again
 
 
@@ -293,7 +293,7 @@ def test_killed_at_twenty_instants_nothing_is_lost_or_got_twice(tmp_path):
     )
     server.shutdown()
     with Journal(tmp_path / "killed") as killed, Journal(tmp_path / "whole") as whole:
-        assert killed.answers == whole.answers and len(whole.answers) == 300
+        assert killed.results == whole.results and len(whole.results) == 300
         for clip in clips(300):
             assert killed.path(clip.clip_id).read_bytes() == whole.path(clip.clip_id).read_bytes()
         assert len(list(killed.clips.iterdir())) == 300

@@ -107,7 +107,7 @@ def test_only_some_classes(tmp_path):
         ("/m/3",),
         ("/m/3", "/m/1"),
     ]
-    with pytest.raises(UserError, match="16 segments are free"):
+    with pytest.raises(UserError, match="16 segments are available"):
         audioset(tmp_path, only_classes=["/m/1", "/m/3"], valid_clips=17).splits()
     with pytest.raises(UserError, match=r"corpus\.only_classes: 'Clas 3, thing' names 0 .*'Class 3, thing'"):
         audioset(tmp_path, only_classes=["Clas 3, thing"])
@@ -124,7 +124,7 @@ def test_a_number_of_clips_keeps_every_class(tmp_path):
     assert [len(clips) for clips in splits.values()] == [6, 3, 10]
     assert {label for clip in splits["train"] for label in clip.labels} == {f"/m/{i}" for i in range(1, 7)}
     with pytest.raises(
-        UserError, match=r"corpus\.clips\.train: 5 clips cannot hold .* 6 classes; give at least 6"
+        UserError, match=r"corpus\.clips\.train: 5 clips are too few for .* 6 classes; give at least 6"
     ):
         audioset(tmp_path, clips={"train": 5}).splits()
     # Cutting train down changes neither validation nor what it is drawn from.

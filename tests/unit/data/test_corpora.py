@@ -216,7 +216,7 @@ def test_folds_that_part_a_source_are_refused(tmp_path):
     [
         ("name,positive_labels\na.wav,x\n", "no column 'file'"),
         ("file,labels\na.wav,x\n", "no column 'positive_labels'"),
-        ("file,positive_labels\na.wav,x,y\n", "line 2: 2 fields"),
+        ("file,positive_labels\na.wav,x,y\n", "line 2: expected 2 fields"),
         ("file,positive_labels\na.wav,x\na.wav,y\n", "line 3, column file: 'a.wav' is already in line 2"),
         ("file,positive_labels\n", "lists no clip"),
         ("YTID, start_seconds, end_seconds, positive_labels\nabc, 0.0, x, q\n", "line 2, column end_seconds"),
@@ -342,7 +342,7 @@ def test_bad_esc50_is_refused(tmp_path):
         esc50(tmp_path / "other.zip")
     with zipfile.ZipFile(tmp_path / "short.zip", "w") as file:
         file.writestr("meta/esc50.csv", "filename,fold,category\n1-2-A-0.wav,1\n")
-    with pytest.raises(UserError, match=r"esc50\.csv, line 2: 3 fields are expected"):
+    with pytest.raises(UserError, match=r"esc50\.csv, line 2: expected 3 fields"):
         esc50(tmp_path / "short.zip")
     (tmp_path / "clips.csv").write_text("file,fold,category\nbark.wav,1,dog\n")
     with pytest.raises(UserError, match=r"line 2, column file: 'bark\.wav' is not named"):

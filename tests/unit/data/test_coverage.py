@@ -77,7 +77,7 @@ RESAMPLED = [
 
 def test_counts_by_hand():
     result = count("train", iter(LIST), CLASSES, iter(LEDGER), iter(RESAMPLED))
-    assert (result.listed, result.got, result.missing, result.may_come) == (7, 4, 3, 1)
+    assert (result.listed, result.got, result.missing, result.retryable) == (7, 4, 3, 1)
     assert result.sources == {"hub": 1, "youtube": 1, "local": 2}
     assert result.reasons == {"removed": 1, "truncated": 1, NOT_ASKED: 1}
     assert result.bytes == 1000 + 2000 + 500 + 50
@@ -88,7 +88,7 @@ def test_counts_by_hand():
     alone = count("train", LIST, CLASSES, LEDGER)
     assert (alone.got, alone.seconds) == (5, 10 + 8 + 10 + 10 + 0)
     early = count("train", LIST, CLASSES, [])
-    assert early.reasons == {NOT_ASKED: 7} and early.may_come == 7
+    assert early.reasons == {NOT_ASKED: 7} and early.retryable == 7
     assert early.lost == [0, 1, 2]  # Silence has no clip on the list, so none was lost
 
 
@@ -105,7 +105,7 @@ def test_particulars_make_no_reasons_of_their_own():
 
 def test_a_label_of_no_class_is_refused():
     with pytest.raises(
-        UserError, match=r"train\.csv: clip odd: its label 'x' is not in \S+classes\.csv; .*dvc repro"
+        UserError, match=r"train\.csv: clip odd: the label 'x' is not in \S+classes\.csv; .*dvc repro"
     ):
         count("train", [clip("odd", "a,x")], CLASSES, [])
 
@@ -137,7 +137,7 @@ def test_what_is_listed_is_got_or_missing(states, random):
     assert result.bytes == 1000 * len(here) and result.seconds == 10 * len(here)
     assert result.class_listed.tolist() == [sum(c in s[1] for s in states) for c in "abcd"]
     assert result.class_got.tolist() == [sum(c in s[1] for s in here) for c in "abcd"]
-    assert 0 <= result.may_come <= result.missing and 0 <= result.share <= 1
+    assert 0 <= result.retryable <= result.missing and 0 <= result.share <= 1
     random.shuffle(ledger)
     assert count("test", clips, CLASSES, ledger, decoded).reasons == result.reasons
     table = summary([result], "esc50").iloc[0]
@@ -182,11 +182,11 @@ def test_too_little_is_refused_with_the_reasons_and_the_mend(tmp_path):
     train, test, last = str(error.value).splitlines()
     assert train == (
         "train: 949 of 1,000 clips are available (94.9 %), but corpus.least_coverage requires 95 %. Missing: "
-        "26 removed (c949, c951, c953, …), 25 network (c950, c952, c954, …). To fix: ask again for those "
-        "that failed in passing (raise corpus.download.round); or lower corpus.least_coverage to 0.94, and "
-        "say so beside the results"
+        "26 removed (c949, c951, c953, …), 25 network (c950, c952, c954, …). To fix: retry temporary "
+        "failures (raise corpus.download.round); or lower corpus.least_coverage to 0.94, and "
+        "report it beside the results"
     )
-    # Here those that failed in passing would not be enough.
+    # Here a retry of temporary failures is not enough.
     assert test.startswith("test: 20 of 2,000 clips are available (1.0 %)")
     assert "add a source that has the missing clips; or lower corpus.least_coverage to 0.01" in test
     assert last == f"Full report: {tmp_path / 'coverage.md'}"

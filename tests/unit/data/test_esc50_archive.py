@@ -88,7 +88,7 @@ def test_an_archive_of_very_many_members_is_refused_before_they_are_listed(tmp_p
     path = made(tmp_path, {f"{i}.wav": b"" for i in range(300)})
     monkeypatch.setattr(esc50, "_LARGEST_DIRECTORY", 5_000)
     monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("listed"))
-    with pytest.raises(UserError, match=r"esc\.zip: its list of members has [\d,]+ bytes"):
+    with pytest.raises(UserError, match=r"esc\.zip: its directory has [\d,]+ bytes"):
         corpus(path)
 
 

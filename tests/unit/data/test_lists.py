@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from audionas.data.corpora.base import FetchError
 from audionas.data.corpora.folder import Folder
 from audionas.data.ledger import iter_numbered
-from audionas.data.names import clean, likeness
+from audionas.data.names import clean, comparable
 from audionas.runtime.errors import UserError
 from audionas.settings.corpora import FolderCorpus, SplitFolds, SplitFractions
 
@@ -72,9 +72,9 @@ def test_names_are_compared_as_a_reader_would(text, before, after):
     for form in ("NFC", "NFD", "NFKC"):
         written = before + unicodedata.normalize(form, text) + after
         assert clean(written) == unicodedata.normalize("NFC", text)
-        assert likeness(written) == likeness(text) == likeness(text.upper())
+        assert comparable(written) == comparable(text) == comparable(text.upper())
     assert clean(clean(text)) == clean(text)
-    assert likeness(text + "x") != likeness(text)
+    assert comparable(text + "x") != comparable(text)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_every_row_has_the_line_on_which_it_begins(tmp_path_factory, rows, end):
         ("filename,labels\n0.flac,dog\n", "no column 'file' among filename, labels; rename 'filename'"),
         ("file,label\n0.flac,dog\n", "no column 'labels' among file, label; rename 'label'"),
         ("file,labels,file\n0.flac,dog,1.flac\n", "line 1: the column 'file' appears twice"),
-        ("file,labels\n0.flac,dog,cat\n", "line 2: 2 fields are expected and 3 found; put quotes"),
+        ("file,labels\n0.flac,dog,cat\n", "line 2: expected 2 fields and found 3; put quotes"),
         ("file,labels\n,dog\n", "line 2, column file: empty; name the audio file"),
         ("file,labels\n0.flac,dog\n".encode("utf-16"), "looks like UTF-16.* save it as CSV UTF-8"),
         ("file,labels\n0.flac,dog\n".encode("utf-16-le"), "looks like UTF-16"),

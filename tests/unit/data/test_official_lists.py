@@ -135,7 +135,9 @@ def test_lists_are_fetched_once_and_pinned(server, tmp_path, capsys):
     assert fetch(server, folder) == found and len(server.asked) == 6
     (folder / TEST).unlink()
     server.content[TEST] += row(9999).encode()
-    with pytest.raises(UserError, match=rf"{TEST}: not the .*checksums\.csv records; delete its row"):
+    with pytest.raises(
+        UserError, match=rf"{TEST}: differs from the .*recorded in .*checksums\.csv; delete its row"
+    ):
         fetch(server, folder)
     assert not (folder / TEST).exists()
 
@@ -224,8 +226,8 @@ def test_passing_faults_are_tried_again(server, tmp_path, fault):
         ("typed page", "a web page instead"),
         (b"<!DOCTYPE html><p>sign in", "a web page instead"),
         (b"\xef\xbb\xbf\n <html>", "a web page instead"),
-        (b"", "not a balanced"),
-        (b"junk", "not a balanced.*'junk'.*fix the address"),
+        (b"", "is not balanced"),
+        (b"junk", "is not balanced.*'junk'.*fix the address"),
     ],
 )
 def test_what_is_no_list_is_refused_at_once(server, tmp_path, fault, words):
@@ -241,7 +243,7 @@ def test_what_is_no_list_is_refused_at_once(server, tmp_path, fault, words):
 def test_a_broken_ontology_is_refused(server, tmp_path):
     server.faults[ONTOLOGY] = [b'{"id": 1}', b'[{"id": ']
     for _ in range(2):
-        with pytest.raises(UserError, match="gives no ontology"):
+        with pytest.raises(UserError, match="is not ontology"):
             fetch(server, tmp_path)
 
 

@@ -128,9 +128,9 @@ def test_other_encodings_are_refused(tmp_path):
     ("rows", "words"),
     [
         ([row(1), row(2), row(1)], r"line 6: .*'00000000001'.*in lines 4, 6"),
-        ([row(1), row(2), row(1, 5)], r"line 6: .*overlap in lines 4, 6"),
-        ([row(1, 5), row(1, 0, 5.001)], r"line 5: .*overlap in lines 4, 5"),
-        ([row(1, 0, 100), row(1, 20), row(1, 40)], r"line 6: .*overlap in lines 4, 5, 6"),
+        ([row(1), row(2), row(1, 5)], r"line 6: .*overlap or repeat in lines 4, 6"),
+        ([row(1, 5), row(1, 0, 5.001)], r"line 5: .*overlap or repeat in lines 4, 5"),
+        ([row(1, 0, 100), row(1, 20), row(1, 40)], r"line 6: .*overlap or repeat in lines 4, 5, 6"),
     ],
 )
 def test_double_and_overlapping_rows_are_refused(tmp_path, rows, words):
@@ -150,7 +150,7 @@ def test_spans_of_one_video_that_do_not_overlap_are_taken(tmp_path):
 def test_bad_class_list_is_refused(tmp_path):
     path = tmp_path / CLASS_LIST
     path.write_text("index,mid,display_name\n0,/m/1,A\n2,/m/2,B\n")
-    with pytest.raises(UserError, match="line 3, column index: '2' where 1 is next"):
+    with pytest.raises(UserError, match="line 3, column index: '2' instead of 1"):
         read_classes(path)
     path.write_text("index,mid,display_name\n0,/m/1,A\n1,/m/1,B\n")
     with pytest.raises(UserError, match="line 3, column mid"):

@@ -213,9 +213,9 @@ def test_an_empty_span_is_the_whole_file_as_it_is(tmp_path):
         ("start,end", '"0,5","1,0"', "'0,5' to '1,0' is not a span; .*a decimal point"),
         ("start,end", "0:10,0:20", "is not a span; write increasing seconds"),
         ("start,end", "0,4000", "at most 3600 apart"),
-        ("Onset,duration", "0,1", "a column 'onset' and none 'offset'"),
-        ("offset,duration", "0,1", "a column 'offset' and none 'onset'"),
-        ("start,end,onset,offset", "0,1,0,1", "columns start,end and onset,offset both give spans"),
+        ("Onset,duration", "0,1", "the column 'onset' needs a column 'offset'"),
+        ("offset,duration", "0,1", "the column 'offset' needs a column 'onset'"),
+        ("start,end,onset,offset", "0,1,0,1", "columns start,end and onset,offset both define spans"),
     ],
 )
 def test_bad_spans_are_refused_with_their_place(tmp_path, head, row, words):

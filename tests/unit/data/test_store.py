@@ -79,7 +79,7 @@ def test_bad_rows_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "ids, labels, message",
     [
-        (["one", "two"], [[1], [1]], "'one' has no labels for 2"),
+        (["one", "two"], [[1], [1]], "'one' has labels that do not match 2"),
         (["one", "one"], [[1, 0], [0, 1]], "'one' appears twice"),
         (["one"], [[1, 0]], "1 clips for 2 rows"),
         (["one", "two", "three"], [[1, 0]] * 3, "more clips than 2 rows"),

@@ -22,10 +22,10 @@ from audionas.data.corpora import audioset, base, folder
 from audionas.data.corpora.base import Clip
 from audionas.data.corpora.registry import open_corpus
 from audionas.data.ledger import DOWNLOAD, SEGMENTS, iter_rows, parse_rows, read_rows, write_rows
-from audionas.data.names import clean, likeness
+from audionas.data.names import clean, comparable
 from audionas.data.shards import write_shard
 from audionas.data.sources.local import Local
-from audionas.data.sources.shard_cache import Shelf, fill_shard
+from audionas.data.sources.shard_cache import AudioCache, fill_shard
 from audionas.runtime.errors import UserError
 from audionas.settings.corpora import AudiosetCorpus, Download, FolderCorpus, SplitFolds, SplitFractions
 from audionas.systems.common import coverage, download, segments
@@ -43,8 +43,8 @@ def whole(content: bytes, required) -> list[dict] | None:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         columns = [clean(name) for name in reader.fieldnames or []]
         for name in required:  # whatever their case, where one alone is meant
-            if name not in columns and [likeness(c) for c in columns].count(name) == 1:
-                columns[[likeness(c) for c in columns].index(name)] = name
+            if name not in columns and [comparable(c) for c in columns].count(name) == 1:
+                columns[[comparable(c) for c in columns].index(name)] = name
         reader.fieldnames = columns
         rows = list(reader)
     except (csv.Error, UnicodeDecodeError):
@@ -96,7 +96,7 @@ def test_a_bad_row_is_refused_when_the_reading_comes_to_it_and_named_by_its_line
     path = tmp_path / "long.csv"
     good = [[f"{i}", "x"] for i in range(20_000)]
     for bad, words in (
-        (b"1,2,3\n", "line 20002: 2 fields are expected"),
+        (b"1,2,3\n", "line 20002: expected 2 fields"),
         (b'1,"2"3\n', "line 20002: not readable as CSV"),
         (b"1,\xff\n", r"after line [12]\d+: not readable as CSV in UTF-8"),
     ):
@@ -196,9 +196,7 @@ def test_overlaps_and_shared_videos_are_found_exactly_though_keys_meet(tmp_path_
         patch.setattr(audioset, "key", key)
         corpus = open_corpus(own(folder), 10.0)
         if overlap or shared:
-            with pytest.raises(
-                UserError, match="overlap or repeat in" if overlap else "stands in train"
-            ):
+            with pytest.raises(UserError, match="overlap or repeat in" if overlap else "is also in train"):
                 corpus.streams()
         else:
             splits = corpus.streams()
@@ -339,7 +337,7 @@ def test_a_bad_list_is_refused_before_anything_is_got(project, monkeypatch, limi
     monkeypatch.setattr(Local, "get", lambda self, clip: asked.append(clip))
     for bad, words in (
         (lines[90].replace(",0.0,", ",soon,"), "line 91: start or end is no number"),
-        (lines[90].replace(",0.0,", ",0.0,,"), "line 91: 6 fields are expected"),
+        (lines[90].replace(",0.0,", ",0.0,,"), "line 91: expected 6 fields"),
     ):
         assert bad != lines[90]
         path.write_text("".join([*lines[:90], bad, *lines[91:]]))
@@ -359,7 +357,7 @@ def test_another_day_gives_the_same_bytes(project):
     coverage.run(config)
 
 
-# -- the shelf
+# -- the cache
 
 
 def test_the_shelf_prefers_what_was_got_and_leaves_no_database(tmp_path):
@@ -370,10 +368,10 @@ def test_the_shelf_prefers_what_was_got_and_leaves_no_database(tmp_path):
     write_shard(one / "shard-000000.tar", [("c", b"no row")])
     write_rows(two / "ledger.csv", DOWNLOAD, [got, failed | {"clip_id": "b"}, failed | {"clip_id": "d"}])
     write_shard(two / "shard-000000.tar", [("a", b"abc"), ("c", b"later")])
-    database = tmp_path / "shelf"
+    database = tmp_path / "cache"
     database.write_bytes(b"left by a killed run")
-    with Shelf([one, two], database) as shelf:
-        found = shelf.find([Clip(clip_id, "", "", ()) for clip_id in "dxcba"])
+    with AudioCache([one, two], database) as cache:
+        found = cache.find([Clip(clip_id, "", "", ()) for clip_id in "dxcba"])
     assert {clip_id: kept.path is not None for clip_id, kept in found.items()} == {"a": 1, "b": 0, "d": 0}
     assert found["a"].read() == b"abc"
     assert found["a"].row == dict.fromkeys(DOWNLOAD, "") | got | {"bytes": "3"}
@@ -382,19 +380,19 @@ def test_the_shelf_prefers_what_was_got_and_leaves_no_database(tmp_path):
     assert not database.exists()
 
 
-def test_the_shelf_gives_no_audio_that_its_ledger_does_not_know(tmp_path):
+def test_the_cache_gives_no_audio_that_its_ledger_does_not_know(tmp_path):
     clips = [Clip(clip_id, clip_id, clip_id, ("x",), 0.0, 1.0) for clip_id in "ab"]
     rows = [{"clip_id": c, "status": "ok", "sha256": hashlib.sha256(c.encode()).hexdigest()} for c in "ab"]
     write_rows(tmp_path / "one" / "ledger.csv", DOWNLOAD, rows)  # whose shard is gone
     write_shard(tmp_path / "two" / "shard-000000.tar", [("a", b"a"), ("b", b"another take")])
     with (
-        Shelf([tmp_path / "one", tmp_path / "two"], tmp_path / "shelf") as shelf,
-        pytest.raises(UserError, match=r"two/shard-000000\.tar: the audio of b is not what its ledger"),
+        AudioCache([tmp_path / "one", tmp_path / "two"], tmp_path / "cache") as cache,
+        pytest.raises(UserError, match=r"two/shard-000000\.tar: the audio of b does not match its ledger"),
     ):
-        fill_shard(tmp_path / "state" / "shard-000000", clips, [], shelf, Download(), 0.1, lambda _: None)
+        fill_shard(tmp_path / "state" / "shard-000000", clips, [], cache, Download(), 0.1, lambda _: None)
     (tmp_path / "two" / "shard-000000.tar").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"shard-000000\.tar: damaged .*; delete it to download its clips"):
-        Shelf([tmp_path / "two"], tmp_path / "shelf")
+        AudioCache([tmp_path / "two"], tmp_path / "cache")
 
 
 def test_lists_of_segments_say_where_they_are_bad(tmp_path):

@@ -209,7 +209,10 @@ def test_a_second_process_is_told_who_is_at_it(holder, capsys, name, command):
     process = holder(name)
     assert main(command) == 1
     said = capsys.readouterr().err
-    assert f".state/{name}.lock: process {process.pid} on " in said and "wait for it to finish, or stop it" in said
+    assert (
+        f".state/{name}.lock: process {process.pid} on " in said
+        and "wait for it to finish, or stop it" in said
+    )
     assert not Path("models").exists() and not Path("data/raw").exists()
     if name == "teacher-0":
         process.kill()  # a lock ends with its process

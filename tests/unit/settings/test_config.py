@@ -53,7 +53,7 @@ def broken(tmp_path, section, **values):
             r"augment\.time_mask_frames 33 is not shorter than .* 33 frames",
         ),
         ("augment", {"mel_mask_bins": 16}, r"augment\.mel_mask_bins 16 is not narrower"),
-        ("features", {"fmax": 20_000.0}, r"features\.fmax 20000 .* 16000 Hz"),
+        ("features", {"fmax": 20_000.0}, r"features\.fmax 20000, .* 16000 Hz"),
         ("features", {"mels": 8}, r"poolings"),
         ("network", {"num_classes": None}, r"network\.num_classes"),
         ("search", {"tolerance": "much"}, r"search\.tolerance: 'much' is not a number of parameters"),

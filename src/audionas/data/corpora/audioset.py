@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from audionas.data.corpora.audioset_lists import CLASS_LIST, TEST, TRAIN, UNBALANCED, checksums
-from audionas.data.corpora.base import Clip, Corpus, FetchError, Reread, inside
+from audionas.data.corpora.base import Clip, Corpus, FetchError, Reiterable, inside
 from audionas.data.corpora.draw import draw
 from audionas.data.corpora.segments import lines_of, parse_segments, segment_id
 from audionas.data.hashing import key, keys, within
@@ -70,7 +70,7 @@ class Audioset(Corpus):
             if (common := np.intersect1d(videos[split], videos[other], assume_unique=True)).size:
                 self._require_none_shared(set(common.tolist()), names[split], names[other])
         splits: dict[str, Iterable[Clip]] = {
-            split: Reread(partial(self._narrowed, self._given(name))) for split, name in names.items()
+            split: Reiterable(partial(self._narrowed, self._given(name))) for split, name in names.items()
         }
         if "valid" not in splits:
             splits["valid"] = self._draw_valid(np.unique(np.concatenate(list(videos.values()))))
@@ -90,8 +90,8 @@ class Audioset(Corpus):
         self._require_apart(name, clips)
         return clips
 
-    def _given(self, name: str) -> Reread[Clip]:
-        return Reread(partial(self._stream, name))
+    def _given(self, name: str) -> Reiterable[Clip]:
+        return Reiterable(partial(self._stream, name))
 
     def _stream(self, name: str) -> Iterator[Clip]:
         path = inside(self.folder, name, "params.yaml: the lists of corpus")

@@ -32,7 +32,7 @@ _COLUMNS = ("file", "bytes", "sha256")
 _BLOCK = 1 << 16
 
 
-class _Cut(Exception):
+class _InterruptedError(Exception):
     """The connection failed, or the server is overloaded; the received bytes are kept."""
 
 
@@ -149,7 +149,7 @@ def _get(url: str, part: Path, attempts: int, pause_seconds: float, timeout: flo
                     f"the file by hand into {part.parent}"
                 ) from None
             reason = f"the server answers {error.code}"
-        except _Cut as error:
+        except _InterruptedError as error:
             reason = str(error)
         except ValueError as error:
             raise UserError(f"{url!r}: not an address of a list ({error}); fix it") from None
@@ -174,7 +174,7 @@ def _continue(url: str, part: Path, timeout: float) -> None:
             raise _web_page(url)
         if response.status == 206 and not response.headers["Content-Range"].startswith(f"bytes {kept}-"):
             tag.unlink(missing_ok=True)
-            raise _Cut("the server sent another part of the file")
+            raise _InterruptedError("the server sent another part of the file")
         if response.status != 206:
             kept = 0
             tag.unlink(missing_ok=True)
@@ -191,7 +191,7 @@ def _continue(url: str, part: Path, timeout: float) -> None:
                 file.write(block)
                 bar.update(len(block))
     if whole is not None and part.stat().st_size != whole:
-        raise _Cut(f"the connection ended after {part.stat().st_size} of {whole} bytes")
+        raise _InterruptedError(f"the connection ended after {part.stat().st_size} of {whole} bytes")
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
@@ -206,9 +206,9 @@ def _network() -> Iterator[None]:
     except urllib.error.HTTPError:
         raise
     except urllib.error.URLError as error:
-        raise _Cut(f"no connection ({error.reason})") from None
+        raise _InterruptedError(f"no connection ({error.reason})") from None
     except (OSError, http.client.HTTPException) as error:
-        raise _Cut(f"the connection failed ({error or type(error).__name__})") from None
+        raise _InterruptedError(f"the connection failed ({error or type(error).__name__})") from None
 
 
 @contextlib.contextmanager
@@ -235,7 +235,7 @@ def _require_list(name: str, part: Path, url: str) -> None:
         good = head.startswith("index,mid,display_name" if name == CLASS_LIST else ("#", "YTID"))
     if not good:
         part.unlink()
-        raise UserError(f"{url}: not a {name} (it begins with {head[:40]!r}); fix the address")
+        raise UserError(f"{url}: the file is not {name} (it begins with {head[:40]!r}); fix the address")
 
 
 def _web_page(url: str) -> UserError:

@@ -46,7 +46,7 @@ class Clip:
     end: float | None = None
 
 
-class Reread(Generic[T]):
+class Reiterable(Generic[T]):
     """An iterable that reads its items again for each iteration, so that none is held in memory."""
 
     def __init__(self, read: Callable[[], Iterator[T]]):
@@ -96,7 +96,7 @@ def safe_id(text: str) -> str:
     return f"{cleaned or 'clip'}-{hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:10]}"
 
 
-def leaves(name: str) -> bool:
+def escapes(name: str) -> bool:
     """Return whether a path (POSIX or Windows) is absolute or contains `..`, and so may leave its folder."""
     return bool(_ABSOLUTE.match(name)) or ".." in re.split(r"[/\\]", name) or "\0" in name
 
@@ -107,7 +107,7 @@ def inside(folder: Path, name: str, where: str) -> Path:
     Raises UserError, prefixed by `where`, for an absolute path, one with `..`, or a link to outside the
     folder.
     """
-    if not name or leaves(name):
+    if not name or escapes(name):
         raise UserError(f"{where}: the path {name!r} leaves {folder}; write a path inside it")
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
@@ -162,7 +162,9 @@ def split_by_fold(clips: Iterable[tuple[Clip, int]], folds, where: str) -> dict[
     """
     home = {fold: split for split in SPLITS for fold in getattr(folds, split)}
     require_folds(clips, home, where)
-    return split_by_home(Reread(lambda: ((home[fold], clip) for clip, fold in clips if fold in home)), where)
+    return split_by_home(
+        Reiterable(lambda: ((home[fold], clip) for clip, fold in clips if fold in home)), where
+    )
 
 
 def require_folds(clips: Iterable[tuple[Clip, int]], home: Mapping[int, str], where: str) -> None:
@@ -183,6 +185,6 @@ def split_by_home(placed: Iterable[tuple[str, Clip]], where: str) -> dict[str, I
     """
     require_disjoint(placed, where)
     return {
-        split: Reread(lambda split=split: (clip for home, clip in placed if home == split))
+        split: Reiterable(lambda split=split: (clip for home, clip in placed if home == split))
         for split in SPLITS
     }

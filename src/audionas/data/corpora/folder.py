@@ -23,9 +23,9 @@ from audionas.data.corpora.base import (
     Clip,
     Corpus,
     FetchError,
-    Reread,
+    Reiterable,
+    escapes,
     inside,
-    leaves,
     require_folds,
     safe_id,
     split_by_fold,
@@ -37,7 +37,7 @@ from audionas.data.corpora.spans import SPANS, cut, read_span, span_columns
 from audionas.data.corpora.stratify import assign
 from audionas.data.hashing import key, repeated
 from audionas.data.ledger import iter_numbered, require_file
-from audionas.data.names import clean, likeness
+from audionas.data.names import clean, comparable
 from audionas.data.shards import extension
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.files import UnfitFileError, read_bounded
@@ -97,7 +97,7 @@ class Folder(Corpus):
             ids.append(key(clip.clip_id.lower()))
             files.append(key(clip.origin))
             sources.append(key(clip.source))
-            alike_sources.append(key(likeness(clip.source)))
+            alike_sources.append(key(comparable(clip.source)))
         if folds is None:
             raise UserError(f"{self._path}: lists no clips; add rows")
         if not labels:
@@ -144,7 +144,7 @@ class Folder(Corpus):
         """
         split, where = self.section.split, self.section.lists
         if isinstance(split, SplitFolds):
-            return split_by_fold(Reread(self._clips), split, where)
+            return split_by_fold(Reiterable(self._clips), split, where)
         if isinstance(split, SplitShare):
             return self._share(split, where)
         sources = sorted({clip.source for clip, _ in self._clips()})
@@ -159,11 +159,11 @@ class Folder(Corpus):
             for clip, _ in self._clips():
                 yield home(clip.source), clip
 
-        return split_by_home(Reread(placed), where)
+        return split_by_home(Reiterable(placed), where)
 
     def _share(self, split: SplitShare, where: str) -> dict[str, Iterable[Clip]]:
         home = {fold: name for name in ("train", "test") for fold in getattr(split, name)}
-        require_folds(Reread(self._clips), home, where)
+        require_folds(Reiterable(self._clips), home, where)
         sources = sorted({clip.source for clip, fold in self._clips() if fold in split.train})
         if len(sources) < 2:
             raise UserError(
@@ -178,7 +178,7 @@ class Folder(Corpus):
                 if fold in home:
                     yield held(clip.source) if fold in split.train else home[fold], clip
 
-        return split_by_home(Reread(placed), where)
+        return split_by_home(Reiterable(placed), where)
 
     def _assign(
         self, clips: Iterable[Clip], sources: list[str], shares: dict[str, float]
@@ -272,7 +272,7 @@ class Folder(Corpus):
                 if Path(text).is_relative_to(root):
                     text = str(Path(text).relative_to(root))
         path = posixpath.normpath(text.replace("\\", "/"))
-        if leaves(path):
+        if escapes(path):
             raise UserError(
                 f"{where}: the path {text!r} leaves {self.folder}; write a path inside it, or set "
                 "corpus.audio to a folder that contains it"
@@ -309,7 +309,7 @@ class Folder(Corpus):
         first: dict[str, tuple[str, int]] = {}
         told: list[str] = []
         for line, clip, _ in self._rows() if suspects else ():
-            if (likely := likeness(clip.source)) and key(likely) in suspects:
+            if (likely := comparable(clip.source)) and key(likely) in suspects:
                 name, begun = first.setdefault(likely, (clip.source, line))
                 if name != clip.source and clip.source not in self._merged:
                     self._merged[clip.source] = name
@@ -328,7 +328,7 @@ class Folder(Corpus):
         for line, clip, _ in self._rows() if suspects else ():
             if key(clip.origin) in suspects:
                 source, begun = first.setdefault(clip.origin, (clip.source, line))
-                if likeness(source) != likeness(clip.source):
+                if comparable(source) != comparable(clip.source):
                     raise UserError(
                         f"{self._path}, line {line}, column source: {clip.origin!r} has the source "
                         f"{clip.source!r} here and {source!r} in line {begun}; give all spans of a file "
@@ -353,7 +353,7 @@ class Folder(Corpus):
         if (self.folder / name).is_symlink():
             raise FetchError(f"no such file ({name}: a link that leads nowhere)")
         for part in (name, posixpath.basename(name), posixpath.splitext(posixpath.basename(name))[0]):
-            if near := self._near.get(likeness(part)):
+            if near := self._near.get(comparable(part)):
                 raise FetchError(f"no such file ({name}; {near} is there)")
         raise FetchError(f"no such file ({name})")
 
@@ -364,9 +364,9 @@ class Folder(Corpus):
         found = ((parent, name) for parent, _, names in os.walk(self.folder) for name in sorted(names))
         for parent, name in islice(found, _LOOKED_AT):
             path = posixpath.normpath(posixpath.join(os.path.relpath(parent, self.folder), name))
-            whole.setdefault(likeness(path.replace("\\", "/")), path)
+            whole.setdefault(comparable(path.replace("\\", "/")), path)
             for part in (name, posixpath.splitext(name)[0]):
-                parts.setdefault(likeness(part), path)
+                parts.setdefault(comparable(part), path)
         return parts | whole
 
     def __getstate__(self) -> dict:

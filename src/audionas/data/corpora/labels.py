@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from audionas.data.names import likeness
+from audionas.data.names import comparable
 from audionas.runtime.errors import UserError
 
 _PARTED = re.compile(r"[;|\t]")
@@ -26,13 +26,13 @@ def require_plain_labels(labels: Mapping[str, int], where: str) -> list[str]:
     """
     first: dict[str, str] = {}
     for label, line in labels.items():
-        other = first.setdefault(likeness(label), label)
+        other = first.setdefault(comparable(label), label)
         if other != label:
             raise UserError(
                 f"{where}, line {line}: the labels {label!r} and {other!r} (line {labels[other]}) differ "
                 "only in case, Unicode form or blanks, and each would be its own class; spell them the same"
             )
-    odd = {label: [part for part in map(likeness, _PARTED.split(label)) if part] for label in labels}
+    odd = {label: [part for part in map(comparable, _PARTED.split(label)) if part] for label in labels}
     odd = {label: parts for label, parts in odd.items() if len(parts) > 1 or _LISTED.match(label)}
     counts = Counter(part for parts in odd.values() for part in {*parts})
     several = [
@@ -42,7 +42,7 @@ def require_plain_labels(labels: Mapping[str, int], where: str) -> list[str]:
     ]
     if several:
         raise UserError(
-            f"{where}: {some(several)} each look like several labels; separate labels by commas: "
+            f"{where}: {some(several)} look like several labels each; separate labels by commas: "
             'write "dog,cat", in quotes'
         )
     single = [f"{label!r} (line {labels[label]})" for label in odd]

@@ -22,7 +22,7 @@ def acquire(
     clips: Sequence[Clip],
     sources: Sequence[Source],
     journal: Journal,
-    patience: Download,
+    options: Download,
     min_seconds: float = 0.0,
     progress: Callable[[str], None] = lambda outcome: None,
 ) -> None:
@@ -33,44 +33,44 @@ def acquire(
         sources: where to get them.
         journal: stores audio and results. Recorded clips are not requested again, except after a temporary
             failure.
-        patience: limits for retries and pauses.
+        options: limits for retries and pauses.
         min_seconds: a shorter file counts as failed.
         progress: called once for every clip: with `ok` when its audio is available, or at the end with the
             reason of its failure.
 
     Raises:
-        UserError: a source limits the rate, or fails, more often than `patience` allows. Received audio is
+        UserError: a source limits the rate, or fails, more often than `options` allows. Received audio is
             kept.
     """
     for clip in clips:
-        if journal.answer(clip.clip_id).got:
+        if journal.result(clip.clip_id).got:
             progress("ok")
     for source in sources:
-        wanted = [clip for clip in clips if not journal.answer(clip.clip_id).settled(source.name)]
+        wanted = [clip for clip in clips if not journal.result(clip.clip_id).settled(source.name)]
         if wanted:
-            _Asking(source, journal, patience, min_seconds, progress).run(wanted)
+            _Requests(source, journal, options, min_seconds, progress).run(wanted)
     for clip in clips:
-        if not journal.answer(clip.clip_id).got:
-            progress(journal.answer(clip.clip_id).reason)
+        if not journal.result(clip.clip_id).got:
+            progress(journal.result(clip.clip_id).reason)
 
 
-class _Asking:
+class _Requests:
     """Requests to one source from a few threads; only the calling thread decides and writes."""
 
-    def __init__(self, source: Source, journal: Journal, patience: Download, min_seconds: float, progress):
-        self.source, self.journal, self.patience = source, journal, patience
+    def __init__(self, source: Source, journal: Journal, options: Download, min_seconds: float, progress):
+        self.source, self.journal, self.options = source, journal, options
         self.min_seconds, self.progress = min_seconds, progress
         self.tries: Counter[str] = Counter()
-        self.limits = self.failures = 0  # in a row
+        self.rate_limits = self.failures = 0  # in a row
         self.resume_at = self.paused_at = 0.0
 
     def run(self, clips: Sequence[Clip]) -> None:
         waiting = deque(self._ordered(clips))
         running: dict[Future, tuple[Clip, float]] = {}
-        pool = ThreadPoolExecutor(self.patience.workers, thread_name_prefix=self.source.name)
+        pool = ThreadPoolExecutor(self.options.workers, thread_name_prefix=self.source.name)
         try:
             while waiting or running:
-                free = self.patience.workers - len(running)
+                free = self.options.workers - len(running)
                 while waiting and free and time.monotonic() >= self.resume_at:
                     clip = waiting.popleft()
                     running[pool.submit(self._get, clip)] = clip, time.monotonic()
@@ -122,13 +122,13 @@ class _Asking:
             if error.reason == "network":
                 self._count_failure(error)
                 self.tries[clip.clip_id] += 1
-                if self.tries[clip.clip_id] < self.patience.attempts:
+                if self.tries[clip.clip_id] < self.options.attempts:
                     return False
             else:
-                self.limits = self.failures = 0  # the source responds
+                self.rate_limits = self.failures = 0  # the source responds
             self._failed(clip, error)
             return True
-        self.limits = self.failures = 0
+        self.rate_limits = self.failures = 0
         self._got(clip, data, rate, seconds)
         return True
 
@@ -144,27 +144,27 @@ class _Asking:
         """Pause all requests. After too many pauses, record the failure of `clip` and raise UserError."""
         if asked_at < self.paused_at:  # sent before the current pause began
             return
-        self.limits += 1
-        if self.limits > self.patience.pauses:
+        self.rate_limits += 1
+        if self.rate_limits > self.options.pauses:
             if clip is not None:
                 self._failed(clip, error)
             raise UserError(
                 f"{self.source.name} limits the rate ({error.detail or 'no details'}), even after "
-                f"{self.patience.pauses} pauses. Received audio is kept: wait some hours and start again, "
+                f"{self.options.pauses} pauses. Received audio is kept: wait some hours and start again, "
                 "with lower corpus.download.workers, a longer pause or a cookies file (docs/audioset.md)"
             )
-        seconds = self.patience.pause_seconds * 2 ** (self.limits - 1)
-        seconds = max(min(seconds, self.patience.longest_pause_seconds), error.retry_after or 0.0)
+        seconds = self.options.pause_seconds * 2 ** (self.rate_limits - 1)
+        seconds = max(min(seconds, self.options.longest_pause_seconds), error.retry_after or 0.0)
         self.paused_at = time.monotonic()
         self.resume_at = self.paused_at + seconds
         log.warning("%s limits the rate; all requests wait %.0f s", self.source.name, seconds)
 
     def _count_failure(self, error: SourceError) -> None:
         self.failures += 1
-        if self.failures > self.patience.failures:
+        if self.failures > self.options.failures:
             raise UserError(
                 f"{self.source.name}: {self.failures} requests in a row failed, the last with: "
                 f"{error.detail or 'no details'}. Received audio is kept: check the network and start again"
             )
-        seconds = min(self.patience.pause_seconds, 0.05 * 2**self.failures)
+        seconds = min(self.options.pause_seconds, 0.05 * 2**self.failures)
         self.resume_at = max(self.resume_at, time.monotonic() + seconds)

@@ -12,7 +12,7 @@ from audionas.data.sources.base import SourceError, read_retry_after
 
 #: YouTube's messages in lower case, in the order of the search: "Video unavailable" begins messages of
 #: every kind, so it comes last.
-_SAID = (
+_MESSAGES = (
     (
         "rate-limited",
         r"not a bot|try again later|rate.limited by youtube|captcha|too many requests"
@@ -32,7 +32,7 @@ _SAID = (
         r"|content isn't available",
     ),
 )
-_LOST = re.compile(
+_NETWORK_LOSS = re.compile(
     r"stream ends prematurely|failed to open (?:segment|fragment)|connection (?:timed out|reset|refused)"
     r"|operation timed out|input/output error|i/o error|unreachable|failed to resolve|name or service"
     r"|broken pipe|pull function",
@@ -43,32 +43,38 @@ _LOST = re.compile(
 def read_error(error: BaseException, gone: str) -> SourceError:
     """Return the reason of a yt-dlp exception; `network` if it is unknown, so that the clip is retried."""
     causes = list(_causes(error))
-    said = str(causes[0]).removeprefix("ERROR: ")
+    message = str(causes[0]).removeprefix("ERROR: ")
     for cause in causes:
         if isinstance(cause, HTTPError):
             reason = read_status(cause.status, gone)
             wait = read_retry_after(cause.response.headers.get("Retry-After"))
-            return SourceError(reason, said, wait)
+            return SourceError(reason, message, wait)
         if isinstance(cause, GeoRestrictedError):
-            return SourceError("geo-blocked", said)
+            return SourceError("geo-blocked", message)
         if isinstance(cause, UnsupportedError):
-            return SourceError("decode", said)  # a page without any audio
+            return SourceError("decode", message)  # a page without any audio
         if isinstance(cause, TransportError):
-            return SourceError("network", said)
-    return SourceError(read_message(said), said)
+            return SourceError("network", message)
+    return SourceError(read_message(message), message)
 
 
-def read_message(said: str) -> str:
+def read_message(message: str) -> str:
     """Return the reason in a message of YouTube or yt-dlp; `network` if there is none."""
-    plain = said.replace("\u2019", "'").lower()
-    return next((reason for reason, pattern in _SAID if re.search(pattern, plain)), "network")
+    plain = message.replace("\u2019", "'").lower()
+    return next((reason for reason, pattern in _MESSAGES if re.search(pattern, plain)), "network")
 
 
-def read_ffmpeg(said: str, gone: str) -> SourceError:
+def read_ffmpeg(message: str, gone: str) -> SourceError:
     """Return the reason in a message of ffmpeg; `decode` if there is none."""
-    status = re.search(r"HTTP error (\d{3})", said)
-    reason = read_status(int(status[1]), gone) if status else "network" if _LOST.search(said) else "decode"
-    wrong = [line for line in said.splitlines() if re.search(r"\[(?:error|fatal)\]", line)]
+    status = re.search(r"HTTP error (\d{3})", message)
+    reason = (
+        read_status(int(status[1]), gone)
+        if status
+        else "network"
+        if _NETWORK_LOSS.search(message)
+        else "decode"
+    )
+    wrong = [line for line in message.splitlines() if re.search(r"\[(?:error|fatal)\]", line)]
     return SourceError(reason, "ffmpeg: " + re.sub(r" @ 0x[0-9a-f]+", "", "; ".join(wrong)))
 
 

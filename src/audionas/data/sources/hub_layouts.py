@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audionas.data.corpora.base import leaves
+from audionas.data.corpora.base import escapes
 from audionas.data.sources.base import SourceError
 from audionas.data.sources.hub_files import Ranges, RemoteFile
 
@@ -97,6 +97,6 @@ def _member_id(member: tarfile.TarInfo) -> str | None:
     path = PurePosixPath(member.name)
     if not member.isreg() or member.issparse() or not member.size:
         return None
-    if leaves(member.name) or path.suffix.lower() not in _AUDIO:
+    if escapes(member.name) or path.suffix.lower() not in _AUDIO:
         return None
     return path.stem if YTID.fullmatch(path.stem) else None

@@ -18,7 +18,7 @@ COLUMNS = ("clip_id", "source", "reason", "seconds", "rate", "detail")
 
 
 @dataclass
-class Answer:
+class ClipResult:
     """Result of the requests for one clip: the source of its audio, or the reasons of failures."""
 
     source: str = ""  # that returned the audio
@@ -61,7 +61,7 @@ class Journal:
         self.clips = folder / "clips"
         self.clips.mkdir(parents=True, exist_ok=True)
         path = folder / "journal.csv"
-        self.answers, size = read_answers(path)
+        self.results, size = read_results(path)
         self._file = path.open("a", encoding="utf-8", newline="")
         self._file.truncate(size)  # remove a line that a killed process did not finish
         self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
@@ -75,9 +75,9 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def answer(self, clip_id: str) -> Answer:
+    def result(self, clip_id: str) -> ClipResult:
         """Return the result of a clip; an empty one if it was not requested."""
-        return self.answers.get(clip_id) or Answer()
+        return self.results.get(clip_id) or ClipResult()
 
     def path(self, clip_id: str) -> Path:
         """Return the path of a clip's audio."""
@@ -105,7 +105,7 @@ class Journal:
         self._writer.writerow(row)
         self._file.flush()
         os.fsync(self._file.fileno())
-        _take(self.answers, row)
+        _take(self.results, row)
 
     def _adopt(self) -> None:
         """Complete the steps of a killed process: remove partial files, record and rename complete ones."""
@@ -113,19 +113,19 @@ class Journal:
             clip_id, _, source = path.name.partition("@")
             if path.name.startswith("."):
                 path.unlink()
-            elif source and self.answer(clip_id).got:
+            elif source and self.result(clip_id).got:
                 path.replace(self.path(clip_id))
             elif source:
                 try:
                     self._settle(clip_id, source, *inspect(path.read_bytes()))
                 except DecodeError:  # accepted by an older version or other libraries
                     path.unlink()
-        gone = [clip_id for clip_id, a in self.answers.items() if a.got and not self.path(clip_id).is_file()]
+        gone = [clip_id for clip_id, a in self.results.items() if a.got and not self.path(clip_id).is_file()]
         for clip_id in gone:  # of a folder whose removal was interrupted
-            del self.answers[clip_id]
+            del self.results[clip_id]
 
 
-def read_answers(path: Path) -> tuple[dict[str, Answer], int]:
+def read_results(path: Path) -> tuple[dict[str, ClipResult], int]:
     """Read a journal: the result of each clip, and the size in bytes of its complete lines.
 
     An incomplete last line is ignored, so a journal can be read while another process writes it.
@@ -133,34 +133,34 @@ def read_answers(path: Path) -> tuple[dict[str, Answer], int]:
     """
     content = path.read_bytes() if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1]
-    answers: dict[str, Answer] = {}
+    results: dict[str, ClipResult] = {}
     for line, row in parse_numbered(whole, path, COLUMNS) if whole else ():
         require_numbers(row, path, line)
-        _take(answers, row)
-    return answers, len(whole)
+        _take(results, row)
+    return results, len(whole)
 
 
-def _take(answers: dict[str, Answer], row: dict[str, str]) -> None:
-    answer = answers.setdefault(row["clip_id"], Answer())
-    answer.attempts += 1
+def _take(results: dict[str, ClipResult], row: dict[str, str]) -> None:
+    result = results.setdefault(row["clip_id"], ClipResult())
+    result.attempts += 1
     if row.get("reason"):
-        answer.reasons[row["source"]] = row["reason"]
+        result.reasons[row["source"]] = row["reason"]
     else:
-        answer.source, answer.seconds, answer.rate = row["source"], row["seconds"], row["rate"]
+        result.source, result.seconds, result.rate = row["source"], row["seconds"], row["rate"]
 
 
-def as_columns(answer: Answer) -> dict[str, object]:
+def ledger_columns(result: ClipResult) -> dict[str, object]:
     """Return the ledger columns that describe the requests for a clip."""
-    answers = ";".join(f"{source}:{reason}" for source, reason in answer.reasons.items())
+    results = ";".join(f"{source}:{reason}" for source, reason in result.reasons.items())
     return {
-        "attempts": answer.attempts,
-        "seconds": answer.seconds,
-        "rate": answer.rate,
-        "answers": answers,
+        "attempts": result.attempts,
+        "seconds": result.seconds,
+        "rate": result.rate,
+        "answers": results,
     }
 
 
-def so_far(folder: Path) -> Iterator[dict[str, str]]:
+def partial_ledger(folder: Path) -> Iterator[dict[str, str]]:
     """Yield the ledger rows of a folder of shards and journals, also during a download.
 
     Rows of unfinished shards have no bytes and no sha256.
@@ -168,6 +168,6 @@ def so_far(folder: Path) -> Iterator[dict[str, str]]:
     for ledger in sorted(folder.glob("*.csv")):
         yield from iter_ledger(ledger, DOWNLOAD)
     for path in sorted(folder.glob("*/journal.csv")):
-        for clip_id, answer in read_answers(path)[0].items():
-            row = {"clip_id": clip_id, "status": "ok" if answer.got else "failed", "source": answer.source}
-            yield {**row, "reason": "" if answer.got else answer.reason, **as_columns(answer)}
+        for clip_id, result in read_results(path)[0].items():
+            row = {"clip_id": clip_id, "status": "ok" if result.got else "failed", "source": result.source}
+            yield {**row, "reason": "" if result.got else result.reason, **ledger_columns(result)}

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from posixpath import dirname, join, normpath
 
-from audionas.data.corpora.base import Clip, inside, leaves
+from audionas.data.corpora.base import Clip, escapes, inside
 from audionas.data.sources.base import Source, SourceError
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.files import UnfitFileError, read_bounded, read_member, require_size
@@ -227,9 +227,9 @@ def _stems(clip: Clip) -> Iterator[str]:
 
 def _require_inside(archive: Path, name: str, target: str | None = None) -> None:
     """Raise UserError if a member of an archive, or the target of its link, leaves the archive."""
-    if leaves(name):
+    if escapes(name):
         what = "a member that leaves"
-    elif target is not None and leaves(normpath(target)):
+    elif target is not None and escapes(normpath(target)):
         what = f"a link to {target!r}, which leaves"
     else:
         return

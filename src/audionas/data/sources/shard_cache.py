@@ -16,12 +16,12 @@ from audionas.data.ledger import DOWNLOAD, iter_ledger, read_rows, write_rows
 from audionas.data.shards import write_shard
 from audionas.data.sources.acquire import acquire
 from audionas.data.sources.base import Source
-from audionas.data.sources.journal import Answer, Journal, as_columns
+from audionas.data.sources.journal import ClipResult, Journal, ledger_columns
 from audionas.runtime.errors import UserError
 from audionas.settings.corpora import Download
 
 
-class Kept(NamedTuple):
+class CachedClip(NamedTuple):
     """A clip in the cache: its ledger row, and the location of its audio (None if it has none)."""
 
     row: dict[str, str]
@@ -36,7 +36,7 @@ class Kept(NamedTuple):
             return file.read(self.size)
 
 
-class Shelf:
+class AudioCache:
     """Index of audio from earlier runs: the stage's last output, and the state of interrupted runs.
 
     The index is a database on disk, some 400 bytes a clip; it holds nothing in memory.
@@ -73,7 +73,7 @@ class Shelf:
                 self._take(journal.parent)
         self._database.commit()
 
-    def __enter__(self) -> Shelf:
+    def __enter__(self) -> AudioCache:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,7 +84,7 @@ class Shelf:
         self._database.close()
         self._path.unlink(missing_ok=True)
 
-    def find(self, clips: Iterable[Clip]) -> dict[str, Kept]:
+    def find(self, clips: Iterable[Clip]) -> dict[str, CachedClip]:
         """Return the clips that a ledger names, by clip id."""
         wanted = json.dumps([clip.clip_id for clip in clips])
         found = self._database.execute(
@@ -94,17 +94,17 @@ class Shelf:
             (wanted,),
         )
         return {
-            clip_id: Kept(dict(zip(DOWNLOAD, json.loads(row), strict=True)), *place)
+            clip_id: CachedClip(dict(zip(DOWNLOAD, json.loads(row), strict=True)), *place)
             for clip_id, row, *place in found
         }
 
     def _take(self, folder: Path) -> None:
         with Journal(folder) as journal:
-            for clip_id, answer in journal.answers.items():
-                if answer.got:
+            for clip_id, result in journal.results.items():
+                if result.got:
                     path = journal.path(clip_id)
                     data = path.read_bytes()
-                    row, place = _got(clip_id, answer, data), (clip_id, str(path), 0, len(data))
+                    row, place = _got(clip_id, result, data), (clip_id, str(path), 0, len(data))
                     self._database.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?)", _known(row))
                     self._database.execute("INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)", place)
 
@@ -126,8 +126,8 @@ def fill_shard(
     stem: Path,
     clips: Sequence[Clip],
     sources: Sequence[Source],
-    shelf: Shelf,
-    patience: Download,
+    cache: AudioCache,
+    options: Download,
     min_seconds: float,
     progress: Callable[[str], None],
 ) -> None:
@@ -137,8 +137,8 @@ def fill_shard(
         stem: path of the shard without suffix; also the folder of its journal.
         clips: clips of the shard, in order.
         sources: where to get missing clips.
-        shelf: audio of earlier runs.
-        patience: limits for retries and pauses.
+        cache: audio of earlier runs.
+        options: limits for retries and pauses.
         min_seconds: a shorter file counts as failed.
         progress: called once for every clip, with `ok` or the reason of its failure.
 
@@ -151,24 +151,26 @@ def fill_shard(
             progress(row["reason"] or "ok")
         return
     with Journal(stem) as journal:
-        known = shelf.find(clips)
+        known = cache.find(clips)
         here = {clip_id: kept for clip_id, kept in known.items() if kept.path}
         wanted = [clip for clip in clips if clip.clip_id not in here]
         for _ in here:
             progress("ok")
         for clip in wanted:
             if clip.clip_id in known:
-                journal.answers.setdefault(clip.clip_id, _recall(known[clip.clip_id].row))
-        acquire(wanted, sources, journal, patience, min_seconds, progress)
+                journal.results.setdefault(clip.clip_id, _recall(known[clip.clip_id].row))
+        acquire(wanted, sources, journal, options, min_seconds, progress)
         rows: list[dict] = []
         write_shard(stem.with_suffix(".tar"), _members(clips, journal, here, rows))
         write_rows(stem.with_suffix(".csv"), DOWNLOAD, rows)
     shutil.rmtree(stem)
 
 
-def _members(clips, journal: Journal, here: dict[str, Kept], rows: list[dict]) -> Iterator[tuple[str, bytes]]:
+def _members(
+    clips, journal: Journal, here: dict[str, CachedClip], rows: list[dict]
+) -> Iterator[tuple[str, bytes]]:
     for clip in clips:
-        answer = journal.answer(clip.clip_id)
+        result = journal.result(clip.clip_id)
         if clip.clip_id in here:
             kept = here[clip.clip_id]
             data = kept.read()
@@ -179,21 +181,28 @@ def _members(clips, journal: Journal, here: dict[str, Kept], rows: list[dict]) -
                 )
             rows.append(kept.row)
             yield clip.clip_id, data
-        elif answer.got:
+        elif result.got:
             data = journal.path(clip.clip_id).read_bytes()
-            rows.append(_got(clip.clip_id, answer, data))
+            rows.append(_got(clip.clip_id, result, data))
             yield clip.clip_id, data
         else:
             rows.append(
-                {"clip_id": clip.clip_id, "status": "failed", "reason": answer.reason, **as_columns(answer)}
+                {
+                    "clip_id": clip.clip_id,
+                    "status": "failed",
+                    "reason": result.reason,
+                    **ledger_columns(result),
+                }
             )
 
 
-def _got(clip_id: str, answer: Answer, data: bytes) -> dict[str, str]:
-    row = {"clip_id": clip_id, "status": "ok", "source": answer.source, "bytes": str(len(data))}
-    return {**row, "sha256": hashlib.sha256(data).hexdigest(), **as_columns(answer)}
+def _got(clip_id: str, result: ClipResult, data: bytes) -> dict[str, str]:
+    row = {"clip_id": clip_id, "status": "ok", "source": result.source, "bytes": str(len(data))}
+    return {**row, "sha256": hashlib.sha256(data).hexdigest(), **ledger_columns(result)}
 
 
-def _recall(row: dict[str, str]) -> Answer:
+def _recall(row: dict[str, str]) -> ClipResult:
     pairs = (text.partition(":") for text in row["answers"].split(";") if text)
-    return Answer(attempts=int(row["attempts"] or 0), reasons={source: reason for source, _, reason in pairs})
+    return ClipResult(
+        attempts=int(row["attempts"] or 0), reasons={source: reason for source, _, reason in pairs}
+    )

@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 #: ffmpeg skips unreadable data, such as a page of Ogg, and still exits with 0. TLS messages are ignored:
 #: they also report how a server closes an unneeded connection.
-_SPOILT = re.compile(
+_DAMAGE = re.compile(
     r"^(?!\[tls).*\[(?:error|fatal)\]|failed to open (?:segment|fragment)|could not seek|discontinuity",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -308,7 +308,7 @@ class Youtube(Source):
             return SourceError("network", f"not finished within {self._total:g} s")
         said = done.stderr.decode("utf-8", "replace").strip()
         _log.debug("ffmpeg: %s", said)
-        return read_ffmpeg(said, self._gone) if done.returncode or _SPOILT.search(said) else None
+        return read_ffmpeg(said, self._gone) if done.returncode or _DAMAGE.search(said) else None
 
 
 class _Client(yt_dlp.YoutubeDL):

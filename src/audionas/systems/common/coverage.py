@@ -8,7 +8,7 @@ from audionas.data import paths
 from audionas.data.coverage import count
 from audionas.data.duplicates import duplicates
 from audionas.data.ledger import CLASSES, DOWNLOAD, RESAMPLE, SEGMENTS, iter_ledger, read_rows
-from audionas.data.sources.journal import so_far
+from audionas.data.sources.journal import partial_ledger
 from audionas.reporting.coverage_report import markdown, write
 from audionas.runtime.files import new_folder
 from audionas.settings.experiment import Experiment
@@ -49,4 +49,4 @@ def _downloaded(split: str) -> Iterator[dict[str, str]]:
     if ledger.exists():
         yield from iter_ledger(ledger, DOWNLOAD)
     for folder in sorted((paths.DOWNLOADS / split).glob("*")):
-        yield from so_far(folder)
+        yield from partial_ledger(folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from audionas.data import paths
-from audionas.data.corpora.base import Clip, Corpus, FetchError, Reread
+from audionas.data.corpora.base import Clip, Corpus, FetchError, Reiterable
 from audionas.data.corpora.registry import open_corpus
 from audionas.data.ledger import (
     DOWNLOAD,
@@ -28,7 +28,7 @@ from audionas.data.ledger import (
 )
 from audionas.data.shards import CLIPS, write_shard
 from audionas.data.sources.registry import open_sources
-from audionas.data.sources.shard_cache import Shelf, fill_shard
+from audionas.data.sources.shard_cache import AudioCache, fill_shard
 from audionas.runtime.errors import UserError
 from audionas.runtime.files import copy, new_folder
 from audionas.runtime.parallel import ordered_map
@@ -54,7 +54,7 @@ def run(config: Experiment, split: str, limit: int | None = None) -> None:
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit}: no number of clips to try; give one from 1")
-    clips = Reread(lambda: islice(iter_clips(paths.segments(split)), limit))
+    clips = Reiterable(lambda: islice(iter_clips(paths.segments(split)), limit))
     total = sum(1 for _ in iter_clips(paths.segments(split)))  # a bad list is refused before anything is got
     total = total if limit is None else min(limit, total)
     with only_one(f"download-{split}"):
@@ -105,11 +105,11 @@ def _acquired(config: Experiment, split: str, clips: Iterable[Clip], bar: tqdm) 
 
     with ExitStack() as stack:
         before = [paths.raw(split), *sorted(set((paths.DOWNLOADS / split).iterdir()) - {state})]
-        shelf = stack.enter_context(Shelf(before, paths.DOWNLOADS / f".{split}.shelf"))
+        cache = stack.enter_context(AudioCache(before, paths.DOWNLOADS / f".{split}.shelf"))
         sources = [stack.enter_context(source) for source in open_sources(config.corpus)]
         for name, some in _shards(clips):
-            patience, least = config.corpus.download, config.audio.min_seconds
-            fill_shard(state / name, some, sources, shelf, patience, least, progress)
+            options, least = config.corpus.download, config.audio.min_seconds
+            fill_shard(state / name, some, sources, cache, options, least, progress)
     return state
 
 
