@@ -23,15 +23,7 @@ _FULL_SCALE = 1 - 2**-14  # reached by an overdriven 16-bit recorder
 _LONGEST_CLIP = 60  # seconds that are checked for sound
 _CANCELLED = 1e-3  # of the channels' peak, -60 dB: a quieter mix is only rounding noise
 _LARGEST = 1 << 25  # samples decoded at once; a megabyte of FLAC may hold hours of silence
-_BY_MAGIC = {
-    "ogg",
-    "wav",
-    "w64",
-    "flac",
-    "aiff",
-    "au",
-    "caf",
-}  # libsndfile identifies these by their first bytes
+_BY_MAGIC = {"ogg", "wav", "w64", "flac", "aiff", "au", "caf"}  # libsndfile knows them by their first bytes
 _HIGHEST_RATE = 10_000_000  # Hz
 _MOST_CHANNELS = 64  # more means that the axes are swapped
 _MOST = 16.0  # times full scale; larger floats are integer values

@@ -122,21 +122,21 @@ class SplitCoverage:
 
     def warnings(self) -> list[str]:
         """Return warnings about limits of results on this split, one sentence each."""
-        told = []
+        warnings = []
         if self.longer:
-            told.append(
+            warnings.append(
                 f"{self.split}: {self.longer:,} of {self.got:,} recordings are longer than "
                 "audio.clip_seconds; only their beginning is used, with all their labels: cut them into "
                 "spans (columns start,end of the list), or raise audio.clip_seconds"
             )
         if self.counts.unlabelled:
-            told.append(
+            warnings.append(
                 f"{self.split}: {self.counts.unlabelled:,} of {self.got:,} clips have no label: in them no "
                 "class is heard"
             )
         if self.got:
-            told += self.counts.warnings(self.split, [self.name(i) for i in range(len(self.classes))])
-        return told
+            warnings += self.counts.warnings(self.split, [self.name(i) for i in range(len(self.classes))])
+        return warnings
 
 
 def count(
@@ -185,7 +185,7 @@ def count(
                 reason = bad.word if bad else NOT_ASKED
                 result.reasons[reason] += 1
                 if bad and len(examples := result.examples.setdefault(reason, [])) < _EXAMPLES:
-                    examples.append(bad.particulars or clip["origin"])
+                    examples.append(bad.details or clip["origin"])
                 continue
             result.counts.add(labels, clip["source"])
             if decoded and decoded.level < 0:
@@ -213,7 +213,7 @@ def _span(clip: Mapping[str, str]) -> float:
 class _Row:
     ok: bool
     word: str  # the source, or the reason
-    particulars: str  # details of the reason; of the first rows only
+    details: str  # details of the reason; of the first rows only
     bytes: int
     seconds: float
     bandwidth: float
@@ -225,16 +225,16 @@ class _Ledger:
 
     def __init__(self, rows: Iterable[Mapping[str, str]]):
         words: dict[tuple[bool, str], int] = {}
-        self._particulars: dict[int, str] = {}
-        told: Counter[str] = Counter()
+        self._details: dict[int, str] = {}
+        held: Counter[str] = Counter()
         found, kinds, sizes, seconds = array("Q"), array("I"), array("q"), array("d")
         bandwidths, levels = array("f"), array("f")
         for row in rows:
             ok = row["status"] == "ok"
             word = general(row.get("source") or "" if ok else row["reason"])
-            if not ok and word in NAMED and told[word] < _MAX_DETAILS:
-                told[word] += 1
-                self._particulars[len(found)] = row["reason"].partition(" (")[2].removesuffix(")")
+            if not ok and word in NAMED and held[word] < _MAX_DETAILS:
+                held[word] += 1
+                self._details[len(found)] = row["reason"].partition(" (")[2].removesuffix(")")
             found.append(key(row["clip_id"]))
             kinds.append(words.setdefault((ok, word or "unknown"), len(words)))
             sizes.append(int(row.get("bytes") or 0))
@@ -256,8 +256,8 @@ class _Ledger:
                 continue
             row = self._order[at]
             ok, word = self._words[self._kinds[row]]
-            told = self._particulars.get(int(row), "")
-            yield _Row(ok, word, told, *(values[row] for values in self._values))
+            details = self._details.get(int(row), "")
+            yield _Row(ok, word, details, *(values[row] for values in self._values))
 
 
 def ranked(splits: Sequence[SplitCoverage], what: str) -> list[str]:

@@ -40,13 +40,13 @@ def duplicates(splits: Sequence[str], ledger: Rows, segments: Rows) -> list[str]
     }
     same = [listed for group in same if len(listed := [clip for clip in group if clip in names]) > 1]
     across = [group for group in same if len({split for split, _ in group}) > 1]
-    told = []
+    warnings = []
     if across:
         first = [{split: (split, clip_id) for split, clip_id in reversed(group)} for group in across[:_SHOWN]]
         shown = "; ".join(
             " = ".join(f"{names[clip]} ({clip[0]})" for clip in group.values()) for group in first
         )
-        told.append(
+        warnings.append(
             f"{len(across):,} recordings lie in more than one split, the same to the byte under other names, "
             f"so what is measured on them was learned: {shown}{'; …' * (len(across) > _SHOWN)}. Give them "
             "one source, or keep one of them"
@@ -56,8 +56,8 @@ def duplicates(splits: Sequence[str], ledger: Rows, segments: Rows) -> list[str]
         within = [group for group in within if len(group) > 1]
         if within:
             shown = "; ".join(" = ".join(names[clip] for clip in group[:3]) for group in within[:_SHOWN])
-            told.append(
+            warnings.append(
                 f"{split}: {len(within):,} recordings stand under more than one name, the same to the byte: "
                 f"{shown}{'; …' * (len(within) > _SHOWN)}"
             )
-    return told
+    return warnings

@@ -59,15 +59,17 @@ class ClassCounts:
             for name, clips, n in zip(names, self.clips, recordings, strict=True)
             if 0 < n < FEW
         ]
-        told = []
+        warnings = []
         if without:
-            told.append(f"{split}: no clip of {some(without, _NAMES)}; what is said of it leaves them out")
+            warnings.append(
+                f"{split}: no clip of {some(without, _NAMES)}; what is said of it leaves them out"
+            )
         if few:
-            told.append(
+            warnings.append(
                 f"{split}: fewer than {FEW} recordings of {some(few, _NAMES)}; what is said of them rests on "
                 "chance"
             )
-        return told
+        return warnings
 
 
 def _different(keys: array) -> int:

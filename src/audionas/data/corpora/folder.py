@@ -307,17 +307,17 @@ class Folder(Corpus):
         pairs = np.unique(np.stack([alike, sources]), axis=1)
         suspects = set(pairs[0, 1:][pairs[0, 1:] == pairs[0, :-1]].tolist())
         first: dict[str, tuple[str, int]] = {}
-        told: list[str] = []
+        merged: list[str] = []
         for line, clip, _ in self._rows() if suspects else ():
             if (likely := comparable(clip.source)) and key(likely) in suspects:
                 name, begun = first.setdefault(likely, (clip.source, line))
                 if name != clip.source and clip.source not in self._merged:
                     self._merged[clip.source] = name
-                    told.append(f"{clip.source!r} (line {line}) as {name!r} (line {begun})")
-        if told:
+                    merged.append(f"{clip.source!r} (line {line}) as {name!r} (line {begun})")
+        if merged:
             self._warnings.append(
                 f"{self._path}: sources that differ only in case, Unicode form or blanks are taken as one "
-                f"recording: {some(told)}; write them alike, or rename those that are different recordings"
+                f"recording: {some(merged)}; write them alike, or rename those that are different recordings"
             )
 
     def _require_one_source(self, files: np.ndarray, sources: np.ndarray) -> None:

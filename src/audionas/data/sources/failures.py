@@ -40,13 +40,13 @@ _NETWORK_LOSS = re.compile(
 )
 
 
-def read_error(error: BaseException, gone: str) -> SourceError:
+def read_error(error: BaseException, not_found: str) -> SourceError:
     """Return the reason of a yt-dlp exception; `network` if it is unknown, so that the clip is retried."""
     causes = list(_causes(error))
     message = str(causes[0]).removeprefix("ERROR: ")
     for cause in causes:
         if isinstance(cause, HTTPError):
-            reason = read_status(cause.status, gone)
+            reason = read_status(cause.status, not_found)
             wait = read_retry_after(cause.response.headers.get("Retry-After"))
             return SourceError(reason, message, wait)
         if isinstance(cause, GeoRestrictedError):
@@ -64,23 +64,25 @@ def read_message(message: str) -> str:
     return next((reason for reason, pattern in _MESSAGES if re.search(pattern, plain)), "network")
 
 
-def read_ffmpeg(message: str, gone: str) -> SourceError:
+def read_ffmpeg(message: str, not_found: str) -> SourceError:
     """Return the reason in a message of ffmpeg; `decode` if there is none."""
-    status = re.search(r"HTTP error (\d{3})", message)
-    reason = (
-        read_status(int(status[1]), gone)
-        if status
-        else "network"
-        if _NETWORK_LOSS.search(message)
-        else "decode"
-    )
+    reason = "network" if _NETWORK_LOSS.search(message) else "decode"
+    if status := re.search(r"HTTP error (\d{3})", message):
+        reason = read_status(int(status[1]), not_found)
     wrong = [line for line in message.splitlines() if re.search(r"\[(?:error|fatal)\]", line)]
     return SourceError(reason, "ffmpeg: " + re.sub(r" @ 0x[0-9a-f]+", "", "; ".join(wrong)))
 
 
-def read_status(status: int, gone: str) -> str:
-    """Return the reason of an HTTP error status; `gone` for 404 and 410."""
-    known = {401: "private", 402: "rate-limited", 404: gone, 410: gone, 416: "decode", 429: "rate-limited"}
+def read_status(status: int, not_found: str) -> str:
+    """Return the reason of an HTTP error status; `not_found` for 404 and 410."""
+    known = {
+        401: "private",
+        402: "rate-limited",
+        404: not_found,
+        410: not_found,
+        416: "decode",
+        429: "rate-limited",
+    }
     return {**known, 451: "geo-blocked"}.get(status, "network")
 
 

@@ -142,8 +142,8 @@ class Repository:
             fix = f"check the name and corpus.hub.revision ({self.revision}); set HF_TOKEN if it is private"
         if self.withheld:
             fix += f"; {self.withheld}"
-        said = response.headers.get("X-Error-Message")
-        answer = f"HTTP {code} ({said})" if said else f"HTTP {code}"
+        message = response.headers.get("X-Error-Message")
+        answer = f"HTTP {code} ({message})" if message else f"HTTP {code}"
         return UserError(f"corpus.hub.repository: {self.name}: {answer} for {what}; {fix}")
 
 

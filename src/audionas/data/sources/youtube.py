@@ -120,7 +120,9 @@ class Youtube(Source):
         self._ffmpeg = ffmpeg.find()
         self._version = ffmpeg.version(self._ffmpeg)
         # YouTube reports removed videos in messages; its 404 is an expired media address.
-        self._gone = "network" if (urlsplit(address).hostname or "").endswith("youtube.com") else "removed"
+        self._not_found = (
+            "network" if (urlsplit(address).hostname or "").endswith("youtube.com") else "removed"
+        )
         self._local, self._lock = threading.local(), threading.Lock()
         self._clients: list[_Client] = []
         self._next_request = 0.0
@@ -216,7 +218,7 @@ class Youtube(Source):
             raise
         # An unexpected page may raise any exception; it must not end a long run.
         except Exception as error:
-            raise read_error(error, self._gone) from error
+            raise read_error(error, self._not_found) from error
 
     def _cut(
         self, client: _Client, media: dict[str, Any], start: float, span: float | None, cut: Path
@@ -249,16 +251,16 @@ class Youtube(Source):
         """Download the whole file. Raises SourceError."""
         try:
             with _ask(client, media) as answer, path.open("wb") as file:
-                said, got = int(answer.headers.get("Content-Length") or 0), 0
-                while max(said, got) <= _LARGEST and (block := answer.read(_BLOCK)):
+                stated, got = int(answer.headers.get("Content-Length") or 0), 0
+                while max(stated, got) <= _LARGEST and (block := answer.read(_BLOCK)):
                     file.write(block)
                     got += len(block)
-            if max(said, got) > _LARGEST:
+            if max(stated, got) > _LARGEST:
                 raise SourceError("network", f"must be copied as a whole, but has more than {_LARGEST} bytes")
         except SourceError:
             raise
         except Exception as error:  # as above
-            raise read_error(error, self._gone) from error
+            raise read_error(error, self._not_found) from error
 
     def _require_sound(self, client: _Client, media: dict[str, Any], whole: Path) -> None:
         """Raise SourceError for a damaged FLAC file: ffmpeg 5 skips damaged blocks silently."""
@@ -306,9 +308,9 @@ class Youtube(Source):
             )
         except subprocess.TimeoutExpired:
             return SourceError("network", f"not finished within {self._total:g} s")
-        said = done.stderr.decode("utf-8", "replace").strip()
-        _log.debug("ffmpeg: %s", said)
-        return read_ffmpeg(said, self._gone) if done.returncode or _DAMAGE.search(said) else None
+        message = done.stderr.decode("utf-8", "replace").strip()
+        _log.debug("ffmpeg: %s", message)
+        return read_ffmpeg(message, self._not_found) if done.returncode or _DAMAGE.search(message) else None
 
 
 class _Client(yt_dlp.YoutubeDL):
