@@ -1,9 +1,9 @@
 """Run the DAG's stages on a machine without DVC, such as one with a GPU that reaches no registry.
 
 `python experiments/forked.py list > stages.json` needs DVC. `python experiments/forked.py run stages.json`
-needs only what the stages import. Each stage is a fork of one process that has imported PyTorch. A stage that
-has a mark in .state/forked is not run again; nothing else is checked. Outputs are those of `dvc repro`,
-without dvc.lock.
+needs only what the stages import. Each stage is a fork of one process that has imported PyTorch. A stage with
+a mark in .state/forked is skipped; nothing else is checked. Outputs are those of `dvc repro`, without
+dvc.lock.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import time
 import traceback
 from pathlib import Path
 
+from audionas.cli import limit_openmp_spinning
 from audionas.cli import main as audionas
-from audionas.cli import spin_less
 
 DONE, LOGS = Path(".state/forked"), Path("logs/forked")
 
 
 def list_stages() -> None:
-    """Print every stage of dvc.yaml in DVC's order: its command, and the stages that it needs."""
+    """Print the stages of dvc.yaml in the order of DVC, with their commands and dependencies."""
     from dvc.repo import Repo
     from dvc.repo.reproduce import plan_repro
 
@@ -44,7 +44,7 @@ def list_stages() -> None:
 
 
 def fork(name: str, command: str) -> int:
-    """Start a stage. Returns the id of its process, which ends with the stage's exit code."""
+    """Start a stage, and return its process id. The process exits with the exit code of the stage."""
     log = os.open(LOGS / f"{name}.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
     if number := os.fork():
         os.close(log)
@@ -67,12 +67,12 @@ def fork(name: str, command: str) -> int:
 
 
 def run(listed: dict[str, dict], jobs: int, seconds: float) -> int:
-    """Run the stages that are not done, at most `jobs` at once.
+    """Run the unfinished stages, at most `jobs` at once.
 
-    After `seconds`, at SIGTERM and at Ctrl-C, all running stages are told to save and end. Returns 0 if
-    every stage is done.
+    After `seconds`, on SIGTERM and on Ctrl-C, all running stages save and exit. Returns 0 if every stage is
+    done.
     """
-    spin_less()
+    limit_openmp_spinning()
     import torch  # noqa: F401  # once, before the forks
 
     import audionas.training.run  # noqa: F401
@@ -117,7 +117,7 @@ def run(listed: dict[str, dict], jobs: int, seconds: float) -> int:
 
 
 def main() -> int:
-    """See --help."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -126,7 +126,9 @@ def main() -> int:
     one = commands.add_parser("run", help="run the stages of such a list in this folder")
     one.add_argument("stages", type=Path)
     one.add_argument("--jobs", type=int, default=4, help="at once (default: %(default)s)")
-    one.add_argument("--seconds", type=float, default=float("inf"), help="then save and end")
+    one.add_argument(
+        "--seconds", type=float, default=float("inf"), help="seconds until running stages save and exit"
+    )
     one.add_argument("--without", nargs="*", default=[], metavar="KIND", help="kinds of stages to leave out")
     options = parser.parse_args()
     if options.what == "list":

@@ -37,7 +37,7 @@ SECONDS = "seconds per iteration"
 
 
 def options(config: Config) -> dict[str, Changes]:
-    """What each option changes in params.yaml, section by section."""
+    """Return the changes of each option to params.yaml, by section."""
     iterations = config.supernet.largest_iterations + config.supernet.sampled_iterations
     return {
         "default": {},
@@ -54,7 +54,7 @@ def options(config: Config) -> dict[str, Changes]:
 
 
 def in_words(changes: Changes) -> str:
-    """Changes as keys of params.yaml; an empty text for none."""
+    """Format changes as keys of params.yaml; empty if there are none."""
     keys = [f"`{s}.{k}: {v}`" for s, part in changes.items() for k, v in part.items()]
     return ", ".join(keys).replace("True", "true")
 
@@ -72,7 +72,7 @@ def experiment(project: Path, config: Config, changes: Changes) -> Iterator[Conf
 
 
 def trial(project: Path, config: Config, changes: Changes, seed: int, teacher: int) -> dict[str, float]:
-    """Validation mAP x 100 of a supernet trained with an option, and the seconds that an iteration took."""
+    """Return validation mAP x 100 of a supernet trained with an option, and the seconds per iteration."""
     name = config.study.chosen_space
     with experiment(project, config, changes) as changed:
         paths.teacher(seed).parent.mkdir(parents=True)
@@ -97,7 +97,7 @@ def trial(project: Path, config: Config, changes: Changes, seed: int, teacher: i
 
 
 def write(rows: list[dict], config: Config, teacher: int, folder: Path) -> None:
-    """options.csv, a row for each training; options.md, a row for each option."""
+    """Write options.csv with a row per training, and options.md with a row per option."""
     table = pd.DataFrame(rows)
     table.to_csv(folder / "options.csv", index=False, lineterminator="\n", float_format="%.4f")
     shown = []
@@ -128,12 +128,12 @@ def write(rows: list[dict], config: Config, teacher: int, folder: Path) -> None:
 
 
 def main() -> None:
-    """See --help."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--project", type=Path, default=Path(), help="folder in which `dvc repro` has been run"
     )
-    parser.add_argument("--options", nargs="+", metavar="NAME", help="only these; all by default")
+    parser.add_argument("--options", nargs="+", metavar="NAME", help="options to train (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the supernets")
     parser.add_argument("--teacher", type=int, default=0, help="seed of the teacher of them all")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="folder to write to")
@@ -155,7 +155,9 @@ def main() -> None:
             print(f"{option}, seed {seed} ({number} of {len(runs)})", file=sys.stderr)
             result = trial(project, config, known[option], seed, arguments.teacher)
             rows.append({"option": option, "seed": seed, **result})
-            write(rows, config, arguments.teacher, output)  # after every run, so that a stop loses one
+            write(
+                rows, config, arguments.teacher, output
+            )  # after every training, so that an interruption loses only one
     except UserError as error:
         sys.exit(f"error: {error}")
 

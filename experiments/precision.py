@@ -29,7 +29,7 @@ WAYS = {"float32": {}, "bfloat16": {"precision": "bfloat16"}, "compiled": {"comp
 
 
 def trial(project: Path, config: Config, changes: dict, seed: int) -> tuple[float, float]:
-    """Validation mAP x 100 of a teacher trained in one way, and its seconds."""
+    """Return validation mAP x 100 of a teacher trained with one setting, and its seconds."""
     with experiment(project, config, {"training": changes}) as changed:
         started = time.perf_counter()
         teacher.run(changed, seed)
@@ -40,7 +40,7 @@ def trial(project: Path, config: Config, changes: dict, seed: int) -> tuple[floa
 
 
 def main() -> None:
-    """See --help."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--project", type=Path, default=Path(), help="folder in which `dvc repro` has been run"
@@ -50,7 +50,9 @@ def main() -> None:
     project = arguments.project.resolve()
     config, rows = load_config(project / PARAMS), []
     for name, changes in WAYS.items():
-        chosen = arguments.seeds if name == "float32" else arguments.seeds[:1]  # its spread is the measure
+        chosen = (
+            arguments.seeds if name == "float32" else arguments.seeds[:1]
+        )  # the spread over seeds of float32 is the yardstick
         results = pd.DataFrame([trial(project, config, changes, seed) for seed in chosen])
         scores = ", ".join(f"{score:.1f}" for score in results[0])
         spread = f" ± {results[0].std():.1f}" if len(results) > 1 else ""

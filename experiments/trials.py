@@ -1,4 +1,4 @@
-"""Repeat the study of UrbanSound8K with one change at a time, to see what moves OFA's lead over KD.
+"""Repeat the study of UrbanSound8K with one change at a time, to measure its effect on OFA - KD.
 
 Run it in a clone of its own: params.yaml there is overwritten. Writes docs/results/urbansound8k-trials.csv
 and the table in docs/results.md. A trial whose folder exists is not run again.
@@ -31,7 +31,7 @@ from audionas.systems.once_for_all.tables import Models
 from audionas.systems.registry import load_config
 
 EVALUATED = Path("results") / "eval"
-# A budget just below the KD network's size, so that what OFA wins is not won by size.
+# A budget just below the size of the KD network, so that OFA has no advantage by size.
 STUDY = {"spaces": ["2-2-x"], "constraints": ["42k"], "sizes": ["0.6x1"], "finetune_iterations": [20]}
 #: Changes to profiles/urbansound8k.yaml, section by section.
 TRIALS = {
@@ -46,7 +46,7 @@ TRIALS = {
     "constant learning rate": {"training": {"schedule": "constant"}},
     "sandwich, in place": {"supernet": {"sampling": "sandwich"}, "distillation": {"in_place": True}},
     "sorted channels": {"supernet": {"sort_channels": True}},
-    "calibration on all clips": {"calibration": {"batches": 256}},  # 86 hold them all
+    "calibration on all clips": {"calibration": {"batches": 256}},  # 86 batches are all clips
 }
 
 
@@ -66,14 +66,14 @@ def run(name: str, project: Path, kept: Path) -> None:
 
 
 def read(kept: Path) -> Models:
-    """A trial's models."""
+    """Return the models of a trial."""
     with chdir(kept):
         study = load_config().study
         return Models(compare(collect(study), study.draws), study)
 
 
 def compared(first: Models, trial: Models) -> Iterator[tuple[str, Estimate]]:
-    """The columns of a trial: its models, OFA's lead, and how far the change moved each of these."""
+    """Return the columns of a trial: its models, the lead of OFA, and the effect of the change on each."""
     mine, theirs = named(trial), named(first)
     for name, model in mine.items():
         yield name, model.mAP
@@ -88,19 +88,19 @@ def compared(first: Models, trial: Models) -> Iterator[tuple[str, Estimate]]:
 
 
 def named(models: Models) -> dict[str, Model]:
-    """The five models of a trial."""
+    """Return the five models of a trial."""
     [budget], [size] = models.study.constraints, models.study.sizes
     return {
         "teacher": models.teacher,
-        "baseline": models.alone("baseline", size),
-        "KD": models.alone("kd", size),
+        "baseline": models.individual("baseline", size),
+        "KD": models.individual("kd", size),
         "OFA": models.found(budget),
         "init": models.init(budget),
     }
 
 
 def tables(trials: dict[str, Models]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every number x 100, one row each; and the table of the document, one row for each trial."""
+    """Return a table with one row per number (x 100), and the documented table with one row per trial."""
     first, rows, shown = trials["none"], [], []
     for name, models in trials.items():
         found = dict(compared(first, models))
@@ -111,7 +111,9 @@ def tables(trials: dict[str, Models]) -> tuple[pd.DataFrame, pd.DataFrame]:
                 f"seed {seed}": value for seed, value in zip(models.study.seeds, by.seeds, strict=True)
             }
             percents = {key: 100 * value for key, value in values.items()}
-            rows.append({"Change": name, "What": what, **percents, "certain": "yes" if by.certain else "no"})
+            rows.append(
+                {"Change": name, "What": what, **percents, "significant": "yes" if by.significant else "no"}
+            )
         line = {"change": ": ".join(filter(None, (name, in_words(TRIALS[name]))))}
         for what in ("teacher", "baseline", "KD", "OFA"):
             line[what] = f"{100 * found[what].mean:.1f} ± {100 * found[what].sd:.1f}"
@@ -122,19 +124,21 @@ def tables(trials: dict[str, Models]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def difference(by: Estimate) -> str:
-    """A difference with half of its 95 % interval for new seeds and clips, bold if it is significant."""
+    """Format a difference with half of its 95 % interval for new seeds and clips, bold if significant."""
     if not any(by.seeds):
         return "the same"
     text = f"{100 * by.mean:+.1f} ± {100 * by.margin:.1f}"
-    return f"**{text}**" if by.certain else text
+    return f"**{text}**" if by.significant else text
 
 
 def main() -> None:
-    """See --help."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("project", type=Path, help="a clone, whose params.yaml is overwritten")
     parser.add_argument("trials", type=Path, help="folder that keeps what each trial found")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=TRIALS, help="run only these")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", choices=TRIALS, help="trials to run (default: all)"
+    )
     arguments = parser.parse_args()
     arguments.trials.mkdir(parents=True, exist_ok=True)
     folders = {name: arguments.trials.resolve() / name.replace(" ", "-") for name in TRIALS}
@@ -147,7 +151,7 @@ def main() -> None:
     except (UserError, subprocess.CalledProcessError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     if "none" not in done:
-        sys.exit("error: the trial `none` is missing, which the others are compared with; run it too")
+        sys.exit("error: the trial `none`, the baseline of all others, is missing; run it too")
     every, shown = tables(done)
     path = ROOT / "docs" / "results" / "urbansound8k-trials.csv"
     every.to_csv(path, index=False, lineterminator="\n", float_format="%.3f")

@@ -1,4 +1,4 @@
-"""`audionas STAGE …`: what the DAG runs, and what people type by hand."""
+"""The command line `audionas COMMAND`, for the DAG and for users."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def _lists(options: argparse.Namespace) -> None:
 
     corpus = load_config().corpus
     if corpus.name != "audioset":
-        raise UserError(
-            f"params.yaml: corpus.name is {corpus.name}, whose lists are no matter of this command"
-        )
+        raise UserError(f"params.yaml: corpus.name is {corpus.name}; `audionas lists` supports only audioset")
     for name, (size, digest) in fetch_lists(corpus.address, corpus.lists, corpus.ontology).items():
         print(f"{digest}  {size:>11,}  {name}")
 
@@ -49,7 +47,7 @@ def _check(options: argparse.Namespace) -> None:
     for path in [options.params] if options.params else parameter_files():
         config = load_config(path)
         check(config, path)
-        print(f"{path}: well formed: {summary(config)}")
+        print(f"{path}: valid: {summary(config)}")
         with chdir(pipeline_folder(path)):
             for note in notes(config):
                 print(f"note: {path}: {note}", file=sys.stderr)
@@ -81,7 +79,7 @@ def _run(
     stage = system.STAGES[command]
     ranks = world_size()
     if ranks > 1 and not stage.shared:
-        raise UserError("this stage is for one process; run it without `torchrun`")
+        raise UserError("this stage supports a single process; run it without `torchrun`")
     if ranks == 1 and stage.trains and config.training.gpus > 1:
         from audionas.runtime.ranks import launch
 
@@ -94,19 +92,21 @@ def _run(
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar, with the stages of the system that params.yaml names."""
+    """Return the argument parser, with the stages of the system that params.yaml selects."""
     top = argparse.ArgumentParser(
         prog="audionas",
-        description="Once-for-all acoustic event classification: train one supernet, cut out a network for "
-        "every budget. `dvc repro` runs every stage in order; here each can be run by itself, in the "
-        "project's folder, with the parameters of params.yaml.",
+        description="Once-for-all acoustic event classification: train one supernet, and extract a network "
+        "for every budget. `dvc repro` runs all stages in order. Each stage is also a command, which runs in "
+        "the project folder with the parameters of params.yaml.",
         epilog="Example: audionas check && dvc repro. AUDIONAS_DEBUG=1 shows tracebacks and every request.",
     )
     system = commands_of_project()
     top.set_defaults(system=system)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    one = commands.add_parser("check", help="check params.yaml, or another parameters file, and run nothing")
+    one = commands.add_parser(
+        "check", help="check params.yaml, or another parameter file, without running a stage"
+    )
     one.add_argument(
         "params", nargs="?", help="the file (default: params.yaml, and that of each folder in pipelines/)"
     )
@@ -114,9 +114,9 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser(
         "lists",
-        help="get AudioSet's official lists into the folder corpus.lists",
-        description="The official lists and the ontology, from corpus.address and corpus.ontology of "
-        "params.yaml, with their checksums; what is there already is checked and not fetched again.",
+        help="download the official lists of AudioSet to the folder corpus.lists",
+        description="Download the official lists and the ontology from corpus.address and corpus.ontology of "
+        "params.yaml, and print their checksums. Existing files are checked and not downloaded again.",
     )
     one.set_defaults(run=_lists)
 
@@ -124,33 +124,37 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser(
         "classify",
-        help="say what is heard in recordings",
-        description="The most probable classes in the first seconds of each file, as many as the clips have "
-        "that the network learned from, with their names where classes.csv stands beside the model, as in "
-        "models/release. A file that can't be used is reported, the others are classified, and the exit code "
-        "is 1 at the end. A warning tells where a recording reaches higher in frequency, or is much louder "
-        "or quieter, than what the network learned from.",
+        help="classify recordings",
+        description="Print the most probable classes of each file. The network uses the first seconds, as "
+        "many as a training clip has. Class names come from classes.csv in the folder of the model, as in "
+        "models/release. Files that cannot be used are reported and skipped; the exit code is then 1. A "
+        "warning reports a recording with a larger bandwidth, or a much higher or lower level, than the "
+        "training clips.",
         epilog="Example: audionas classify models/release/26k.pt kitchen.wav phone.m4a. Formats: WAV, FLAC, "
-        "Ogg, MP3, AIFF, CAF, AU; and by ffmpeg M4A, AAC, WebM, WMA, AMR (imageio-ffmpeg's, or the one that "
-        "AUDIONAS_FFMPEG names).",
+        "Ogg, MP3, AIFF, CAF and AU; with ffmpeg also M4A, AAC, WebM, WMA and AMR. The ffmpeg is that of "
+        "imageio-ffmpeg, or the one in AUDIONAS_FFMPEG.",
     )
-    one.add_argument("model", help="a network's file, such as models/release/26k.pt")
+    one.add_argument("model", help="a model file, such as models/release/26k.pt")
     one.add_argument("recordings", nargs="+", metavar="RECORDING", help="audio files")
-    one.add_argument("--top", type=positive, default=5, help="classes to print (default: %(default)s)")
+    one.add_argument(
+        "--top", type=positive, default=5, help="number of classes to print (default: %(default)s)"
+    )
     one.set_defaults(run=classify.run)
 
     one = commands.add_parser(
         "verify-cache",
-        help="hash again what DVC keeps here, and name what is damaged",
-        description="Every object of DVC's cache and every output in place against the hashes they should "
-        "have; exits with 1 where one differs. DVC by itself looks only at sizes and times.",
+        help="verify the hashes of DVC's cache and outputs",
+        description="Compare every object of DVC's cache and every output of the project with its hash. The "
+        "exit code is 1 if one differs. DVC itself compares only sizes and times.",
     )
-    one.add_argument("--delete", action="store_true", help="delete damaged objects, so that they come anew")
+    one.add_argument(
+        "--delete", action="store_true", help="delete damaged objects, so that DVC restores them"
+    )
     one.set_defaults(run=verify_cache.run)
 
     one = commands.add_parser(
         "completion",
-        help="print what completes `audionas` in your shell",
+        help="print a completion script for the shell",
         description='For bash: eval "$(audionas completion bash)". DVC has its own: dvc completion -s bash.',
     )
     one.add_argument("shell", choices=("bash", "zsh", "tcsh"))
@@ -158,10 +162,12 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser(
         "stage",
-        help="stage: by its name in the DAG, as `dvc stage list` shows it",
-        description="What dvc.yaml runs for each entry of the study's lists.",
+        help="run a stage by its name in the DAG, as in `dvc stage list`",
+        description="Run the stage that dvc.yaml defines for an entry of the lists of the study.",
     )
-    one.add_argument("name", metavar="NAME", help="such as teacher@0 or search@2-2-x-26k-0")
+    one.add_argument(
+        "name", metavar="NAME", help="name of the stage, such as teacher@0 or search@2-2-x-26k-0"
+    )
     one.set_defaults(run=_named_stage)
 
     for name, stage in system.STAGES.items():
@@ -177,31 +183,32 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def spin_less() -> None:
-    """Have GNU OpenMP's threads sleep sooner where they wait for one another; before PyTorch is imported.
+def limit_openmp_spinning() -> None:
+    """Let waiting threads of GNU OpenMP sleep sooner. Call this before PyTorch is imported.
 
-    With its own number of turns a training of two threads takes ten times as long beside other work, with
-    this one five (docs/performance.md). What the user has set stays.
+    On a busy machine, a training with two threads takes ten times as long with the default spin count, and
+    five times as long with this one (docs/performance.md). User settings take precedence.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 
 class PlainFormatter(RedactingFormatter):
-    """A formatter that also lets no name in a message act on the terminal."""
+    """A formatter that also removes escape codes, so that names cannot control the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as text without escape codes."""
+        """Return the record as text without escape codes."""
         return lines(super().format(record))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
-    Returns the exit code: 0 when it went well, 1 with a message for what the user can fix, RESTART where a
-    training stopped on purpose.
+    Returns:
+        The exit code: 0 on success, 1 after an error that the user can fix, RESTART if a training stopped on
+        request.
     """
-    spin_less()
+    limit_openmp_spinning()
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -215,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
         with optional():
             code = options.run(options) or 0
         if sys.stdout:
-            sys.stdout.flush()  # here and not at the interpreter's end, which has no words for a full disk
+            sys.stdout.flush()  # flush here: the interpreter reports a full disk poorly at exit
         return code
     except UserError as error:
         return _failed(name, error)
@@ -223,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
         _say(name, error)
         return RESTART
     except KeyboardInterrupt:
-        _say(name, "interrupted; run it again to go on")
+        _say(name, "interrupted; run it again to resume")
         return 130
     except OSError as error:
         refused = _unwritten() if error.filename is None else None
@@ -232,13 +239,13 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(refused, BrokenPipeError):  # `audionas space … | head`
             return 0
         return _failed(name, os_error(refused, "standard output"))
-    except sqlite3.OperationalError as error:  # of a database below .state
-        why = f"{STATE}: {error}; make room on its disk, or get the right to write there, then run again"
+    except sqlite3.OperationalError as error:  # from a database below .state
+        why = f"{STATE}: {error}; free space on its disk, or get write permission, then run again"
         return _failed(name, UserError(why))
 
 
 def _failed(name: str, error: UserError) -> int:
-    """Its exit code; with AUDIONAS_DEBUG the traceback as well."""
+    """Print the error and return the exit code. With AUDIONAS_DEBUG, raise it for the traceback."""
     if os.environ.get("AUDIONAS_DEBUG"):
         raise error
     _say(name, error)
@@ -246,19 +253,19 @@ def _failed(name: str, error: UserError) -> int:
 
 
 def _say(name: str, what: object) -> None:
-    with suppress(OSError):  # the errors of a full disk may go to a file of it
+    with suppress(OSError):  # stderr may be a file on a full disk
         print(lines(f"{name}: {what}"), file=sys.stderr, flush=True)
 
 
 def _unwritten() -> OSError | None:
-    """Why standard output can't be written, if so; it is given up then, or Python would try again."""
+    """Return the error of standard output, or None. A broken one is closed, or Python would retry at exit."""
     try:
         number = sys.stdout.fileno()
-    except (AttributeError, OSError):  # closed, or of a test
+    except (AttributeError, OSError):  # closed, or replaced by a test
         return None
     try:
         sys.stdout.flush()
-        os.write(number, b"\n")  # what was not buffered is not tried again
+        os.write(number, b"\n")  # unbuffered output is not retried
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
         return error

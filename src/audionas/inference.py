@@ -1,4 +1,4 @@
-"""A network put to use: what is heard in a recording."""
+"""Inference: classify recordings with a model file."""
 
 from __future__ import annotations
 
@@ -21,26 +21,29 @@ from audionas.runtime.files import LARGEST_RECORDING, UnfitFileError, read_bound
 
 log = logging.getLogger(__name__)
 
-_WIDER, _LOUDER = 1.25, 20.0  # times, and dB, beyond what the network learned from
+_WIDER, _LOUDER = (
+    1.25,
+    20.0,
+)  # factor and dB beyond the training clips; recordings that exceed them cause a warning
 _REMEDIES = {
     "not audio": "give WAV, FLAC, Ogg, MP3, M4A, AAC, WebM or WMA, or convert it with ffmpeg",
     "needs ffmpeg": "run pip install 'audionas[ffmpeg]', set AUDIONAS_FFMPEG to an ffmpeg, or convert the "
     "file to WAV",
     "truncated": "record or copy it again",
     "damaged": "record or copy it again",
-    "silent in its first": "cut it where its sound begins",
-    "channels cancel": "they are in antiphase: give one of them",
+    "silent in its first": "cut it where the sound begins",
+    "channels cancel": "the channels are in antiphase: provide one channel",
 }
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a network hears in a recording.
+class Prediction:
+    """The prediction for a recording.
 
     Attributes:
-        probabilities: of each class, float32 [classes].
-        seconds: length of the recording; only its first `clip_seconds` are heard.
-        warnings: how the recording differs from all that the network learned from, a sentence each.
+        probabilities: probability per class, float32 [classes].
+        seconds: length of the recording in seconds; the network uses only the first `clip_seconds`.
+        warnings: differences between the recording and the training clips, one sentence each.
     """
 
     probabilities: np.ndarray
@@ -49,14 +52,17 @@ class Heard:
 
 
 class Classifier:
-    """A model file with the front end that it was trained behind; all it needs is in the file.
+    """A network with its front end, loaded from a model file.
+
+    Args:
+        path: the model file.
 
     Attributes:
-        classes: what it tells apart, AudioSet's ids or a folder's labels.
-        clip_seconds: how much of the beginning of a recording is heard.
+        classes: class ids: those of AudioSet, or the labels of a folder.
+        clip_seconds: seconds at the beginning of a recording that the network uses.
 
     Raises:
-        UserError: no such file, damaged, a supernet, or written without its settings.
+        UserError: the file is missing, damaged, a supernet, or has no settings.
     """
 
     def __init__(self, path: str | Path):
@@ -66,7 +72,7 @@ class Classifier:
             self.classes: list[str] = list(about["classes"])
         except (KeyError, TypeError):
             raise UserError(
-                f"{path}: it does not say what it was trained on; make it with `dvc repro`"
+                f"{path}: the settings or classes are missing; make it with `dvc repro`"
             ) from None
         self.clip_seconds: float = audio["clip_seconds"]
         self._rate, self._samples = audio["sample_rate"], round(audio["sample_rate"] * audio["clip_seconds"])
@@ -80,27 +86,39 @@ class Classifier:
     def __call__(
         self, recording: str | os.PathLike | BinaryIO | np.ndarray, rate: int | None = None
     ) -> np.ndarray:
-        """The probability of each class, float32 [classes], in the first `clip_seconds` of a recording.
+        """Return the probability per class for the first `clip_seconds` of a recording.
+
+        Differences between the recording and the training clips are logged as warnings; see `predict`.
 
         Args:
-            recording: the path of an audio file; or one that is open in binary mode, which is read from where
-                it stands to its end; or samples, [n] or [n, channels]: floats in -1..1, int16, int32 or uint8
-                over their whole range. Samples give what a WAV file of them gives.
-            rate: of samples, in Hz; needed for them, and for nothing else.
+            recording: path of an audio file, a file opened in binary mode (read from its position), or
+                samples [n] or [n, channels]: floats in -1..1, or int16, int32 or uint8 in their full range.
+                Samples give the same result as a WAV file with them.
+            rate: sample rate in Hz; required for samples, and not allowed for files.
+
+        Returns:
+            float32 [classes].
 
         Raises:
-            UserError: the file is not there, or it or the samples can't be used; says why.
-
-        How the recording differs from those the network learned from is logged as a warning; see `hear`.
+            UserError: the file is missing, or the file or samples cannot be used.
         """
-        heard = self.hear(recording, rate)
+        heard = self.predict(recording, rate)
         for warning in heard.warnings:
             log.warning("%s: %s", _name(recording), warning)
         return heard.probabilities
 
     @torch.inference_mode()
-    def hear(self, recording: str | os.PathLike | BinaryIO | np.ndarray, rate: int | None = None) -> Heard:
-        """As a call, with the length of the recording and the warnings. Raises UserError as there."""
+    def predict(
+        self, recording: str | os.PathLike | BinaryIO | np.ndarray, rate: int | None = None
+    ) -> Prediction:
+        """Classify a recording, and return its length and warnings as well.
+
+        Args:
+            recording, rate: see `__call__`.
+
+        Raises:
+            UserError: the file is missing, or the file or samples cannot be used.
+        """
         name = _name(recording)
         try:
             clip = fit(self._read(recording, rate), self._rate, self._samples)
@@ -114,12 +132,12 @@ class Classifier:
         except OSError as error:
             raise os_error(error, name) from None
         spectrogram = self._front_end(torch.from_numpy(clip.waveform)[None])
-        return Heard(self.network(spectrogram)[0].sigmoid().numpy(), clip.seconds, self._warnings(clip))
+        return Prediction(self.network(spectrogram)[0].sigmoid().numpy(), clip.seconds, self._warnings(clip))
 
     def _read(self, recording: str | os.PathLike | BinaryIO | np.ndarray, rate: int | None) -> Recording:
         if isinstance(recording, str | os.PathLike):
             if rate is not None:
-                raise ValueError("a file says its own rate; leave `rate` out")
+                raise ValueError("a file states its own rate; omit `rate`")
             return read(read_bounded(recording), self.clip_seconds, self._min_seconds)
         if hasattr(recording, "read"):
             data = recording.read(LARGEST_RECORDING + 1)
@@ -129,7 +147,7 @@ class Classifier:
                 raise ValueError(f"too large (more than {LARGEST_RECORDING:,} bytes)")
             return read(data, self.clip_seconds, self._min_seconds)
         if rate is None:
-            raise ValueError("samples without a rate; give it as `rate`, in Hz")
+            raise ValueError("samples have no rate; pass `rate` in Hz")
         return from_samples(recording, rate, self.clip_seconds, self._min_seconds)
 
     def _warnings(self, clip: Decoded) -> tuple[str, ...]:
@@ -141,27 +159,26 @@ class Classifier:
         found = []
         if it.bandwidth > _WIDER * widest:
             found.append(
-                f"sound up to {it.bandwidth / 1000:.1f} kHz, and the network learned from clips of up to "
-                f"{widest / 1000:.1f} kHz: its answers may be wrong; low-pass recordings to that, or train "
-                "on clips like them"
+                f"sound up to {it.bandwidth / 1000:.1f} kHz, but the training clips have sound up to "
+                f"{widest / 1000:.1f} kHz: predictions may be wrong; low-pass the recording to that, or "
+                "train on similar clips"
             )
         if not quietest - _LOUDER <= it.level <= loudest + _LOUDER:
             found.append(
-                f"a level of {it.level:.0f} dBFS, and the network learned from clips of {quietest:.0f} to "
-                f"{loudest:.0f} dBFS: its answers may be wrong; set the gain to match, or train on clips "
-                "like them"
+                f"a level of {it.level:.0f} dBFS, but the training clips have {quietest:.0f} to "
+                f"{loudest:.0f} dBFS: predictions may be wrong; adjust the gain, or train on similar clips"
             )
         return tuple(found)
 
 
 def _heard(given: Any, path: str | Path) -> dict[str, list[float]]:
-    """The range of the training clips that a model file tells; empty for an older file, which tells none."""
+    """Return the bandwidth and level of the training clips from a model file; empty if the file has none."""
     if given is None or given == {}:
         return {}
     kinds = [given.get(kind) for kind in ("bandwidth", "level")] if isinstance(given, dict) else [None]
     for values in kinds:
         if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, float) for v in values):
-            raise UserError(f"{path}: about.heard is not three numbers each; make it with `dvc repro`")
+            raise UserError(f"{path}: about.heard does not have three numbers each; make it with `dvc repro`")
     return {kind: given[kind] for kind in ("bandwidth", "level")}
 
 

@@ -302,7 +302,7 @@ def test_nothing_got_or_nothing_decoded_is_an_error(project):
     for path in (project / "audio").glob("good2*"):
         path.unlink()
     with pytest.raises(
-        UserError, match=r"valid: not one of 3 clips could be got \(no such file \(good20\.wav\)\)"
+        UserError, match=r"valid: not one of 3 clips could be downloaded \(no such file \(good20\.wav\)\)"
     ):
         download.run(config, "valid")
     assert not (project / "data/raw/valid").exists()
@@ -392,9 +392,7 @@ def test_a_flipped_byte_of_a_shard_is_noticed_and_its_clip_named(project):
         member = tar.getmembers()[1]
     content[member.offset_data + member.size - 9] ^= 1  # a sample
     shard.write_bytes(content)
-    with pytest.raises(
-        UserError, match=r"shard-000000\.tar: the audio of good21 is not what its ledger says"
-    ):
+    with pytest.raises(UserError, match=r"shard-000000\.tar: the audio of good21 does not match its ledger"):
         resample.run(config, "valid")
     assert not (project / "data/audio/valid.h5").exists()
     shard.unlink()

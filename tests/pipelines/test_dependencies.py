@@ -211,7 +211,7 @@ from audionas.cli import main
 from audionas.inference import Classifier
 from audionas.runtime.errors import UserError
 
-heard = Classifier("model.pt").hear("a.wav")
+heard = Classifier("model.pt").predict("a.wav")
 assert heard.probabilities.shape == (4,) and heard.seconds == 1.0
 assert main(["classify", "model.pt", "a.wav"]) == 0
 assert main(["completion", "bash"]) == main(["check"]) == 0

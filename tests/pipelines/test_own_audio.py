@@ -187,7 +187,7 @@ def test_a_class_that_is_absent_from_a_split_is_named(project, caplog):
     ("rows", "classes", "words"),
     [
         (["a,1", "b,2", "a,3", "b,3", "a,4"], 3, "has 2 (a, b); set network.num_classes to 2"),
-        (["a,1", "a,2", "b,3", "a,4"], 2, "list.csv: no training clip for b; move a fold that has them"),
+        (["a,1", "a,2", "b,3", "a,4"], 2, "list.csv: no training clip for b; add a fold with them"),
         (["a,1", "a,2", "a,3", "a,4"], 1, "every training clip has every class (a)"),
     ],
 )

@@ -69,7 +69,7 @@ def test_stages_are_named_as_dvc_names_them(tmp_path):
     ["", "search", "search@", "search@2-2-x-27k-0", "tables", "evaluate@x", "search@2-2-x-26k-0\n", "@"],
 )
 def test_a_name_of_no_stage_is_refused(name, monkeypatch, capsys):
-    with pytest.raises(UserError, match="asks for no such stage; `dvc stage list`"):
+    with pytest.raises(UserError, match="defines no such stage; `dvc stage list`"):
         named(name, load_config(ROOT / "params.yaml"))
     monkeypatch.chdir(ROOT)
     assert main(["stage", name]) == 1

@@ -33,7 +33,7 @@ def test_a_change_that_raises_ofa_alone_moves_its_lead(tmp_path, trials):
     none, changed = study(tmp_path / "a", trials, **low), study(tmp_path / "b", trials, **high)
     every, shown = trials.tables({"none": none, "sorted channels": changed})
     moved = every[every.Change == "sorted channels"].set_index("What")
-    assert moved.loc["OFA moved", "mean"] > 20 and moved.loc["OFA - KD moved", "certain"] == "yes"
+    assert moved.loc["OFA moved", "mean"] > 20 and moved.loc["OFA - KD moved", "significant"] == "yes"
     assert moved.loc["OFA moved", "mean"] == pytest.approx(
         moved.loc["OFA", "mean"] - every.set_index(["Change", "What"]).loc[("none", "OFA"), "mean"]
     )

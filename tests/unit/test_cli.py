@@ -100,8 +100,8 @@ def test_another_system_brings_its_own_stages_and_its_own_check(other, capsys):
 
 def test_check_asks_the_system_that_the_file_names(other, folder, capsys):
     assert main(["check"]) == 0 and other == [("check", "params.yaml")]
-    assert capsys.readouterr().out == "params.yaml: well formed: a summary of its own\n"
+    assert capsys.readouterr().out == "params.yaml: valid: a summary of its own\n"
     (folder / "main").mkdir()
     tiny.make(folder / "main")
     assert main(["check", "main/params.yaml"]) == 0 and len(other) == 1
-    assert "main/params.yaml: well formed: corpus soundfont, 1 seed(s)" in capsys.readouterr().out
+    assert "main/params.yaml: valid: corpus soundfont, 1 seed(s)" in capsys.readouterr().out

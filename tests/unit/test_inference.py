@@ -83,7 +83,7 @@ def test_bytes_of_eight_bits_and_floats_of_64(model, tmp_path):
 @pytest.mark.parametrize(
     ("samples", "rate", "said"),
     [
-        (NOISE, None, "samples without a rate"),
+        (NOISE, None, "samples have no rate"),
         (NOISE, 0, "a rate of 0 Hz"),
         (NOISE, -16_000, "a rate of -16000 Hz"),
         (NOISE, 500, "sample rate below 1 kHz"),
@@ -99,9 +99,9 @@ def test_bytes_of_eight_bits_and_floats_of_64(model, tmp_path):
         (np.where(np.arange(RATE) == 7, np.nan, NOISE), RATE, "non-finite"),
         (np.where(np.arange(RATE) == 7, np.inf, NOISE), RATE, "full scale|non-finite"),
         (0 * NOISE, RATE, "silent"),
-        (np.stack([NOISE, -NOISE], 1), RATE, "channels cancel; they are in antiphase"),
+        (np.stack([NOISE, -NOISE], 1), RATE, "channels cancel; the channels are in antiphase"),
         (io.StringIO("text"), None, "open it in binary mode"),
-        ("model.pt", 5, "a file says its own rate"),
+        ("model.pt", 5, "a file states its own rate"),
     ],
 )
 def test_what_can_not_be_used_is_refused_with_the_fix(model, samples, rate, said):
@@ -141,22 +141,24 @@ def test_a_recording_in_the_place_of_the_model_is_told(recordings, more, capsys)
     good = str(recordings / "good.wav")
     assert main(["classify", good, good, *more]) == 1
     err = capsys.readouterr().err
-    assert "a recording, where the model's file should stand" in err and "models/release/26k.pt" in err
+    assert "a recording, not a model file" in err and "models/release/26k.pt" in err
     assert "delete" not in err and Path(good).exists()
 
 
 def test_what_differs_from_the_training_clips_is_warned_of(tmp_path, recordings, capsys):
     model = write(tmp_path, heard=HEARD)
-    heard = Classifier(model).hear(tmp_path / "good.wav")
+    heard = Classifier(model).predict(tmp_path / "good.wav")
     assert len(heard.warnings) == 2
-    assert "sound up to 8.0 kHz" in heard.warnings[0] and "of up to 4.0 kHz" in heard.warnings[0]
+    assert (
+        "sound up to 8.0 kHz" in heard.warnings[0] and "clips have sound up to 4.0 kHz" in heard.warnings[0]
+    )
     assert "a level of -11 dBFS" in heard.warnings[1] and "-60 to -40 dBFS" in heard.warnings[1]
     tone = 0.01 * np.sin(2 * np.pi * 500 * np.arange(RATE) / RATE)
-    assert Classifier(model).hear(tone, RATE).warnings == ()
+    assert Classifier(model).predict(tone, RATE).warnings == ()
     assert main(["classify", str(model), str(tmp_path / "good.wav")]) == 0
     assert capsys.readouterr().err.count("good.wav: warning: ") == 2
     same = write(tmp_path)  # an older file, which does not say it
-    assert Classifier(same).hear(tmp_path / "good.wav").warnings == ()
+    assert Classifier(same).predict(tmp_path / "good.wav").warnings == ()
 
 
 @pytest.mark.parametrize(

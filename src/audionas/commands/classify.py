@@ -1,4 +1,4 @@
-"""`audionas classify`: say what is heard in recordings."""
+"""`audionas classify`: classify recordings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from audionas.data.ledger import CLASSES, read_rows
 from audionas.runtime.errors import UserError
 from audionas.runtime.text import line, lines
 
-_PATH = 4096  # characters of a path that are shown
-_MANY = 10  # recordings, beyond which progress is shown
+_PATH = 4096  # most characters shown of a path
+_MANY = 10  # recordings; more than these show a progress bar
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the most probable classes of each recording; returns the exit code.
+    """Print the most probable classes of each recording, and return the exit code.
 
-    Raises UserError: the model's file is a recording, or can't be read.
+    Raises:
+        UserError: the model file is a recording, or cannot be read.
     """
     _require_model(options.model, options.recordings)
     from tqdm import tqdm
@@ -31,12 +32,12 @@ def run(options: argparse.Namespace) -> int:
     listed = read_rows(beside, CLASSES) if beside.exists() else []
     names = {row["mid"]: row["display_name"] for row in listed}
     failed = 0
-    # Shown only on a terminal, and where it is worth a line.
+    # Progress is shown only on a terminal, and for many recordings.
     quiet = None if len(options.recordings) > _MANY else True
     with tqdm(options.recordings, desc="classify", unit="files", disable=quiet, leave=False) as bar:
         for recording in bar:
             try:
-                heard = classify.hear(recording)
+                heard = classify.predict(recording)
             except UserError as error:
                 failed += 1
                 bar.write(f"audionas classify: {lines(error)}", file=sys.stderr)
@@ -58,17 +59,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _require_model(model: str, recordings: list[str]) -> None:
-    """Refuse a recording in the place of the model, before PyTorch is loaded."""
+    """Reject a recording in place of the model, before PyTorch is imported."""
     from audionas.audio.containers import container
 
     try:
         with Path(model).open("rb") if Path(model).is_file() else io.BytesIO() as file:
             head = file.read(64)
     except OSError:
-        return  # for the reading of models to say
+        return  # the model reader reports it
     if container(head).extension != "bin":
         given = " ".join(line(name, _PATH) for name in (model, *recordings[:2]))
         raise UserError(
-            f"{line(model, _PATH)}: a recording, where the model's file should stand; give that first, as "
-            f"in: audionas classify models/release/26k.pt {given}" + " …" * (len(recordings) > 2)
+            f"{line(model, _PATH)}: a recording, not a model file; pass the model file first, for "
+            f"example: audionas classify models/release/26k.pt {given}" + " …" * (len(recordings) > 2)
         )

@@ -1,4 +1,4 @@
-"""`audionas verify-cache`: hash again what DVC keeps, and name what is damaged."""
+"""`audionas verify-cache`: verify the hashes of DVC's cache and outputs."""
 
 from __future__ import annotations
 
@@ -12,48 +12,49 @@ from audionas.runtime.extras import require
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what differs from its hash, and how to fix it; returns the exit code.
+    """Print files that differ from their hash and how to fix them, and return the exit code.
 
-    Raises UserError: DVC finds no project here.
+    Raises:
+        UserError: the folder is not in a DVC project.
     """
     from audionas.runtime.dvc_cache import verify
 
     verdict = verify(Path(_dvc("cache", "dir")) / "files" / "md5", Path(_dvc("root")))
     for kept in verdict.objects:
-        needed = f"holds {', '.join(sorted(kept.of))}" if kept.of else "no stage of a dvc.lock here needs it"
+        needed = f"part of {', '.join(sorted(kept.of))}" if kept.of else "not used by any dvc.lock here"
         print(f"damaged: {kept.path}: {needed}")
         if options.delete:
             try:
                 kept.path.unlink()
             except OSError as error:
-                print(f"not deleted: {kept.path}: {error.strerror}; ask whose it is")
+                print(f"not deleted: {kept.path}: {error.strerror}; ask the owner of the file")
     for kept in verdict.outputs:
-        print(f"changed: {kept.path}: not what dvc.lock says of {', '.join(kept.of)}")
+        print(f"changed: {kept.path}: differs from dvc.lock in {', '.join(kept.of)}")
     for path, why in verdict.unread.items():
         print(f"not read: {path}: {why}")
     for output in verdict.unlisted:
-        print(f"not checked: {output}: the list of its files is not in the cache, or damaged")
+        print(f"not checked: {output}: the list of its files is missing from the cache or damaged")
     print(f"{verdict.files} files of {verdict.size / 1e6:.1f} MB read", end="; ")
     print(f"{len(verdict.objects)} damaged in the cache, {len(verdict.outputs)} changed in place")
     if verdict.absent:
-        print(f"{len(verdict.absent)} outputs are not in the cache: `dvc pull` brings what was pushed")
+        print(
+            f"{len(verdict.absent)} outputs are missing from the cache; `dvc pull` downloads pushed outputs"
+        )
     if verdict.leftover:
         print(*verdict.leftover, sep="\n")
-        print(f"{len(verdict.leftover)} files are left over from writes cut short; delete them at will")
+        print(f"{len(verdict.leftover)} files are left over from interrupted writes; they can be deleted")
     if verdict.objects:
         left = any(kept.path.exists() for kept in verdict.objects)
-        gone = "delete them (audionas verify-cache --delete)" if left else "they are deleted"
-        print(
-            f"To fix the cache: {gone}, then `dvc pull`, or `dvc commit` where the output in place is whole,"
-        )
-        print("or delete the output and `dvc repro --no-run-cache`, where it was never pushed")
+        step = "delete the damaged files (audionas verify-cache --delete), then run" if left else "run"
+        print(f"To fix the cache: {step} `dvc pull`, or `dvc commit` if the output in the project is intact.")
+        print("If the output was never pushed, delete it and run `dvc repro --no-run-cache`.")
     if verdict.outputs:
-        print("To fix what changed: delete the file, then `dvc checkout PATH`, once the cache is sound")
+        print("To fix changed files: fix the cache first, then delete the file and run `dvc checkout PATH`.")
     return int(not verdict.sound)
 
 
 def _dvc(*command: str) -> str:
-    """What one of DVC's commands prints."""
+    """Return the output of a DVC command."""
     require("dvc")
     asked = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
     if asked.returncode:

@@ -1,4 +1,4 @@
-"""Networks, their layers and their files."""
+"""Network architectures, layers, and model files."""
 
 from audionas.models.cnn10 import Cnn10
 

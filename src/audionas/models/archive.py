@@ -1,7 +1,7 @@
-"""What `torch.save` wrote, read with bounds: the zip file, every record and the pickle are checked first.
+"""Read files of `torch.save` with bounds, after checks of the zip file, every record and the pickle.
 
-PyTorch's own check, `weights_only`, keeps a pickle from running code. It does not compare the records'
-checksums, and bounds neither what they unpack to nor what the pickle builds.
+`weights_only` of PyTorch prevents a pickle from running code. It does not verify checksums of records, and
+limits neither their size nor the objects that the pickle builds.
 """
 
 from __future__ import annotations
@@ -33,16 +33,17 @@ _REPEATED = 16
 
 
 def load_archive(path: Path, largest: int, operations: int) -> Any:
-    """Tensors, on the CPU, and plain values of a file in PyTorch's zip format.
+    """Load the tensors (on the CPU) and plain values of a file in the zip format of PyTorch.
 
     Args:
-        largest: size of the file in bytes; it takes twice as much memory.
-        operations: at most in its pickle.
+        path: the file.
+        largest: maximum size of the file in bytes; loading takes twice as much memory.
+        operations: maximum number of operations in the pickle.
 
     Raises:
         OSError: the file cannot be read.
-        UnfitFileError: it is no regular file, or larger.
-        ValueError: it is no such file, damaged, or beyond these bounds. PyTorch may raise others.
+        UnfitFileError: the file is not a regular file, or is too large.
+        ValueError: the file is of another format, damaged, or exceeds a limit. PyTorch may raise others.
     """
     with open_regular(path, largest) as file:
         checked = _checked(file, os.fstat(file.fileno()).st_size, operations)
@@ -50,7 +51,7 @@ def load_archive(path: Path, largest: int, operations: int) -> Any:
 
 
 def _checked(file: BinaryIO, size: int, operations: int) -> io.BytesIO:
-    """The archive again, of records that agree with their checksums; PyTorch reads zip files its own way."""
+    """Copy the archive with verified checksums, because PyTorch has its own zip reader."""
     with zipfile.ZipFile(file) as archive:
         records = archive.infolist()
         names = {record.filename for record in records}
@@ -60,11 +61,11 @@ def _checked(file: BinaryIO, size: int, operations: int) -> io.BytesIO:
         if any(record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1 for record in records):
             raise ValueError("a record is compressed or encrypted")
         if sum(record.file_size for record in records) > size:
-            raise ValueError("its records are larger than the file")
+            raise ValueError("the records are larger than the file")
         _check_pickle(archive.read(f"{top}/data.pkl"), operations)
         order = f"{top}/byteorder"
         if order in names and archive.read(order) != sys.byteorder.encode():
-            raise ValueError("of a machine with another byte order")
+            raise ValueError("written on a machine with another byte order")
         checked = io.BytesIO()
         with zipfile.ZipFile(checked, "w") as copy:
             for record in records:
@@ -74,24 +75,24 @@ def _checked(file: BinaryIO, size: int, operations: int) -> io.BytesIO:
 
 
 def _check_pickle(content: bytes, operations: int) -> None:
-    """Raises ValueError for more operations, or others, than tensors and plain values need."""
+    """Raise ValueError for too many operations, or for ones that tensors and plain values do not need."""
     end, before, tuples, repeated = 0, "", set(), 0
     for number, (operation, argument, at) in enumerate(pickletools.genops(content)):
         if number >= operations:
-            raise ValueError(f"its pickle has more than {operations:,} operations")
+            raise ValueError(f"the pickle has more than {operations:,} operations")
         if operation.name not in _OPERATIONS:
-            raise ValueError(f"its pickle has the operation {operation.name}")
+            raise ValueError(f"the pickle has the operation {operation.name}")
         if operation.name == "GLOBAL" and argument not in _STORAGES and argument not in _TENSOR:
-            raise ValueError(f"its pickle names {argument!r:.60}")
+            raise ValueError(f"the pickle names {argument!r:.60}")
         if operation.name in ("BINPUT", "LONG_BINPUT"):
             if argument > len(content):
-                raise ValueError("its pickle is damaged")
+                raise ValueError("the pickle is damaged")
             if before in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
                 tuples.add(argument)
         if operation.name in ("BINGET", "LONG_BINGET") and argument in tuples:
             repeated += 1
-            if repeated > _REPEATED:  # a few bytes could make a key that takes years to hash
-                raise ValueError("its pickle repeats tuples")
+            if repeated > _REPEATED:  # a few bytes could build a key that takes years to hash
+                raise ValueError("the pickle repeats tuples")
         end, before = at, operation.name
     if end + 1 != len(content):
-        raise ValueError("its pickle goes on after its end")
+        raise ValueError("the pickle has data after its end")

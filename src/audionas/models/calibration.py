@@ -1,6 +1,6 @@
-"""BatchNorm statistics estimated anew, as slimmable networks and once-for-all need before any score.
+"""Recalibration of BatchNorm statistics, which sub-networks of a supernet need before evaluation.
 
-Dropout is off and the clips are not augmented: the statistics are to be those of evaluation.
+Dropout is off and clips are not augmented, so that the statistics match evaluation.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ from audionas.models.cnn10 import Cnn10
 
 @torch.no_grad()
 def calibrate(network: Cnn10, batches: Iterable[Tensor]) -> None:
-    """Reset a network's running statistics and average them over batches [batch, frames, mels]."""
+    """Reset the running statistics of a network, and average them over batches.
+
+    Args:
+        network: the network; it is in eval mode afterwards.
+        batches: log-mel in dB [batch, frames, mels].
+    """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     network.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the cumulative average
+        norm.momentum = None  # cumulative average
         norm.train()
     for x in batches:
         network(x)

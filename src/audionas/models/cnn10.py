@@ -1,6 +1,6 @@
-"""CNN10 of PANNs (Kong et al., 2020): the teacher, and the form of every sub-network.
+"""CNN10 of PANNs (Kong et al., 2020).
 
-Trap avoided: PANNs' dropout after its first linear layer feeds only the embedding, so there is none here.
+In PANNs the dropout after the first linear layer affects only the embedding, so this network omits it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Cnn10Spec(Section):
-    """What `Cnn10` is built from."""
+    """Arguments of `Cnn10`, validated."""
 
     num_classes: Annotated[int, Field(gt=0, le=1_000_000)]
     base_channels: Width
@@ -58,25 +58,29 @@ class ConvBlock(nn.Module):
 
 
 def pool_globally(x: Tensor) -> Tensor:
-    """[batch, channels, time, mel] to [batch, channels]: mean over mel, then max plus mean over time."""
+    """Pool [batch, channels, time, mel] to [batch, channels]: mean over mel, then max plus mean over time."""
     x = x.mean(dim=3)
     return x.amax(dim=2) + x.mean(dim=2)
 
 
 class Cnn10(nn.Module):
-    """Log-mel [batch, frames, mels] in dB to logits [batch, num_classes] (apply a sigmoid for probabilities).
+    """CNN10, which maps log-mel [batch, frames, mels] in dB to logits [batch, num_classes].
 
-    The default is PANNs' CNN10: 5,219,279 parameters for 527 classes. `widths` and `depths` make the
-    smaller networks of the search space, in the same form and with the same names.
+    The default is CNN10 of PANNs: 5,219,279 parameters for 527 classes. `widths` and `depths` give smaller
+    networks of the search space, with the same layers and names. A sigmoid gives probabilities.
 
     Args:
-        num_classes: how many classes.
+        num_classes: number of classes.
         base_channels: channels of the first block; each further block doubles them.
-        widths: channels of the four blocks; overrides those that `base_channels` gives.
+        widths: channels of the four blocks; overrides `base_channels`.
         depths: convolutions of the four blocks, 1 or 2 each.
-        hidden: width of the first linear layer; the full width of block 4 by default.
+        hidden: width of the first linear layer; by default the full width of block 4.
         mels: mel bins of the input.
-        block_dropout, head_dropout: after every block, and before the first linear layer.
+        block_dropout: dropout after every block.
+        head_dropout: dropout before the first linear layer.
+
+    Raises:
+        ValueError: `widths` or `depths` do not describe four blocks of depth 1 or 2.
     """
 
     name = "cnn10"
@@ -119,11 +123,11 @@ class Cnn10(nn.Module):
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Cnn10:
-        """The network that has this `spec`."""
+        """Build the network of a `spec`, with initial weights."""
         return cls(**spec)
 
     def reset_parameters(self) -> None:
-        """Xavier-uniform weights, zero biases; BatchNorm weight 1 and bias 0 (PANNs)."""
+        """Initialize weights as PANNs does: Xavier-uniform, with zero biases."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -131,18 +135,23 @@ class Cnn10(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def normalise_input(self, x: Tensor, keep: Tensor | None) -> Tensor:
-        """[batch, frames, mels] to [batch, 1, frames, mels] through bn0; zero where `keep` is False."""
+        """Apply bn0: [batch, frames, mels] to [batch, 1, frames, mels], zero where `keep` is False."""
         x = self.bn0(x.unsqueeze(1).transpose(1, 3)).transpose(1, 3)
         x = x if keep is None else x * keep.unsqueeze(1)
         return in_fastest_layout(x, self.spec["widths"][0])
 
     def head(self, x: Tensor) -> Tensor:
-        """[batch, channels] to logits [batch, num_classes]."""
+        """Map [batch, channels] to logits [batch, num_classes]."""
         x = F.dropout(x, self.head_dropout, self.training)
         return self.fc2(F.relu_(self.fc1(x)))
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Logits; `keep` [batch, frames, mels] is SpecAugment's mask, False where the input is dropped."""
+        """Return logits [batch, num_classes].
+
+        Args:
+            x: log-mel in dB [batch, frames, mels].
+            keep: mask of SpecAugment [batch, frames, mels]; the input is zero where it is False.
+        """
         x = self.normalise_input(x, keep)
         for i in range(1, BLOCKS + 1):
             x = F.dropout(getattr(self, f"block{i}")(x), self.block_dropout, self.training)

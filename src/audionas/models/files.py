@@ -1,4 +1,4 @@
-"""Networks on disk: weights, the form to build them in, and what they were made from."""
+"""Model files: weights, architecture and metadata of a network."""
 
 from __future__ import annotations
 
@@ -21,28 +21,34 @@ from audionas.settings.values import Section
 
 FORMAT = 2
 _LARGEST_FILE, _OPERATIONS = 2 << 30, 1_000_000
-_VALUES, _DEPTH = 1_000_000, 8  # of what is known about a network
+_VALUES, _DEPTH = 1_000_000, 8  # limits for the metadata
 
 
 class _Settings(Section):
-    """What the features were made with that a network was trained on."""
+    """Settings of the features that a network was trained on."""
 
     audio: Audio
     features: Features
 
 
 class Network(Protocol):
-    """What a model file holds: a network of `audionas.models.registry`."""
+    """A network of `audionas.models.registry`, which a model file can hold."""
 
     name: str
     spec: dict[str, Any]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Weights and statistics."""
+        """Return weights and running statistics."""
 
 
 def save_model(path: str | Path, network: Network, about: dict[str, Any]) -> None:
-    """Write a network and what is known about it (plain values only), the same bytes for the same content."""
+    """Write a model file. Equal content gives equal bytes.
+
+    Args:
+        path: the file.
+        network: the network.
+        about: metadata, plain values only.
+    """
     content = {
         "format": FORMAT,
         "model": network.name,
@@ -50,26 +56,26 @@ def save_model(path: str | Path, network: Network, about: dict[str, Any]) -> Non
         "about": about,
         "state": {name: value.cpu() for name, value in network.state_dict().items()},
     }
-    buffer = io.BytesIO()  # torch.save puts a file's name into the file, and the temporary one varies
+    buffer = io.BytesIO()  # torch.save stores the file name, and temporary names vary
     torch.save(content, buffer)
     with atomic_write(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
 
 
 def load_model(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A network in eval mode, and what is known about it.
+    """Load a network in eval mode and its metadata.
 
     Raises:
-        UserError: no such file, damaged, of another format, or a supernet.
+        UserError: the file is missing, damaged, of another format, or a supernet.
     """
     return _load(path, supernet=False)
 
 
 def load_supernet(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A supernet in eval mode, and what is known about it.
+    """Load a supernet in eval mode and its metadata.
 
     Raises:
-        UserError: no such file, damaged, or not a supernet.
+        UserError: the file is missing, damaged, of another format, or not a supernet.
     """
     return _load(path, supernet=True)
 
@@ -78,7 +84,7 @@ def _load(path: str | Path, supernet: bool) -> tuple[nn.Module, dict[str, Any]]:
     content = read_model(path)
     entry = MODELS[content["model"]]
     if entry.supernet and not supernet:
-        raise UserError(f"{path}: a supernet; a network is cut out of it by `audionas search`")
+        raise UserError(f"{path}: a supernet; extract a network from it with `audionas search`")
     if supernet and not entry.supernet:
         raise UserError(f"{path}: a single network, not a supernet; give a file below models/supernet/")
     network = entry.build(content["spec"])
@@ -87,13 +93,16 @@ def _load(path: str | Path, supernet: bool) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def read_model(path: str | Path) -> dict[str, Any]:
-    """The content of a model file: model (its name in the registry), spec, about, state.
+    """Read and check the content of a model file, without building the network.
 
-    Every part is checked, and the state against the network that `spec` calls for before that is built: what
-    this returns can be loaded, and took no more memory than three times the file.
+    The state is checked against the network that `spec` describes, so the content can be loaded. Reading
+    takes at most three times the size of the file in memory.
+
+    Returns:
+        A dictionary with model (its name in the registry), spec, about and state.
 
     Raises:
-        UserError: no such file, damaged, or of another format.
+        UserError: the file is missing, damaged, or of another format.
     """
     path = Path(path)
     try:
@@ -103,13 +112,13 @@ def read_model(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
     except OSError as error:
         raise os_error(error, path) from None
-    except Exception as error:  # torch raises many kinds for a damaged file
+    except Exception as error:  # torch raises many kinds of errors for damaged files
         raise UserError(f"{path}: damaged or not a model file ({_why(error)}); {remedy(path)}") from None
     return content
 
 
 def _why(error: Exception) -> str:
-    """What is wrong with the content, on one line."""
+    """Return what is wrong with the content, on one line."""
     text = str(error)
     if isinstance(error, ValidationError):
         problem = error.errors(include_url=False)[0]
@@ -118,32 +127,32 @@ def _why(error: Exception) -> str:
 
 
 def _renewed(content: Any) -> Any:
-    """The content of a file of format 1, which knew CNN10 alone, as of the format of today."""
+    """Convert the content of format 1, which supports only CNN10, to the current format."""
     if not isinstance(content, dict) or content.get("format") != 1:
         return content
     if set(content) != {"format", "spec", "architecture", "about", "state"}:
-        raise ValueError("parts are missing, or there are others")
+        raise ValueError("parts are missing or unknown")
     spec, largest = content["spec"], content["architecture"]
     renewed = {"format": FORMAT, "model": "cnn10", "spec": spec}
     if largest is not None:
         if not isinstance(spec, dict) or not isinstance(largest, dict):
-            raise ValueError("spec or architecture is no dictionary")
+            raise ValueError("spec or architecture is not a dictionary")
         dropouts = {key: spec.get(key) for key in ("block_dropout", "head_dropout")}
         renewed |= {"model": "cnn10-supernet", "spec": {**largest, **dropouts}}
     return {**renewed, "about": content["about"], "state": content["state"]}
 
 
 def _check(content: Any) -> None:
-    """Raises ValueError for what `save_model` does not write."""
+    """Raise ValueError for content that `save_model` does not write."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"not of format {FORMAT}")
     if set(content) != {"format", "model", "spec", "about", "state"}:
-        raise ValueError("parts are missing, or there are others")
+        raise ValueError("parts are missing or unknown")
     entry = MODELS.get(content["model"]) if isinstance(content["model"], str) else None
     if entry is None:
-        raise ValueError(f"model is none of {', '.join(MODELS)}; a newer audionas may know it")
+        raise ValueError(f"unknown model, not one of {', '.join(MODELS)}; a newer audionas may support it")
     spec = entry.check(content["spec"])
-    with torch.device("meta"):  # shapes alone, whatever their size
+    with torch.device("meta"):  # shapes only, without memory
         network = entry.build(spec)
     _check_state(content["state"], network.state_dict())
     _check_about(content["about"], spec)
@@ -154,28 +163,28 @@ def _check_state(state: Any, expected: dict[str, Tensor]) -> None:
         raise ValueError("state does not have the names of this network")
     for name, value in state.items():
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
-            raise ValueError(f"state: {name} is no plain tensor")
+            raise ValueError(f"state: {name} is not a plain tensor")
         if (value.shape, value.dtype) != (expected[name].shape, expected[name].dtype):
             raise ValueError(f"state: {name} is {tuple(value.shape)} of {value.dtype}")
         if not value.is_contiguous() or value.untyped_storage().nbytes() != value.nbytes:
-            raise ValueError(f"state: {name} shares its memory")
+            raise ValueError(f"state: {name} shares memory")
         if not torch.isfinite(value).all():
             raise ValueError(f"state: {name} holds values that are not finite")
 
 
 def _check_about(about: Any, spec: dict[str, Any]) -> None:
-    """Plain values; the classes and settings, where it has them, are those of `spec`."""
+    """Raise ValueError unless `about` has plain values only, and its classes and settings match `spec`."""
     if not isinstance(about, dict):
-        raise ValueError("about is no dictionary")
+        raise ValueError("about is not a dictionary")
     left, seen = [(about, 0)], 0
     while left:
         value, depth = left.pop()
         seen += 1
         if seen + len(left) > _VALUES or depth > _DEPTH:
-            raise ValueError("about holds too much")
+            raise ValueError("about is too large or too deep")
         if isinstance(value, dict):
             if not all(isinstance(key, str) for key in value):
-                raise ValueError("about has a key that is no text")
+                raise ValueError("about has a key that is not a string")
             left += [(inner, depth + 1) for inner in value.values()]
         elif isinstance(value, list | tuple):
             left += [(inner, depth + 1) for inner in value]
@@ -184,7 +193,7 @@ def _check_about(about: Any, spec: dict[str, Any]) -> None:
     if "classes" in about:
         classes = about["classes"]
         if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
-            raise ValueError("about.classes is no list of names")
+            raise ValueError("about.classes is not a list of names")
         if len(set(classes)) != len(classes) or len(classes) != spec["num_classes"]:
             raise ValueError(f"about.classes has {len(classes)} names for {spec['num_classes']} outputs")
     if "settings" in about:

@@ -1,6 +1,7 @@
-"""Networks by the name that a model file has for them.
+"""Registry of network classes by their name in model files.
 
-To add a network, give its class `name`, `spec` and `from_spec`, a `Section` that checks `spec`, and a line here.
+To add a network, define `name`, `spec` and `from_spec` in its class, add a `Section` that validates `spec`,
+and add an entry to `MODELS`.
 """
 
 from __future__ import annotations
@@ -14,20 +15,24 @@ from audionas.settings.values import Section
 
 
 class Entry(NamedTuple):
-    """Where a network's class stands, and what checks its spec; both are imported on use."""
+    """Module and names of a network class and of the section that validates its spec; imported on use."""
 
     module: str
     network: str
     spec: str
-    supernet: bool = False  # whether networks are cut out of it
+    supernet: bool = False  # whether networks are extracted from it
 
     def check(self, spec: Any) -> dict[str, Any]:
-        """The spec as `from_spec` takes it. Raises ValueError (pydantic's) where it is none."""
+        """Validate a spec for `from_spec`.
+
+        Raises:
+            ValueError: the spec is invalid (pydantic's ValidationError).
+        """
         form: type[Section] = getattr(import_module(self.module), self.spec)
         return form.model_validate(spec).model_dump()
 
     def build(self, spec: dict[str, Any]) -> nn.Module:
-        """The network with fresh weights."""
+        """Build the network with initial weights."""
         return getattr(import_module(self.module), self.network).from_spec(spec)
 
 

@@ -1,4 +1,4 @@
-"""What tables and pages call a corpus, and a budget."""
+"""Names of corpora and budgets, and phrases for table captions and pages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from audionas.runtime.text import line
 STAND_IN = "soundfont, a rendered stand-in (no recordings)"
 
 
-def title(corpus) -> str:
-    """What tables call a corpus; the stand-in says loudly what it is."""
+def corpus_title(corpus) -> str:
+    """Return the name of a corpus in tables. The embedded corpus states that it is rendered."""
     return STAND_IN if corpus.name == "soundfont" else line(getattr(corpus, "title", None) or corpus.name)
 
 
-def budget(text: str, tolerance: str | None = None) -> str:
-    """A budget in words: limits, or with a tolerance so many parameters to both sides."""
+def budget_text(text: str, tolerance: str | None = None) -> str:
+    """Describe a budget.
+
+    Args:
+        text: the budget, such as ``26k`` or ``900k_1.2Gmacs``.
+        tolerance: allowed deviation of the parameter count to both sides. With None, a budget is a limit.
+    """
     parts = [
         f"{part.removesuffix('macs')} multiply-adds" if part.endswith("macs") else f"{part} parameters"
         for part in text.split("_")
@@ -26,15 +31,15 @@ def budget(text: str, tolerance: str | None = None) -> str:
     return " and at most ".join([parts[0].replace(" ", f" ± {tolerance} "), *parts[1:]])
 
 
-def basis(measured: int, classes: int, clips: int) -> str:
-    """What a mean average precision is over: so many of the classes can be measured on so many clips."""
+def measured_on(measured: int, classes: int, clips: int) -> str:
+    """Describe what a mean average precision is computed over: measurable classes and clips."""
     of = f"{measured:,} of {classes:,}" if measured < classes else f"{classes:,}"
     return f"over {of} classes, {clips:,} clips"
 
 
-def over_kd(shipped: Mapping) -> str:
-    """What a row of the table `ship` is over KD, over seeds and x 100, and what that is worth, in words."""
+def gain_over_kd(shipped: Mapping) -> str:
+    """Describe the gain over KD in a row of the table `ship`: mean over seeds, x 100, and significance."""
     margin = shipped["± by seeds and clips"]
-    worth = {"yes": "certain", "no": "open"}
+    verdict = {"yes": "significant", "no": "not significant"}
     text = f"{shipped['over KD']:+.1f}" + (f" ± {margin:.1f}" if math.isfinite(margin) else "")
-    return f"{text}, {worth.get(shipped['certain'], 'open: fewer than three seeds carry no claim')}"
+    return f"{text}, {verdict.get(shipped['significant'], 'not significant: fewer than three seeds')}"

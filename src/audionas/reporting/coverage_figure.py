@@ -1,4 +1,4 @@
-"""The coverage report's figure."""
+"""Figure of the coverage report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from audionas.data.coverage import NOT_ASKED, PANNS, SplitCoverage, percent, ran
 from audionas.data.sources.base import TRANSIENT
 from audionas.reporting.plotting import plt
 
-# Okabe and Ito's colours; warm for what is lost, cold for what may still come
+# Okabe and Ito's palette: warm colours for lost clips, cold colours for clips that may still arrive
 _COLOURS = {
     "removed": "#D55E00",
     "private": "#E69F00",
@@ -29,14 +29,19 @@ _COLOURS = {
 _SPARE = ("#4B4B8F", "#A5AA99", "#B6992D", "#E58606", "0.45", "#661100", "#88CCEE", "#DDCC77", "#AA4499")
 _OTHER = "other reasons"
 _LINES = (("#332288", "-"), ("#44AA99", "--"), ("#CC3311", "-."), ("0.3", ":"))
-_BARS = 25  # classes that still get a bar with a name each
-_REASONS = 8  # told apart in the figure
+_BARS = 25  # most classes that are drawn as labelled bars
+_REASONS = 8  # most reasons with a colour of their own
 
 
 def figure(splits: Sequence[SplitCoverage], corpus: str) -> plt.Figure:
-    """Left: clips missing by reason, a bar each split. Right: share got of each class, sorted.
+    """Draw the coverage of all splits.
 
-    Up to 25 classes have a bar with their name; more are a curve. Classes with none left are crossed.
+    Left: missing clips by reason, one bar per split. Right: the share of clips present per class, sorted.
+    Up to 25 classes are drawn as labelled bars, more as a curve. A cross marks a class without any clip.
+
+    Args:
+        splits: the coverage of each split.
+        corpus: name of the corpus. AudioSet also shows the clips that PANNs missed.
     """
     named = len(splits[0].classes) <= _BARS
     height = max(4.4, 1.6 + 0.32 * len(splits[0].classes)) if named else 4.4
@@ -44,7 +49,7 @@ def figure(splits: Sequence[SplitCoverage], corpus: str) -> plt.Figure:
     for half, draw, title in zip(
         result.subfigures(1, 2, wspace=0.03),
         (partial(_outcomes, corpus=corpus), _bars if named else _curves),
-        ("Clips missing from each split", "Clips got of each class"),
+        ("Clips missing from each split", "Clips present per class"),
         strict=True,
     ):
         axes = half.subplots()
@@ -59,9 +64,9 @@ def figure(splits: Sequence[SplitCoverage], corpus: str) -> plt.Figure:
 
 
 def _outcomes(axes: plt.Axes, splits: Sequence[SplitCoverage], corpus: str) -> None:
-    """Stacked bars in % of the clips listed, so that a list of 2 M does not flatten one of 20,000.
+    """Draw stacked bars in % of the listed clips, so that splits of any size are comparable.
 
-    The clips got are in words alone: beside them the reasons of the few that miss would be hairlines.
+    Text shows the clips that are present: as a bar they would hide the few that are missing.
     """
     reasons = ranked(splits, "reasons")
     shown = reasons if len(reasons) <= _REASONS else reasons[: _REASONS - 1]
@@ -72,7 +77,7 @@ def _outcomes(axes: plt.Axes, splits: Sequence[SplitCoverage], corpus: str) -> N
     listed = np.array([max(s.listed, 1) for s in splits])
     thick = 0.5 * 4.4 / axes.get_figure(root=True).get_figheight()
     base = np.zeros(len(splits))
-    # What may still come stands last, at the right.
+    # Clips that may still arrive are last, at the right.
     late = sorted(parts, key=lambda reason: (reason == NOT_ASKED, reason in TRANSIENT))
     for reason in late:
         width = 100 * np.array(parts[reason]) / listed
@@ -87,19 +92,19 @@ def _outcomes(axes: plt.Axes, splits: Sequence[SplitCoverage], corpus: str) -> N
         base = np.append(base, missed)
     end = min(100.0, max(1.0, 1.05 * base.max()))
     for place, s in enumerate(splits):
-        text = f"{s.got:,} of {s.listed:,} got ({percent(s.got, s.listed)})"
+        text = f"{s.got:,} of {s.listed:,} present ({percent(s.got, s.listed)})"
         axes.text(0.01 * end, place - thick / 2 - 0.03, text, va="bottom", fontsize=8)
     axes.set_yticks(range(len(splits)), [s.split for s in splits])
-    axes.set(xlim=(0, end), ylim=(len(splits) - 0.5, -0.6), xlabel="% of the clips listed that are missing")
+    axes.set(xlim=(0, end), ylim=(len(splits) - 0.5, -0.6), xlabel="% of the listed clips that are missing")
 
 
 def _shares(s: SplitCoverage) -> np.ndarray:
-    """% got of each class; NaN where none is listed."""
+    """Return the % of clips present per class [classes]; NaN if no clip is listed."""
     return 100 * s.class_got / np.where(s.class_listed, s.class_listed, np.nan)
 
 
 def _bars(axes: plt.Axes, splits: Sequence[SplitCoverage]) -> None:
-    """A group of bars each class, the best covered on top."""
+    """Draw a group of bars per class, best covered class on top."""
     totals = sum(s.class_got for s in splits) / np.maximum(sum(s.class_listed for s in splits), 1)
     order = np.argsort(-totals, kind="stable")
     thick = 0.8 / len(splits)
@@ -112,11 +117,11 @@ def _bars(axes: plt.Axes, splits: Sequence[SplitCoverage]) -> None:
         axes.plot(np.full(len(lost), 1.5), lost, "x", color=colour, markersize=5, markeredgewidth=1.5)
     names = [_cut(splits[0].name(i), 34) for i in order]
     axes.set_yticks(range(len(order)), names, parse_math=False)
-    axes.set(xlim=(0, 100), ylim=(len(order) - 0.5, -0.5), xlabel="% got of the clips listed for the class")
+    axes.set(xlim=(0, 100), ylim=(len(order) - 0.5, -0.5), xlabel="% of the listed clips present")
 
 
 def _curves(axes: plt.Axes, splits: Sequence[SplitCoverage]) -> None:
-    """A falling curve each split; below them a row of crosses each, for the classes with none left."""
+    """Draw a falling curve per split, and below it crosses for the classes without any clip."""
     for i, s in enumerate(splits):
         values = _shares(s)
         values = np.sort(values[~np.isnan(values)])[::-1]
@@ -130,14 +135,14 @@ def _curves(axes: plt.Axes, splits: Sequence[SplitCoverage]) -> None:
     axes.set_axisbelow(True)
     below = -4.0 - 5 * len(splits) if any(s.lost for s in splits) else -2
     axes.set(xlim=(0, 1.01 * len(splits[0].classes)), ylim=(below, 102))
-    axes.set(yticks=range(0, 101, 20), xlabel="classes, the best covered first")
-    axes.set_ylabel("% got of the clips listed for the class")
+    axes.set(yticks=range(0, 101, 20), xlabel="classes, best covered first")
+    axes.set_ylabel("% of the listed clips present")
 
 
 def _label(s: SplitCoverage) -> str:
     if not s.lost:
         return s.split
-    return _cut(f"{s.split}, × {len(s.lost)} with none left: {s.lost_names()}", 60)
+    return _cut(f"{s.split}, × {len(s.lost)} without clips: {s.lost_names()}", 60)
 
 
 def _cut(text: str, length: int) -> str:

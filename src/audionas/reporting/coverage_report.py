@@ -1,4 +1,4 @@
-"""The coverage report: CSV for machines, Markdown and a figure (`coverage_figure`) for people."""
+"""The coverage report as CSV, Markdown and a figure (`coverage_figure`)."""
 
 from __future__ import annotations
 
@@ -16,47 +16,50 @@ from audionas.reporting.markup import markdown as as_markdown
 from audionas.reporting.plotting import save
 from audionas.runtime.files import atomic_write
 
-#: What a reason means for someone who wants the clip.
+#: Explanation of each reason, and how to obtain the clip.
 MEANING = {
     "removed": "the video was taken down: only a copy of it elsewhere helps",
-    "private": "its owner closed it: only a copy of it elsewhere helps",
-    "geo-blocked": "not shown in this country: a proxy elsewhere, or another source",
-    "age-restricted": "shown to signed-in adults: a cookies file, or another source",
-    "decode": "what came is no audio, or is damaged: another source",
-    "truncated": "the file ends before its header says: another source",
-    "not audio": "of no format that can be read: another source",
-    "too short": "shorter than audio.min_seconds, or than youtube.least_share of its span",
-    "empty": "a file of no bytes: another source",
-    "no samples": "a header and no sound behind it: another source",
-    "damaged": "part of it cannot be decoded: another source",
+    "private": "the owner made the video private: only a copy of it elsewhere helps",
+    "geo-blocked": "not available in this country: use a proxy elsewhere, or another source",
+    "age-restricted": "only for signed-in adults: use a cookies file, or another source",
+    "decode": "the download is not audio, or is damaged: use another source",
+    "truncated": "the file is shorter than its header states: use another source",
+    "not audio": "the format is not supported: use another source",
+    "too short": "shorter than audio.min_seconds, or than the share youtube.least_share of its span",
+    "empty": "the file is empty: use another source",
+    "no samples": "the file has a header but no samples: use another source",
+    "damaged": "part of the file cannot be decoded: use another source",
     "needs ffmpeg": "run pip install 'audionas[ffmpeg]', set AUDIONAS_FFMPEG to an ffmpeg, or "
     "convert the files to WAV or FLAC",
-    "non-finite": "a sample is no number (NaN or infinite): export it again",
-    "sample rate below 1 kHz": "its header is damaged: another source",
-    "silent": "nothing is heard in it",
+    "non-finite": "a sample is NaN or infinite: export the file again",
+    "sample rate below 1 kHz": "the header is damaged: use another source",
+    "silent": "the clip is silent",
     "silent in its first": "sound begins after the clip's end: cut the clip out where the sound is",
-    "silent below": "all of its sound lies above what audio.sample_rate can hold: raise that",
-    "channels cancel": "its channels are in antiphase, and their mean is silent: give one of them",
-    "the process that read it was killed": "the file, or too little memory: run the download again",
-    "too large": "no recording of a clip has so many bytes: cut it",
-    "not a regular file": "a pipe, socket, device or folder where a file should be: remove it",
-    "not there": "no source has it: another source",
-    "no such file": "not in corpus.audio by this name: fix the list, or put it there",
+    "silent below": "all sound is above half of audio.sample_rate: raise audio.sample_rate",
+    "channels cancel": "the channels are in antiphase and their mean is silent: provide one channel",
+    "the process that read it was killed": "the file is bad, or memory ran out: run the download again",
+    "too large": "the file exceeds the size limit: cut it",
+    "not a regular file": "a pipe, socket, device or folder, not a file: remove it",
+    "not there": "no source has the clip: add another source",
+    "no such file": "corpus.audio has no file of this name: fix the list, or add the file",
     "span beyond the end": "the file ends before the span: fix the list; rename the columns of a cut file",
-    "no span is cut of this format": "only ffmpeg reads it: convert the file to WAV or FLAC",
-    "rate-limited": "the source asked to slow down: ask again later",
-    "network": "the connection failed: ask again",
-    NOT_ASKED: "the download has not come to it: let it run on",
+    "no span is cut of this format": "only ffmpeg reads this format: convert the file to WAV or FLAC",
+    "rate-limited": "the source limits the rate: run the download again later",
+    "network": "the connection failed: run the download again",
+    NOT_ASKED: "the download has not reached the clip: let it finish",
 }
 
 _SHARES = (0.05, 0.5, 0.95)
-_WIDER, _LOUDER = 1.25, 10.0  # times, and dB, from which on splits differ
-_NARROW = 0.5  # of the split's bandwidth
-_FEW = 5  # clips, of which nothing is said
+_WIDER, _LOUDER = 1.25, 10.0  # factor and dB; splits that differ by more are reported
+_NARROW = 0.5  # share of the split's bandwidth; classes below it are reported
+_FEW = 5  # fewest clips of a class that is compared
 
 
 def summary(splits: Sequence[SplitCoverage], corpus: str) -> pd.DataFrame:
-    """One row a split; clips missing by reason and got by source as columns; PANNs' counts for audioset."""
+    """Return one row per split, with columns for missing clips by reason and present clips by source.
+
+    AudioSet also has the counts of PANNs.
+    """
     rows = []
     for s in splits:
         row = {"split": s.split, "listed": s.listed, "got": s.got, "missing": s.missing, "share": s.share}
@@ -76,14 +79,17 @@ def summary(splits: Sequence[SplitCoverage], corpus: str) -> pd.DataFrame:
 
 
 def by_class(splits: Sequence[SplitCoverage]) -> pd.DataFrame:
-    """One row for each split and class: clips listed, got, share (NaN where none is listed), recordings."""
+    """Return one row per split and class: listed and present clips, their share, and recordings.
+
+    The share is NaN if no clip is listed.
+    """
     tables = []
     for s in splits:
         table = pd.DataFrame(s.classes, columns=["mid", "display_name"])
         table.insert(0, "split", s.split)
         table["listed"], table["got"] = s.class_listed, s.class_got
         table["share"] = table.got / table.listed.where(table.listed > 0)
-        table["recordings"] = s.counts.recordings  # of what was got
+        table["recordings"] = s.counts.recordings  # of the clips present
         if s.levels.any():
             table["bandwidth_50"] = [s.bandwidth(0.5, i) for i in range(len(s.classes))]
         tables.append(table)
@@ -91,22 +97,22 @@ def by_class(splits: Sequence[SplitCoverage]) -> pd.DataFrame:
 
 
 def markdown(splits: Sequence[SplitCoverage], corpus: str, warnings: Sequence[str] = ()) -> str:
-    """The report in words, the warnings among them."""
+    """Return the report in Markdown, including the warnings."""
     names, panns = [s.split for s in splits], corpus == "audioset"
-    head = ["split", "clips listed", "here", "share", "missing", "may still come", "hours", "size"]
+    head = ["split", "clips listed", "present", "share", "missing", "may still arrive", "hours", "size"]
     rows = []
     for s in splits:
         row = [s.split, s.listed, s.got, percent(s.got, s.listed), s.missing, s.retryable]
         row += [f"{s.seconds / 3600:,.1f}", f"{s.bytes / 1e9:,.2f} GB"]
         if panns:
             got, of = PANNS.get(s.split, (0, 0))
-            row.append(f"{got:,} of {of:,} ({percent(got, of)})" if got else "another draw")
+            row.append(f"{got:,} of {of:,} ({percent(got, of)})" if got else "not comparable")
         rows.append(row)
-    parts = [f"# What is here of {corpus}", _table(head + ["PANNs had"] * panns, rows)]
+    parts = [f"# Coverage of {corpus}", _table(head + ["PANNs had"] * panns, rows)]
     if warnings:
         parts += ["## Warnings", "\n".join(f"- {as_markdown(warning)}" for warning in warnings)]
     for title, what, last in (
-        ("Why clips are missing", "reasons", ["what it means, and what helps"]),
+        ("Why clips are missing", "reasons", ["meaning and remedy"]),
         ("Where the clips came from", "sources", []),
     ):
         if words := ranked(splits, what):
@@ -116,9 +122,9 @@ def markdown(splits: Sequence[SplitCoverage], corpus: str, warnings: Sequence[st
             ]
             parts += [f"## {title}", _table([what[:-1], *names, *last], rows)]
     rows = [
-        ["on the list", *(int((s.class_listed > 0).sum()) for s in splits)],
-        ["with no example left", *(len(s.lost) for s in splits)],
-        [f"of fewer than {FEW} recordings", *(_few(s) for s in splits)],
+        ["listed", *(int((s.class_listed > 0).sum()) for s in splits)],
+        ["without any clip", *(len(s.lost) for s in splits)],
+        [f"with fewer than {FEW} recordings", *(_few(s) for s in splits)],
     ]
     parts += ["## Classes", _table(["classes", *names], rows), "\n".join(map(_thin, splits))]
     if any(s.levels.any() for s in splits):
@@ -142,10 +148,10 @@ def _sound(splits: Sequence[SplitCoverage]) -> str:
 
 
 def differences(splits: Sequence[SplitCoverage]) -> list[str]:
-    """Sentences on splits, and on classes of one split, whose clips differ in bandwidth or level.
+    """Describe splits, and classes of one split, whose clips differ in bandwidth or level.
 
-    A network that learned from clips of 11 kHz has half the accuracy on such of 22 kHz; and one whose classes
-    were recorded with different devices may tell them by the bandwidth.
+    A network trained on clips with a bandwidth of 11 kHz has half the accuracy on clips with 22 kHz. A
+    network may also recognise a class by the bandwidth of the device that recorded it.
     """
     found, known = [], [s for s in splits if s.levels.any()]
     for s in known[1:]:
@@ -153,13 +159,13 @@ def differences(splits: Sequence[SplitCoverage]) -> list[str]:
         if not 1 / _WIDER <= s.bandwidth(0.95) / max(first.bandwidth(0.95), 1.0) <= _WIDER:
             found.append(
                 f"**{s.split}** reaches {s.bandwidth(0.95) / 1000:.1f} kHz and {first.split} "
-                f"{first.bandwidth(0.95) / 1000:.1f} kHz (95 % of the clips): results may not carry over; "
-                "record alike, or low-pass the wider ones"
+                f"{first.bandwidth(0.95) / 1000:.1f} kHz (95 % of the clips): results may not transfer; "
+                "record all splits alike, or low-pass the wider ones"
             )
         if abs(s.level(0.5) - first.level(0.5)) > _LOUDER:
             found.append(
                 f"**{s.split}** has a median level of {s.level(0.5):.0f} dBFS and {first.split} of "
-                f"{first.level(0.5):.0f} dBFS: set the gains alike"
+                f"{first.level(0.5):.0f} dBFS: use the same gain"
             )
     for s in known:
         counts = s.bandwidths.sum(axis=1)
@@ -171,14 +177,14 @@ def differences(splits: Sequence[SplitCoverage]) -> list[str]:
                 f" and {len(narrow) - 12} more" if narrow[12:] else ""
             )
             found.append(
-                f"**{s.split}**: the clips of {names} reach less than half as high as others: where the "
-                "recording is the cause and not the sound, a network tells the class by it"
+                f"**{s.split}**: the clips of {names} have less than half the bandwidth of others: if "
+                "the recording is the cause, a network may recognise the class by it"
             )
     return found
 
 
 def _meaning(reason: str) -> str:
-    """The entry of MEANING for a reason, which may go on with a number: `silent in its first 1 s`."""
+    """Return the entry of MEANING for a reason, which may end with a number: `silent in its first 1 s`."""
     return MEANING.get(reason) or MEANING.get(re.sub(r" [\d.]+ k?(?:s|Hz)$", "", reason), "")
 
 
@@ -191,14 +197,14 @@ def _table(head: list[str], rows: list[list]) -> str:
 
 
 def _thin(s: SplitCoverage) -> str:
-    """The classes of a split that have none left, and those that have least, as an item of a list."""
+    """Return a list item with the classes of a split that have no clip, and those with the fewest."""
     some = [i for i in np.argsort(s.class_got, kind="stable") if s.class_got[i]][:5]
     fewest = ", ".join(f"{s.name(i)} ({s.class_got[i]:,} of {s.class_listed[i]:,})" for i in some)
-    return f"- **{s.split}**: no example left of: {s.lost_names()}. Fewest: {fewest or 'none'}."
+    return f"- **{s.split}**: classes without any clip: {s.lost_names()}. Fewest: {fewest or 'none'}."
 
 
 def write(splits: Sequence[SplitCoverage], corpus: str, folder: Path, warnings: Sequence[str] = ()) -> None:
-    """Write coverage.csv, coverage-classes.csv, coverage.md, coverage.png and .svg; no dates in any."""
+    """Write coverage.csv, coverage-classes.csv, coverage.md, coverage.png and coverage.svg, without dates."""
     for name, table in (
         ("coverage.csv", summary(splits, corpus)),
         ("coverage-classes.csv", by_class(splits)),

@@ -1,4 +1,4 @@
-"""Uncertainty of metrics: bootstrap intervals over test clips, rank correlation, regret."""
+"""Confidence intervals over test clips and seeds, rank correlation, and regret of random search."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from scipy.stats import norm, t
 
 COVERAGE = 0.95  # of every interval
-_HITS = 512  # positive clips that are looked at together: bounds memory
+_HITS = 512  # positive clips per batch; bounds memory
 
 
 class Interval(NamedTuple):
-    """An estimate with the ends of its 95 % interval."""
+    """An estimate with the bounds of its 95 % interval."""
 
     value: float
     low: float
@@ -21,11 +21,15 @@ class Interval(NamedTuple):
 
 
 def interval(value: float, draws: np.ndarray) -> Interval:
-    """The bias-corrected percentile interval (Efron, 1981) of an estimate from its draws [n]; NaN for none.
+    """Return the bias-corrected percentile interval (Efron, 1981) of an estimate.
 
-    Average precision of a resample is biased upwards, since clips are repeated; hence the correction. It is
-    itself biased upwards with few clips of a rare class, which no interval corrects. The coverage is measured
-    in tests/unit/evaluation/test_statistics.py.
+    The average precision of a resample is biased upwards, because clips repeat; hence the correction. With
+    few clips and rare classes the estimate itself is biased upwards, which no interval fixes.
+    tests/unit/evaluation/test_statistics.py measures the actual coverage.
+
+    Args:
+        value: the estimate.
+        draws: the estimate on each resample [n]. Without finite draws the bounds are NaN.
     """
     draws = draws[np.isfinite(draws)]
     if not len(draws) or not np.isfinite(value):
@@ -37,11 +41,16 @@ def interval(value: float, draws: np.ndarray) -> Interval:
 
 
 def margin(sd_of_clips: float, sd_of_seeds: float, seeds: int) -> float:
-    """Half the 95 % interval of a mean over seeds for new seeds and new clips at once; NaN for one seed.
+    """Return half the 95 % interval of a mean over seeds, for new seeds and new clips.
 
-    Both variances added, with Student's quantile at Welch and Satterthwaite's degrees of freedom: a standard
-    deviation over three seeds is itself uncertain. A little variance of clips raises those degrees by more
-    than it adds, so the interval is never narrower than that of the seeds alone.
+    The variances add up. Student's quantile has the degrees of freedom of Welch and Satterthwaite, because a
+    standard deviation over three seeds is uncertain. A small variance of clips can raise the degrees of
+    freedom by more than it adds. The interval is therefore never narrower than that of the seeds alone.
+
+    Args:
+        sd_of_clips: standard deviation over resamples of test clips.
+        sd_of_seeds: standard deviation over seeds (n - 1).
+        seeds: number of seeds. The result is NaN for one seed.
     """
     clips, training = sd_of_clips**2, sd_of_seeds**2 / seeds
     if seeds < 2 or not training > 0:
@@ -51,13 +60,15 @@ def margin(sd_of_clips: float, sd_of_seeds: float, seeds: int) -> float:
 
 
 def resamples(sources: Sequence, draws: int, seed: int = 0) -> np.ndarray:
-    """How often each clip is drawn in each of `draws` resamples: float32 [draws, clips].
+    """Return how often each resample draws each clip, float32 [draws, clips].
 
-    Recordings are drawn with replacement, each with all clips that were cut from it, for those are alike. One
-    seed gives one set of resamples, so that models compared on them are compared pair by pair.
+    A resample draws recordings with replacement, each with all of its clips, because those are alike. The
+    same seed gives the same resamples, so that models are compared in pairs.
 
     Args:
         sources: the recording of each clip [clips].
+        draws: number of resamples.
+        seed: seed of the random generator.
     """
     rng = np.random.default_rng(seed)
     names, of_clip = np.unique(np.asarray(sources), return_inverse=True)
@@ -66,20 +77,22 @@ def resamples(sources: Sequence, draws: int, seed: int = 0) -> np.ndarray:
 
 
 def average_precisions(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average precision of each class under each weighting of the clips, as scikit-learn's `sample_weight`.
+    """Compute the average precision per class for each weighting of the clips.
+
+    The weights act as scikit-learn's `sample_weight`.
 
     Args:
         labels, scores: [clips, classes].
-        weights: whole numbers, not negative [draws, clips].
+        weights: non-negative integers [draws, clips].
 
     Returns:
-        float64 [draws, classes]; NaN where no positive or no negative clip has weight.
+        float64 [draws, classes]; NaN if no positive or no negative clip has weight.
     """
-    weights = np.asarray(weights, np.float32)  # sums stay exact up to 16 million
+    weights = np.asarray(weights, np.float32)  # float32 sums are exact up to 16 million
     everything = weights.sum(axis=1, dtype=np.float64)
     result = np.empty((len(weights), labels.shape[1]))
     for c in range(labels.shape[1]):
-        # A clip counts with the precision at the end of its run of equal scores.
+        # Ties: a clip gets the precision at the end of its run of equal scores.
         values, positive = scores[:, c], np.flatnonzero(labels[:, c])
         gained, total = np.zeros(len(weights)), np.zeros(len(weights))
         for start in range(0, len(positive), _HITS):
@@ -95,23 +108,24 @@ def average_precisions(labels: np.ndarray, scores: np.ndarray, weights: np.ndarr
 
 
 def kendall(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], draws: int, seed: int = 0) -> Interval:
-    """Kendall's tau-b between two scores of the same networks, the mean over seeds.
+    """Return Kendall's tau-b between two scores of the same networks, as the mean over seeds.
 
-    Its interval is for new networks and new seeds: both are drawn with replacement, networks the same in
-    every seed (Owen's pigeonhole bootstrap, 2007).
+    The interval is for new networks and new seeds. Both are drawn with replacement, with the same networks
+    for every seed (Owen's pigeonhole bootstrap, 2007).
 
     Args:
-        ours, theirs: one array a seed, [networks].
-        draws: of the interval.
+        ours, theirs: one array per seed, [networks].
+        draws: number of resamples.
+        seed: seed of the random generator.
     """
     ours, theirs = (np.sign(x[:, :, None] - x[:, None, :]) for x in (np.asarray(ours), np.asarray(theirs)))
     seeds, networks, _ = ours.shape
 
-    def taus(counts: np.ndarray) -> np.ndarray:  # of how often each network is drawn [draws, networks]
+    def taus(counts: np.ndarray) -> np.ndarray:  # counts of each network [draws, networks]
         def pairs(signs: np.ndarray) -> np.ndarray:
             return np.einsum("di,sij,dj->ds", counts, signs, counts, optimize=True)
 
-        with np.errstate(invalid="ignore"):  # one network alone: NaN
+        with np.errstate(invalid="ignore"):  # a single network gives NaN
             return pairs(ours * theirs) / np.sqrt(pairs(ours**2) * pairs(theirs**2))
 
     rng = np.random.default_rng(seed)
@@ -122,13 +136,16 @@ def kendall(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], draws: int
 
 
 def regret(scores: np.ndarray, population: int, draws: int = 1_000, seed: int = 0) -> np.ndarray:
-    """How far a random search of `population` falls short of the best candidate, in `draws` searches.
+    """Return the regret of random search: the best score of all candidates minus the best score drawn.
 
     Args:
-        scores: of every candidate [n].
+        scores: the score of every candidate [n].
+        population: candidates that one search draws.
+        draws: number of searches.
+        seed: seed of the random generator.
 
     Returns:
-        float64 [draws], 0 where the best was drawn.
+        float64 [draws]; 0 if a search draws the best candidate.
     """
     rng, best = np.random.default_rng(seed), scores.max()
     size = min(population, len(scores))

@@ -1,6 +1,6 @@
-"""Text from outside for tables and pages: what a corpus calls a class is neither markup nor a formula.
+"""Escape external text, such as class names, for Markdown tables and spreadsheets.
 
-Every function takes any text and returns text for one kind of output.
+Every function accepts any text and returns text for one output format.
 """
 
 from __future__ import annotations
@@ -9,32 +9,32 @@ import re
 
 from audionas.runtime.text import line
 
-CELL = 2_000  # characters of a cell, far beyond any name
+CELL = 2_000  # most characters of a cell; longer than any name
 _FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?([eE][+-]?\d+)?")
-#: What Markdown would take for markup inside a line: `_` only at the edge of a word.
+#: Markdown syntax within a line. `_` is syntax only at the edge of a word.
 _MARKUP = re.compile(r"[\\`|<>*~]|&(?=#?\w+;)|\[(?=[^\]]*\][(\[:])|(?<![^\W_])_|_(?![^\W_])")
 
 
 def markdown(text: object) -> str:
-    """A name for a cell of a Markdown table, or inside a line."""
+    """Escape a text for a cell of a Markdown table, or for use within a line."""
     return _MARKUP.sub(lambda match: "\\" + match[0], line(text, CELL))
 
 
 def from_markdown(text: str) -> str:
-    """The text that `markdown` wrote."""
+    """Return the text that `markdown` escaped."""
     return re.sub(r"\\([\\`|<>*~&\[_])", r"\1", text)
 
 
 def spreadsheet(text: str) -> str:
-    """A cell of a CSV table that people open; what a spreadsheet would run gets an apostrophe before it.
+    """Escape a cell of a CSV table: an apostrophe keeps a spreadsheet from running it as a formula.
 
-    A number stays a number. `from_spreadsheet` takes the apostrophe away again.
+    Numbers stay as they are. `from_spreadsheet` removes the apostrophe.
     """
     text = line(text, CELL)
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def from_spreadsheet(text: str) -> str:
-    """The text of a cell that `spreadsheet` wrote."""
+    """Return the text of a cell that `spreadsheet` escaped."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

@@ -1,7 +1,7 @@
-"""How a table is written, and read again: CSV for machines, Markdown for people, LaTeX for papers.
+"""Write tables as CSV, Markdown and LaTeX, and read the CSV back.
 
-Names in it are text whatever they look like: `007`, `nan` and `None` stay so, and nothing in them is markup,
-a formula or an escape code (see `audionas.reporting.markup`).
+Names stay text: `007`, `nan` and `None` are not converted. Markup, formulas and escape codes in names are
+escaped (see `audionas.reporting.markup`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from audionas.runtime.errors import UserError
 from audionas.runtime.files import atomic_write
 from audionas.runtime.text import line
 
-QUOTED = "AudioSet: "  # before the name of a column that quotes the paper, which prints one decimal
-#: Columns that hold names. In all others an empty field is a number that is not there.
+QUOTED = "AudioSet: "  # prefix of columns that quote the paper, with one decimal
+#: Columns of text. In all other columns an empty field is a missing number.
 TEXT = {
     *(
         "Budget",
@@ -34,10 +34,10 @@ TEXT = {
         "Measured",
         "Model",
     ),
-    *("Name", "Network", "Question", "Seeds", "Space", "Verdict", "What", "certain"),
+    *("Name", "Network", "Question", "Seeds", "Space", "Verdict", "What", "significant"),
     *("constraint", "corpus", "depths", "kind", "model", "network", "ratios", "recipe", "size", "space"),
 }
-#: Columns of a table's origin: people read what all rows have in common in the caption.
+#: Columns of a table's origin. Values that all rows share move to the caption.
 _ORIGIN = {
     "Corpus": "corpus {}",
     "Train clips": "{} clips to train",
@@ -47,7 +47,7 @@ _ORIGIN = {
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """What people see: rounded numbers, and an estimate with its spread and interval in one cell."""
+    """Format a table for display: round numbers, and join an estimate, its spread and its interval."""
     result = pd.DataFrame(index=table.index)
     for column in table:
         if column.startswith(("sd ", "low ", "high ")) or _common(table, column):
@@ -70,7 +70,7 @@ def _common(table: pd.DataFrame, column: str) -> bool:
 
 
 def _decimals(values: pd.Series) -> int:
-    """One, or as many as leave the smallest number two digits."""
+    """Return 1, or as many decimals as show two digits of the smallest number."""
     if values.dtype.kind != "f":
         return 1
     smallest = values[values != 0].abs().min()
@@ -86,23 +86,27 @@ def _text(value, decimals: int) -> str:
 
 
 def markdown_table(table: pd.DataFrame) -> str:
-    """A table of texts in Markdown."""
+    """Return a table of texts in Markdown."""
     cells = table.map(markdown).set_axis([markdown(name) for name in table.columns], axis=1)
     return cells.to_markdown(index=False, disable_numparse=True)
 
 
 def write_csv(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
-    """A table that people open in a spreadsheet, which runs none of its cells."""
+    """Write a table as CSV, with formulas escaped for spreadsheets."""
     cells = table.map(lambda value: spreadsheet(value) if isinstance(value, str) else value)
     with atomic_write(path) as temporary:
         cells.to_csv(temporary, index=False, lineterminator="\n", float_format=float_format)
 
 
 def read_csv(path: Path, required: Iterable[str] = ()) -> pd.DataFrame:
-    """A table that `write_csv` wrote, its names as text.
+    """Read a table that `write_csv` wrote, with names as text.
+
+    Args:
+        path: the CSV file.
+        required: columns that must exist.
 
     Raises:
-        UserError: it is missing or damaged, or a column is; names the file.
+        UserError: the file or a column is missing or damaged.
     """
     try:
         columns = pd.read_csv(path, nrows=0).columns
@@ -118,14 +122,14 @@ def read_csv(path: Path, required: Iterable[str] = ()) -> pd.DataFrame:
                 raise ValueError(f"no column {name!r}")
         for name in numbers:
             if len(table) and table[name].dtype.kind not in "iufb":
-                raise ValueError(f"column {name!r} holds what is no number")
+                raise ValueError(f"column {name!r} has a value that is not a number")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: missing or damaged ({error}); run `dvc repro`") from None
     return table.map(lambda value: from_spreadsheet(value) if isinstance(value, str) else value)
 
 
 def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> None:
-    """{name}.csv with every column; {name}.md and {name}.tex with what people see, under the caption."""
+    """Write {name}.csv with all columns, and {name}.md and {name}.tex with caption and displayed columns."""
     origin = [text.format(table[name].iloc[0]) for name, text in _ORIGIN.items() if _common(table, name)]
     caption += f" Made from {', '.join(origin)}." if origin else ""
     quotes = {c: [_text(value, 1) for value in table[c]] for c in table if c.startswith(QUOTED)}
@@ -135,9 +139,8 @@ def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> None:
     with atomic_write(folder / f"{name}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     rows = tabulate(seen.to_numpy(), list(seen.columns), tablefmt="latex_booktabs", disable_numparse=True)
-    rows = re.sub(
-        r"(?m)^(?= *[\[*])", "{}", rows
-    )  # or the end of the row before would take it for its option
+    # LaTeX reads `[` or `*` at the start of a row as an option of the line break before it.
+    rows = re.sub(r"(?m)^(?= *[\[*])", "{}", rows)
     caption = "".join(LATEX_ESCAPE_RULES.get(sign, sign) for sign in caption)
     for sign, command in (("±", r"$\pm$"), ("×", r"$\times$"), ("−", "$-$")):
         rows, caption = rows.replace(sign, command), caption.replace(sign, command)

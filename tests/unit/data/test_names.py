@@ -18,7 +18,7 @@ from texts import ANY
 from audionas.cli import PlainFormatter, main
 from audionas.data import paths as data_paths
 from audionas.data.ledger import CLASSES, read_rows, write_rows
-from audionas.reporting.captions import title
+from audionas.reporting.captions import corpus_title
 from audionas.reporting.table_files import read_csv, write
 from audionas.runtime.errors import UserError
 from audionas.runtime.text import line
@@ -67,7 +67,9 @@ def test_columns_of_numbers_hold_numbers(tmp_path):
     write(table_of(["a", "b"]), tmp_path, "names", "Of names.")
     text = (tmp_path / "names.csv").read_text()
     (tmp_path / "names.csv").write_text(text.replace("0,1e5", "zero,1e5"))
-    with pytest.raises(UserError, match=r"names\.csv: missing or damaged \(column 'mAP' holds what is no"):
+    with pytest.raises(
+        UserError, match=r"names\.csv: missing or damaged \(column 'mAP' has a value that is not a number"
+    ):
         read_csv(tmp_path / "names.csv")
 
 
@@ -152,7 +154,7 @@ def test_titles_are_one_line():
     class Corpus:
         name, title = "folder", "two\nlines\u202e"
 
-    assert title(Corpus) == r"two lines\u202e"
+    assert corpus_title(Corpus) == r"two lines\u202e"
 
 
 def test_an_error_does_not_write_escape_codes_to_the_terminal(tmp_path, monkeypatch, capsys):

@@ -401,5 +401,5 @@ def test_lists_of_segments_say_where_they_are_bad(tmp_path):
     write_rows(path, SEGMENTS, [row, row | {"end": "late"}])
     clips = download.iter_clips(path)
     assert next(clips) == Clip("x", "x", "x", ("x",), 0.0, 1.0)
-    with pytest.raises(UserError, match="line 3: start or end is no number"):
+    with pytest.raises(UserError, match="line 3: start or end is not a number"):
         next(clips)

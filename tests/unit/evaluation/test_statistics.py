@@ -83,12 +83,12 @@ def test_how_often_intervals_over_clips_cover_the_truth(clips, classes, share, l
 
 @pytest.mark.parametrize("sd_clips", [0.1, 0.2, 0.3, 1.0, 10.0])
 def test_two_recipes_equally_good_are_seldom_called_different(sd_clips, sd_seeds=1.0):
-    """Three seeds on one draw of clips: a difference of nothing is certain in about one case of twenty."""
+    """Three seeds on one draw of clips: a null difference is significant in about one case of twenty."""
     rng, trials, wrong = np.random.default_rng(0), 2_000, 0
     for _ in range(trials):
         shift = rng.normal(0, sd_clips)  # by the clips, of all seeds alike
         seeds = shift + rng.normal(0, sd_seeds, 3)
-        wrong += estimate(seeds, seeds.mean() + rng.normal(0, sd_clips, 100)).certain
+        wrong += estimate(seeds, seeds.mean() + rng.normal(0, sd_clips, 100)).significant
     assert 0.04 < wrong / trials < 0.06
 
 
@@ -101,8 +101,10 @@ def test_an_interval_never_shrinks_when_seeds_or_clips_differ_more(sd_clips, sd_
 
 def test_fewer_than_three_seeds_are_never_certain():
     for seeds in ([0.3], [0.3, 0.31]):
-        assert not estimate(np.array(seeds), 0.3 + np.random.default_rng(0).normal(0, 1e-3, 50)).certain
-    assert estimate(np.array([0.3, 0.31, 0.29]), 0.3 + np.random.default_rng(0).normal(0, 1e-3, 50)).certain
+        assert not estimate(np.array(seeds), 0.3 + np.random.default_rng(0).normal(0, 1e-3, 50)).significant
+    assert estimate(
+        np.array([0.3, 0.31, 0.29]), 0.3 + np.random.default_rng(0).normal(0, 1e-3, 50)
+    ).significant
 
 
 def test_tau_is_one_for_the_same_order_and_its_interval_holds_zero_for_chance():

@@ -176,7 +176,8 @@ def test_other_stages_refuse_ranks(project, monkeypatch, capsys):
         monkeypatch.setenv(name, str(value))
     assert main(["tables"]) == 1
     assert (
-        "tables (rank 1): this stage is for one process; run it without `torchrun`" in capsys.readouterr().err
+        "tables (rank 1): this stage supports a single process; run it without `torchrun`"
+        in capsys.readouterr().err
     )
 
 

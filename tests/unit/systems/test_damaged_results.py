@@ -173,7 +173,7 @@ def test_predictions_that_unpack_to_much_are_refused_before(study: Config) -> No
         for name in archive.namelist():
             copy.writestr(name, archive.read(name) + bytes(10 << 20))
     said = tried(study, path, buffer.getvalue(), evaluations)
-    assert "what it unpacks to is larger than the file" in said
+    assert "the content is larger than the file" in said
 
 
 @pytest.mark.parametrize("name", ["evaluation", "predictions", "scores", "ranking"])

@@ -14,7 +14,7 @@ from audionas.search.cnn10 import Cnn10Space
 from audionas.systems.once_for_all import paper, paths
 from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Study
-from audionas.systems.once_for_all.findings import steadier
+from audionas.systems.once_for_all.findings import deviation_difference
 
 STUDY = Study(
     spaces=["2-2-x", "x-x-x"],
@@ -40,27 +40,27 @@ def near(rng, spread: float = 1.0, alike: float = 0.3) -> pd.DataFrame:
 
 def test_spaces_of_one_spread_are_seldom_called_steadier():
     rng, trials = np.random.default_rng(0), 250
-    wrong = sum(steadier(near(rng), "x-x-x", STUDY)[0].certain for _ in range(trials))
+    wrong = sum(deviation_difference(near(rng), "x-x-x", STUDY)[0].significant for _ in range(trials))
     assert wrong / trials <= 0.07
 
 
 def test_a_space_that_deviates_more_is_found_by_the_constraints_that_hold_enough():
     table = near(np.random.default_rng(0), spread=3.0)
-    by, constraints = steadier(table, "x-x-x", STUDY)
-    assert constraints == ["26k", "61k"] and by.certain
+    by, constraints = deviation_difference(table, "x-x-x", STUDY)
+    assert constraints == ["26k", "61k"] and by.significant
     groups = table[table.constraint != "112k"].groupby(["constraint", "seed", "space"])["valid mAP"]
     deviations = groups.agg(lambda s: (s - s.median()).abs().mean()).unstack()
     each = (deviations["x-x-x"] - deviations["2-2-x"]).groupby("seed").mean() / 100
     assert by.seeds == pytest.approx(each.tolist())
-    shuffled, _ = steadier(table.sample(frac=1, random_state=0), "x-x-x", STUDY)
+    shuffled, _ = deviation_difference(table.sample(frac=1, random_state=0), "x-x-x", STUDY)
     assert shuffled.seeds == by.seeds and shuffled.margin == by.margin  # whatever the rows' order
-    other, _ = steadier(near(np.random.default_rng(0), spread=1 / 3), "x-x-x", STUDY)
-    assert other.mean < 0 and other.certain
+    other, _ = deviation_difference(near(np.random.default_rng(0), spread=1 / 3), "x-x-x", STUDY)
+    assert other.mean < 0 and other.significant
 
 
 def test_constraints_with_few_sub_networks_are_not_compared():
     table = near(np.random.default_rng(0))
-    assert steadier(table[table.network.astype(int) < 4], "x-x-x", STUDY) is None
+    assert deviation_difference(table[table.network.astype(int) < 4], "x-x-x", STUDY) is None
 
 
 SMALL, LARGE = "3.4k", "13.7k"  # of a network of 19,784 parameters: 17 and 69 %, as the paper's 0.9 and 3.6 M
@@ -133,7 +133,11 @@ def test_planted_differences_come_out_with_their_sign_verdict_and_the_papers_num
     gain -= measured(f"finetuned/{SMALL}-6") - measured(ofa)
     expected = {
         "OFA over KD at the smallest size": ("holds", measured(ofa) - measured(kd), "1.8"),
-        "OFA over KD in one architecture": ("open", measured(ofa) - measured(f"init/{SMALL}"), "1.8"),
+        "OFA over KD in one architecture": (
+            "not significant",
+            measured(ofa) - measured(f"init/{SMALL}"),
+            "1.8",
+        ),
         "KD over baseline at the smallest size": (
             "reversed",
             measured(kd) - measured("individual/baseline-0.6x1"),
@@ -158,11 +162,11 @@ def test_planted_differences_come_out_with_their_sign_verdict_and_the_papers_num
         assert row.Verdict == verdict and row["AudioSet: difference"] == quoted
         assert float(row.difference) == pytest.approx(seeds.mean(), abs=1e-3)
         assert float(row["sd difference"]) == pytest.approx(seeds.std(ddof=1), abs=1e-3)
-        assert (abs(row.difference) > row["± by seeds and clips"]) == (verdict != "open")
-    assert table[table.Measured == f"2-2-x - x-x-x at {LARGE}"].Verdict.tolist() == ["open"]
+        assert (abs(row.difference) > row["± by seeds and clips"]) == (verdict != "not significant")
+    assert table[table.Measured == f"2-2-x - x-x-x at {LARGE}"].Verdict.tolist() == ["not significant"]
     steady = table[table.Finding == "2-2-x has the lowest variance"].set_index("Measured").Verdict
     start = f"deviation from the median near {SMALL}, {LARGE} (validation), "
-    assert steady.to_dict() == {f"{start}x-x-x - 2-2-x": "holds", f"{start}ew - 2-2-x": "open"}
+    assert steady.to_dict() == {f"{start}x-x-x - 2-2-x": "holds", f"{start}ew - 2-2-x": "not significant"}
 
 
 @pytest.mark.slow
@@ -184,13 +188,13 @@ def test_paired_comparisons_quote_the_papers_differences(inside):
         f"OFA {LARGE} +6 over OFA": "0.6",
     }
     worse = table.loc[f"OFA {SMALL} +3 over OFA"]
-    assert worse.certain == "yes" and worse["high difference"] < 0
+    assert worse.significant == "yes" and worse["high difference"] < 0
 
 
 @pytest.mark.slow
 def test_classes_gain_and_lose_as_planted(inside):
     table = inside("classes").set_index("Class")
-    assert table.index[-1] == "rising" and (table.certain == "yes").all()
+    assert table.index[-1] == "rising" and (table.significant == "yes").all()
     for name in ("low", "middle", "high", "rising"):
         ours, theirs = (measured(of, name) for of in (f"found/2-2-x-{SMALL}", "individual/kd-0.6x1"))
         row = table.loc[name]
@@ -238,7 +242,10 @@ def test_the_papers_numbers_are_quoted_for_networks_of_about_its_sizes():
     assert {share: paper.found_at(share) for share in sizes} == sizes
     halfway = [0.0865, 0.26, 0.433, 0.606, 0.779]
     assert [paper.found_at(share) for share in halfway] == [None] * 5
-    assert paper.over_alone("kd", "1.0x1") == 0.8 and paper.over_alone("baseline", "1.0x1") == 4.6
+    assert (
+        paper.found_over_individual("kd", "1.0x1") == 0.8
+        and paper.found_over_individual("baseline", "1.0x1") == 4.6
+    )
     assert paper.kd_over_baseline("1.0x1") == 3.8 and paper.kd_over_baseline("0.4x1") is None
     assert paper.individual("kd", "1.0x1") == (2.1, 40.3, 26.4, 89.2)
     assert paper.individual("baseline", "1.0x1") == (2.1, 40.3, 22.6, 76.4)
@@ -246,4 +253,4 @@ def test_the_papers_numbers_are_quoted_for_networks_of_about_its_sizes():
     assert paper.found(0.346) == (1.8, 34.6, 27.2, 91.9) and paper.found(0.26) is None
     assert [paper.found_over(0.346, n) for n in (paper.OFA, paper.SHORT, paper.LONG)] == [0, -0.4, -0.6]
     assert paper.found_over(0.52, paper.OFA, paper.LONG) == 0.7 and paper.found_over(0.52, paper.INIT) == -0.4
-    assert paper.found_over_width_alone(0.173) == 3.8 and paper.found_over_width_alone(0.346) is None
+    assert paper.found_over_elastic_width(0.173) == 3.8 and paper.found_over_elastic_width(0.346) is None

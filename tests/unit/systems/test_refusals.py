@@ -177,7 +177,7 @@ def test_other_refusals_have_words_too(tmp_path: Path, monkeypatch, capsys) -> N
     monkeypatch.chdir(tmp_path)
     tiny.make(tmp_path)
     for error, said in (
-        (sqlite3.OperationalError("database or disk is full"), "database or disk is full; make room"),
+        (sqlite3.OperationalError("database or disk is full"), "database or disk is full; free space"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "Broken pipe; check the network"),
         (OSError("no number\nand more lines"), "no number; remove the cause"),
         (TimeoutError(), "TimeoutError; check the network"),

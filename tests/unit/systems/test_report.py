@@ -166,9 +166,9 @@ def test_what_a_card_is_over_kd_is_over_seeds_and_says_what_that_is_worth(page, 
         difference = found.set_index("seed").mAP - kd.set_index("seed").mAP
         assert len(difference) == 3 and row["over KD"] == pytest.approx(100 * difference.mean(), abs=1e-3)
         margin = row["± by seeds and clips"]
-        worth = "certain" if abs(row["over KD"]) > margin else "open"
+        worth = "significant" if abs(row["over KD"]) > margin else "not significant"
         assert f": {row['over KD']:+.1f} ± {margin:.1f}, {worth}" in page.locator(".card").nth(i).inner_text()
-        assert row.certain == {"certain": "yes", "open": "no"}[worth]
+        assert row.significant == {"significant": "yes", "not significant": "no"}[worth]
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1]])
@@ -177,8 +177,10 @@ def test_of_fewer_than_three_seeds_a_card_claims_nothing(seeds, tmp_path, monkey
     made.make(tmp_path, seeds=seeds)
     assert main(["tables"]) == 0 and main(["report"]) == 0
     text = Path("results/report.html").read_text()
-    assert text.count("open: fewer than three seeds carry no claim") == 2
-    assert "nan" not in text[text.index("What to ship") : text.index("Every sub-network")]
+    assert text.count("not significant: fewer than three seeds") == 2
+    assert (
+        "nan" not in text[text.index("Released networks for the budgets") : text.index("Every sub-network")]
+    )
 
 
 @pytest.mark.parametrize("field", [ASKED, EXACT])
@@ -209,11 +211,15 @@ def kept(report: Path, cost: str, budget: int, said: str) -> str:
         assert re.match(rf"Its file: models/release/\S+\.pt, {re.escape(scored(row))}\.", said), said
     else:
         row = best(ship, unit, budget)
-        keeps = "No file is within your budget; the least" if row is None else "Best file within your budget"
+        keeps = (
+            "No file is within your budget; the smallest" if row is None else "Best file within your budget"
+        )
         row = ship.loc[ship[unit].idxmin()] if row is None else row
         sizes = f"{row['#Params']:,} parameters, {row['Multiply-adds'] / 1e6:.1f} M multiply-adds"
         told = f"{row.Model} {row.Space}, {row.Network}, {sizes}, {scored(row)}."
-        assert re.match(rf"No file of it yet\. {keeps}: models/release/\S+\.pt, {re.escape(told)}", said), (
+        assert re.match(
+            rf"This network has no file yet\. {keeps}: models/release/\S+\.pt, {re.escape(told)}", said
+        ), (
             said,
             told,
         )
@@ -227,7 +233,12 @@ def kept(report: Path, cost: str, budget: int, said: str) -> str:
 def test_the_best_networks_own_file_is_named_or_how_to_get_one(page, report):
     table = networks(report)
     asked, said = page.get_by_label(ASKED, exact=True), page.locator(".file").first
-    seen = {"Its file": 0, "No file of it yet. Best": 0, "No file of it yet. No": 0, "": 0}
+    seen = {
+        "Its file": 0,
+        "This network has no file yet. Best": 0,
+        "This network has no file yet. No": 0,
+        "": 0,
+    }
     for label, cost, ours in (
         ("parameters", "params", [5_000, 12_000]),
         ("multiply-adds", "macs", [200_000]),

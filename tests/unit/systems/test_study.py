@@ -124,7 +124,7 @@ def test_a_corpus_elsewhere_is_taken(tmp_path):
         (
             "study",
             {"seeds": list(range(1_000)), "ranked": list(range(99))},
-            r"models, and 20,000 is the limit",
+            r"models, more than the limit of 20,000",
         ),
         ("study", {"constraints": ["٢٦k"]}, r"study\.constraints\.0: .* is not a budget"),
         ("study", {"constraints": ["26k\n"]}, r"study\.constraints\.0: .* is not a budget"),

@@ -282,10 +282,13 @@ def test_stored_targets_of_mixed_batches_are_refused(project):
             {"supernet": {"sampling": "sandwich", "networks_per_step": 2}},
             r"supernet\.networks_per_step 2 is too low .* raise it to 3 or more",
         ),
-        ({"distillation": {"in_place": True}}, r"distillation\.in_place .* set that to sandwich"),
+        (
+            {"distillation": {"in_place": True}},
+            r"distillation\.in_place .* set supernet\.sampling to sandwich",
+        ),
         (
             {"training": {"warmup_iterations": 3}},
-            r"training\.warmup_iterations 3 .* least of study\.finetune_iterations is 3",
+            r"training\.warmup_iterations 3 .* minimum of study\.finetune_iterations is 3",
         ),
         ({"training": {"averaging_decay": 1.0}}, r"averaging_decay"),
         ({"supernet": {"sampling": "random"}}, r"sampling"),

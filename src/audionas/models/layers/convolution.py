@@ -1,7 +1,7 @@
-"""3x3 convolutions in the memory layout in which they are computed fastest.
+"""3x3 convolutions in the fastest memory layout.
 
-That is channels-last for networks whose widths are whole vectors, and else channels-first. One exception:
-oneDNN's weight gradient of wide layers takes up to three times as long channels-last.
+Channels-last is fastest for networks whose widths fill whole vectors, channels-first for others. The weight
+gradient of wide layers in oneDNN is an exception: it takes up to three times as long in channels-last.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _VECTOR = 8  # float32 of AVX2
-_WIDE = 64  # channels in and out, from which copying both tensors costs less than it saves (AVX2, two cores)
+_WIDE = 64  # least channels in and out for which copying both tensors pays off (AVX2, two cores)
 
 
 def in_fastest_layout(x: Tensor, channels: int) -> Tensor:
-    """[batch, 1, time, mel] with the strides that the convolutions after it go by.
+    """Return [batch, 1, time, mel] with strides that select the layout of the following convolutions.
 
-    `contiguous(memory_format=torch.channels_last)` leaves a tensor of one channel as it is, since any stride
-    of that axis will do; convolutions look at the strides and go on channels-first, whatever comes later.
+    `contiguous(memory_format=torch.channels_last)` does not change a tensor of one channel, because any
+    stride of that axis is valid. Convolutions would then use channels-first, which follows from the strides.
 
     Args:
-        channels: of block 1. A step of 16 or 64 is 1.2 to 1.4 times as fast channels-last, one of 12 is
-            slower (AVX2, two cores): there each place's channels do not fill vectors.
+        x: the input [batch, 1, time, mel].
+        channels: channels of block 1. With 16 or 64 channels, a step is 1.2 to 1.4 times as fast in
+            channels-last (AVX2, two cores). With 12 channels, which do not fill vectors, it is slower.
     """
     if channels % _VECTOR:
         return x.contiguous()
@@ -30,7 +31,7 @@ def in_fastest_layout(x: Tensor, channels: int) -> Tensor:
 
 
 def conv3x3(x: Tensor, weight: Tensor) -> Tensor:
-    """[batch, in_channels, time, mel] to [batch, out_channels, time, mel], padded by one, without a bias."""
+    """Convolve [batch, in_channels, time, mel] to [batch, out_channels, time, mel], padding 1, no bias."""
     wide = x.device.type == "cpu" and min(weight.shape[:2]) >= _WIDE
     if wide and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
         return _WideConvolution.apply(x, weight)
@@ -56,7 +57,7 @@ class _WideConvolution(torch.autograd.Function):
 
 
 def _backward(gradient: Tensor, x: Tensor, weight: Tensor, mask: list[bool]):
-    # As torch.nn.grad.conv2d_input and conv2d_weight, which lose x's layout.
+    # torch.nn.grad.conv2d_input and conv2d_weight compute the same but lose the layout of x.
     return torch.ops.aten.convolution_backward(
         gradient, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
     )

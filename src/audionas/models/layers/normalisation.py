@@ -1,7 +1,7 @@
-"""BatchNorm over the first channels, and over all ranks' clips.
+"""BatchNorm over the first channels of a layer, and over the clips of all ranks.
 
-Each rank holds a part of the batch; statistics are those of the whole, so that a training comes to the same
-with any number of ranks. PyTorch's SyncBatchNorm does this on GPUs alone, and for whole layers.
+Each rank has a part of the batch. Statistics are those of the whole batch, so that training gives the same
+result with any number of ranks. SyncBatchNorm of PyTorch supports only GPUs and whole layers.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from audionas.runtime.ranks import current, total
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` of [batch, channels, time, mel] with the first channels of the layer.
+    """`nn.BatchNorm2d` for [batch, channels, time, mel] with at most the channels of the layer.
 
-    Its running statistics are those of whatever ran last. While it learns on several ranks they are of all
-    ranks' clips, of which each has equally many; without gradients (calibration) each rank has all clips.
+    The running statistics are those of the sub-networks that ran last. In training on several ranks, they
+    cover the clips of all ranks, and each rank has the same number of clips. Without gradients, as in
+    calibration, each rank has all clips.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,9 +42,9 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def _over_all(self, x: Tensor, rank: int, size: int) -> Tensor:
         c, numbers = x.shape[1], x.numel() // x.shape[1] * size
-        values = x if x.dtype == torch.float64 else x.float()  # bfloat16 sums would be coarse
+        values = x if x.dtype == torch.float64 else x.float()  # sums in bfloat16 are inaccurate
         own = torch.stack(torch.var_mean(values, dim=(0, 2, 3), correction=0))
-        # Each rank fills a place of its own: the mean of squares less the squared mean would lose digits.
+        # One slot per rank: the mean of squares minus the squared mean would lose precision.
         places = [own if place == rank else torch.zeros_like(own) for place in range(size)]
         variances, means = total(torch.stack(places)).unbind(1)
         mean = means.mean(0)

@@ -1,1 +1,1 @@
-"""Stages from the lists of clips to features, which all systems share, and what loads their outputs."""
+"""Data stages that all systems share, from clip lists to features, and loaders of their outputs."""

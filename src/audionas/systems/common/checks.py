@@ -1,4 +1,4 @@
-"""What the parameters of every system promise, checked before anything runs."""
+"""Checks of the parameters of every system before any stage runs."""
 
 from __future__ import annotations
 
@@ -10,43 +10,51 @@ from audionas.runtime.errors import UserError
 from audionas.runtime.state import STATE
 from audionas.settings.experiment import Experiment
 
-#: Folders in which stages, DVC, Snakemake and git write, and delete.
+#: Folders in which stages, DVC, Snakemake and git write and delete files.
 OWN = (*map(Path, ("data", "models", "results", "logs", ".dvc", ".snakemake", ".git")), STATE)
 
 
 def require_own_folders(config: Experiment, path: str | Path) -> None:
-    """Raise UserError where the corpus overlaps a folder that stages write; `path` is the file to name."""
+    """Reject a corpus in a folder that stages write to.
+
+    Args:
+        config: the configuration.
+        path: the file that the error message names.
+
+    Raises:
+        UserError: the corpus overlaps such a folder.
+    """
     for key in ("lists", "audio"):
         if own := _overlapping(given := getattr(config.corpus, key)):
             raise UserError(
-                f"{path}: corpus.{key}: {given} overlaps {own}/, where files are written and deleted; "
-                "move it to a folder of its own, such as recordings/, and name that"
+                f"{path}: corpus.{key}: {given} overlaps {own}/, where stages write and delete files; "
+                "move the corpus to its own folder, such as recordings/, and set the key to that folder"
             )
 
 
 def notes(config: Experiment) -> Iterator[str]:
-    """What may be missing on this machine and yet be no mistake, since the stages may run elsewhere."""
+    """Yield notes on missing files and devices, which are no errors because stages may run elsewhere."""
     for key in ("lists", "audio"):
         given = Path(getattr(config.corpus, key))
         if not given.exists():
-            yield f"corpus.{key}: {given}: no such file or folder here; the stages that read it need it"
+            yield f"corpus.{key}: {given}: no such file or folder on this machine; some stages read it"
         elif not given.is_absolute() and not _in_git(given):
             yield (
-                f"corpus.{key}: {given} is not in git: `dvc exp run` with --temp or --queue runs a copy of "
-                f"the project, and needs the absolute path, {given.resolve()}"
+                f"corpus.{key}: {given} is not in git: `dvc exp run` with --temp or --queue runs in a copy "
+                f"of the project and needs the absolute path, {given.resolve()}"
             )
     cookies = config.corpus.youtube.cookies if config.corpus.name == "audioset" else None
     if cookies and not Path(cookies).is_file():
-        yield f"corpus.youtube.cookies: {cookies}: no such file here"
+        yield f"corpus.youtube.cookies: {cookies}: no such file on this machine"
     if config.training.device == "cuda" and not any(map(Path.exists, map(Path, _DRIVERS))):
-        yield "training.device: cuda: no driver of a GPU is found on this machine"
+        yield "training.device: cuda: no GPU driver found on this machine"
 
 
-_DRIVERS = "/dev/nvidiactl", "/dev/dxg"  # of Linux, and of Linux on Windows
+_DRIVERS = "/dev/nvidiactl", "/dev/dxg"  # Linux, and Windows Subsystem for Linux
 
 
 def _in_git(path: Path) -> bool:
-    """Whether git has this path, or files in it, as far as git is there to be asked."""
+    """Return whether git tracks this path or files in it; True if git is not available."""
     if not path.resolve().is_relative_to(Path.cwd()):
         return False
     try:
@@ -57,7 +65,7 @@ def _in_git(path: Path) -> bool:
 
 
 def _overlapping(given: str) -> Path | None:
-    """The folder that a path lies in, or that lies in it, by name or through links."""
+    """Return the folder that contains a path or is inside it, by name or through links, or None."""
     for own in OWN:
         for one, other in (
             (Path(given).absolute(), own.absolute()),

@@ -1,4 +1,4 @@
-"""Commands that all systems share: the stages from the lists to the features."""
+"""Commands that all systems share: the data stages."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Stage(NamedTuple):
     """A stage of the DAG as a command.
 
     Attributes:
-        module: below `audionas.systems`; imported on use, because PyTorch takes seconds.
-        help: what it does.
-        arguments: names among the system's `ARGUMENTS`, in order.
-        function: of the module; it takes the configuration and the arguments.
-        shared: whether the ranks of `torchrun` can compute it together.
-        trains: whether it starts a rank for each of `training.gpus` GPUs.
+        module: module below `audionas.systems`; imported on use, because importing PyTorch takes seconds.
+        help: description of the stage.
+        arguments: names of its arguments in `ARGUMENTS` of the system, in order.
+        function: function of the module; it takes the configuration and the arguments.
+        shared: whether several ranks of `torchrun` can run the stage.
+        trains: whether the stage starts one rank per GPU of `training.gpus`.
     """
 
     module: str
@@ -30,12 +30,12 @@ class Stage(NamedTuple):
 
 
 def flag(help: str, required: bool = True, **more: Any) -> dict[str, Any]:
-    """An option as argparse takes it; an argument without `required` is positional."""
+    """Return an option for argparse; an argument without `required` is positional."""
     return {"help": help, "required": required, **more}
 
 
 def checked(parse: Callable[[str], object]) -> Callable[[str], str]:
-    """A type for argparse: the text itself where `parse` accepts it, and its ValueError as the message."""
+    """Return an argparse type that returns the text if `parse` accepts it, and reports its ValueError."""
 
     def check(text: str) -> str:
         try:
@@ -48,25 +48,35 @@ def checked(parse: Callable[[str], object]) -> Callable[[str], str]:
 
 
 def positive(text: str) -> int:
-    """A type for argparse: a whole number above 0."""
+    """An argparse type: a positive integer."""
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 
 STAGES = {
-    "segments": Stage("common.segments", "write the lists of clips and labels of every split"),
+    "segments": Stage("common.segments", "write the clips and labels of every split"),
     "download": Stage(
-        "common.download", "get the original audio of a split, with a ledger", ("split", "limit")
+        "common.download", "download the original audio of a split, with a ledger", ("split", "limit")
     ),
-    "resample": Stage("common.resample", "decode to mono waveforms of one rate and length", ("split",)),
+    "resample": Stage(
+        "common.resample", "decode a split to mono waveforms of one sample rate and length", ("split",)
+    ),
     "coverage": Stage(
-        "common.coverage", "report how much of the audio is here, and why not all", ("to_results",)
+        "common.coverage",
+        "report how much of the audio is present, and why clips are missing",
+        ("to_results",),
     ),
-    "logmel": Stage("common.logmel", "pack log-mel spectrograms of a split in HDF5", ("split",), shared=True),
+    "logmel": Stage(
+        "common.logmel", "compute log-mel spectrograms of a split, in HDF5", ("split",), shared=True
+    ),
 }
 ARGUMENTS = {
-    "to_results": flag("also write it to results/coverage, as the DAG does", False, action="store_true"),
-    "limit": flag("of clips, to try it out; the stage's output is left as it is", False, type=positive),
-    "split": flag("which split", choices=SPLITS),
+    "to_results": flag(
+        "also write the report to results/coverage, as the DAG does", False, action="store_true"
+    ),
+    "limit": flag(
+        "number of clips, for a trial; the output of the stage does not change", False, type=positive
+    ),
+    "split": flag("the split", choices=SPLITS),
 }

@@ -1,4 +1,4 @@
-"""Stage `coverage`: how much of the listed audio is here, and why the rest is not."""
+"""Stage `coverage`: how much of the listed audio is present, and why clips are missing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from audionas.settings.values import SPLITS
 
 
 def run(config: Experiment, to_results: bool = False) -> None:
-    """Print the report, at any time; also write it to results/coverage/, as the DAG does at the end.
+    """Print the coverage report. It also works while a download runs.
+
+    Args:
+        config: the configuration.
+        to_results: also write the report to results/coverage/, as the DAG does.
 
     Raises:
-        UserError: the lists are not made yet.
+        UserError: the lists are missing.
     """
     classes = [(row["mid"], row["display_name"]) for row in read_rows(paths.CLASSES, CLASSES)]
     splits = []
@@ -38,13 +42,13 @@ def run(config: Experiment, to_results: bool = False) -> None:
 
 
 def _published(split: str) -> Iterable[dict[str, str]]:
-    """The ledger of a split's last whole download."""
+    """Return the ledger of the last complete download of a split."""
     ledger = paths.raw(split) / "ledger.csv"
     return iter_ledger(ledger, DOWNLOAD) if ledger.exists() else ()
 
 
 def _downloaded(split: str) -> Iterator[dict[str, str]]:
-    """What is known of a split's download: its last end, and one that is under way or was cut short."""
+    """Yield the rows of the last complete download of a split, and of unfinished ones."""
     ledger = paths.raw(split) / "ledger.csv"
     if ledger.exists():
         yield from iter_ledger(ledger, DOWNLOAD)

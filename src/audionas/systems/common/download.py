@@ -1,4 +1,4 @@
-"""Stage `download`: the original audio of one split, with a ledger row for every clip, got or not."""
+"""Stage `download`: the original audio of one split, with a ledger row for every clip."""
 
 from __future__ import annotations
 
@@ -42,20 +42,22 @@ log = logging.getLogger(__name__)
 def run(config: Experiment, split: str, limit: int | None = None) -> None:
     """Write data/raw/{split}/: shards of the original files, and ledger.csv.
 
-    What was got before a kill is kept in .state/ and not got again; what the last output holds is kept too.
+    A killed download resumes from .state/. Clips in the last output are not downloaded again.
 
     Args:
-        limit: of clips, to try it out: their outcome is printed, the output is left as it is, and what was
-            got serves the next run.
+        config: the configuration.
+        split: the split.
+        limit: number of clips, for a trial. Their outcome is printed, the output does not change, and the
+            next run uses the downloaded clips.
 
     Raises:
-        UserError: another process is at it, the list is bad, not one clip was got, or a source limits the
-            rate or fails for long.
+        UserError: another process downloads this split, the list is invalid, no clip could be downloaded, or
+            a source limits the rate or fails for too long.
     """
     if limit is not None and limit < 1:
-        raise UserError(f"--limit {limit}: no number of clips to try; give one from 1")
+        raise UserError(f"--limit {limit}: not a number of clips; use 1 or more")
     clips = Reiterable(lambda: islice(iter_clips(paths.segments(split)), limit))
-    total = sum(1 for _ in iter_clips(paths.segments(split)))  # a bad list is refused before anything is got
+    total = sum(1 for _ in iter_clips(paths.segments(split)))  # rejects an invalid list before any download
     total = total if limit is None else min(limit, total)
     with only_one(f"download-{split}"):
         _download(config, split, limit, clips, total)
@@ -65,14 +67,14 @@ def _download(config: Experiment, split: str, limit: int | None, clips: Iterable
     whole = _acquired if isinstance(config.corpus, AudiosetCorpus) else _fetched
     with tqdm(total=total, desc=f"download {split}", unit="clips", dynamic_ncols=True) as bar:
         state = whole(config, split, clips, bar)
-    reasons: dict[str, str] = {}  # the first of each kind
+    reasons: dict[str, str] = {}  # the first reason of each kind
     for row in _ledger(state):
         if row["status"] == "ok":
             break
         reasons.setdefault(general(row["reason"]), row["reason"])
     else:
         raise UserError(
-            f"{split}: not one of {total} clips could be got ({'; '.join(reasons.values())[:400]}); "
+            f"{split}: not one of {total} clips could be downloaded ({'; '.join(reasons.values())[:400]}); "
             "check that the corpus section of params.yaml points to the audio"
         )
     if limit is None:
@@ -85,7 +87,7 @@ def _download(config: Experiment, split: str, limit: int | None, clips: Iterable
 
 
 def _fetched(config: Experiment, split: str, clips: Iterable[Clip], bar: tqdm) -> Path:
-    """The split's shards from a corpus that has its audio at hand; gives their folder."""
+    """Write the shards of a split from a corpus with local audio, and return their folder."""
     corpus = open_corpus(config.corpus, config.audio.clip_seconds)
     state = open_folder("download", split, _basis(config, paths.segments(split)))
     for name, some in _shards(clips):
@@ -94,7 +96,7 @@ def _fetched(config: Experiment, split: str, clips: Iterable[Clip], bar: tqdm) -
 
 
 def _acquired(config: Experiment, split: str, clips: Iterable[Clip], bar: tqdm) -> Path:
-    """The split's shards from the sources of the parameters; gives their folder."""
+    """Write the shards of a split from the configured sources, and return their folder."""
     state, outcomes = paths.DOWNLOADS / split / _listed(clips), Counter()
     state.mkdir(parents=True, exist_ok=True)
 
@@ -114,7 +116,7 @@ def _acquired(config: Experiment, split: str, clips: Iterable[Clip], bar: tqdm) 
 
 
 def _shards(clips: Iterable[Clip]) -> Iterator[tuple[str, list[Clip]]]:
-    """Name and clips of one shard after the other; only those of one are held."""
+    """Yield the name and clips of each shard; only one shard is in memory."""
     clips = iter(clips)
     for number in count():
         if not (some := list(islice(clips, CLIPS))):
@@ -123,7 +125,7 @@ def _shards(clips: Iterable[Clip]) -> Iterator[tuple[str, list[Clip]]]:
 
 
 def _listed(clips: Iterable[Clip]) -> str:
-    """A hash of the clips' ids, in their order."""
+    """Return a hash of the clip ids, in order."""
     digest = hashlib.sha256()
     for i, clip in enumerate(clips):
         digest.update(("\0" * (i > 0) + clip.clip_id).encode())
@@ -131,28 +133,29 @@ def _listed(clips: Iterable[Clip]) -> str:
 
 
 def _ledger(state: Path) -> Iterator[dict[str, str]]:
-    """The ledgers of all finished shards, in the order of the list."""
+    """Yield the ledger rows of all finished shards, in the order of the list."""
     for path in sorted(state.glob("shard-*.csv")):
         yield from iter_rows(path, DOWNLOAD)
 
 
 def iter_clips(path: Path) -> Iterator[Clip]:
-    """The clips of a list that the stage `segments` wrote, one at a time in memory.
+    """Yield the clips of a list that the stage `segments` wrote; only one clip is in memory.
 
-    Raises UserError when the reading comes to a bad row.
+    Raises:
+        UserError: a row is invalid.
     """
     for line, row in iter_numbered(path, SEGMENTS):
         try:
             start, end = (float(row[key]) if row[key] else None for key in ("start", "end"))
         except ValueError:
-            raise UserError(f"{path}, line {line}: start or end is no number; run `dvc repro`") from None
+            raise UserError(f"{path}, line {line}: start or end is not a number; run `dvc repro`") from None
         yield Clip(row["clip_id"], row["source"], row["origin"], labels_of(row), start, end)
 
 
 def _shard(stem: Path, clips: list[Clip], corpus: Corpus, config: Experiment, bar: tqdm) -> None:
     tar, ledger = stem.with_suffix(".tar"), stem.with_suffix(".csv")
-    # The ledger is written last, and a kill may have left it alone when what was published is removed.
-    # A shard that lacks a clip is got again: what failed may be well by now.
+    # The ledger is written last. A kill while published shards are removed may leave only the ledger.
+    # A shard with missing clips is fetched again, because failed clips may be available now.
     if (
         tar.is_file()
         and ledger.is_file()
@@ -184,7 +187,7 @@ def _shard(stem: Path, clips: list[Clip], corpus: Corpus, config: Experiment, ba
 
 
 def _publish(state: Path, folder: Path) -> None:
-    """Move the finished shards to where the stage's output lies, whole or not at all."""
+    """Move the finished shards to the output of the stage, atomically."""
     with new_folder(folder) as work:
         for tar in sorted(state.glob("shard-*.tar")):
             copy(tar, work / tar.name)
@@ -193,7 +196,7 @@ def _publish(state: Path, folder: Path) -> None:
 
 
 def _basis(config: Experiment, segments: Path) -> dict[str, str]:
-    """Everything that the shards follow from."""
+    """Return everything that determines the shards."""
     seen = {
         str(file): (file.stat().st_size, file.stat().st_mtime_ns)
         for given in (Path(config.corpus.lists), Path(config.corpus.audio))
@@ -201,11 +204,11 @@ def _basis(config: Experiment, segments: Path) -> dict[str, str]:
         if file.is_file()
     }
     settings = {"corpus": config.corpus.model_dump(), "audio.clip_seconds": config.audio.clip_seconds}
-    code = declared_code("download", without=("data/sources",))  # they serve AudioSet
+    code = declared_code("download", without=("data/sources",))  # only AudioSet uses them
     return basis_of({**settings, "given": seen}, [segments, *code])
 
 
-_corpus: Corpus | None = None  # of a worker process
+_corpus: Corpus | None = None  # state of a worker process
 
 
 def _open(corpus: Corpus) -> None:
@@ -221,5 +224,5 @@ def _fetch(clip: Clip) -> tuple[bytes | None, str]:
 
 
 def _killed(clip: Clip) -> tuple[None, str]:
-    log.warning("%s: the process that read it was killed; the clip is left out", clip.clip_id)
+    log.warning("%s: the process that read it was killed; the clip is skipped", clip.clip_id)
     return None, "the process that read it was killed"

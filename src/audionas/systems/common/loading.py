@@ -1,4 +1,4 @@
-"""Open log-mel stores and models, checked against the experiment and each other."""
+"""Load log-mel stores and models, with checks that they match the experiment and each other."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ from audionas.settings.experiment import Experiment
 
 
 def open_logmel(config: Experiment, split: str) -> ClipStore:
-    """A split's log-mel store, made with this experiment's settings.
+    """Open the log-mel store of a split.
 
     Raises:
-        UserError: other settings, other classes, a damaged file, or a validation or test split in which no
-            class has both a positive and a negative clip.
+        UserError: the store has other settings or classes than the experiment, the file is damaged, or no
+            class of a validation or test split has both positive and negative clips.
     """
     store = ClipStore(paths.logmel(split), config.feature_settings())
     if len(store.classes) != config.num_classes:
         raise UserError(
-            f"{store.path}: holds {len(store.classes)} classes and network.num_classes in params.yaml is "
+            f"{store.path}: {len(store.classes)} classes, but network.num_classes in params.yaml is "
             f"{config.num_classes}; set it to {len(store.classes)}"
         )
     if split != "train" and not measurable(store.labels).any():
         raise UserError(
-            f"{store.path}: every clip has the same labels, so that no metric can be computed; give the "
-            f"split {split} clips of other classes: change the lists or corpus in params.yaml"
+            f"{store.path}: every clip has the same labels, so no metric can be computed; add clips "
+            f"of other classes to the split {split}: change the lists or corpus in params.yaml"
         )
     return store
 
 
 def load_for(path: Path, store: ClipStore, load: Callable = load_model) -> tuple[nn.Module, dict[str, Any]]:
-    """A model that was trained on this store's classes, in their order, and with its feature settings.
+    """Load a model and its metadata for a log-mel store.
 
     Args:
+        path: the model file.
+        store: the store; the model must have the same classes, in the same order, and the same settings.
         load: `load_model`, or `load_supernet` for a supernet.
 
     Raises:
-        UserError: it was trained on other classes or settings.
+        UserError: the model was trained with other classes or settings.
     """
     network, about = load(path)
     for what, have, want in (
@@ -52,5 +54,5 @@ def load_for(path: Path, store: ClipStore, load: Callable = load_model) -> tuple
         ("settings", about.get("settings"), store.settings),
     ):
         if have != want:
-            raise UserError(f"{path}: trained with other {what} than {store.path} holds; run `dvc repro`")
+            raise UserError(f"{path}: trained with other {what} than those of {store.path}; run `dvc repro`")
     return network, about

@@ -1,4 +1,4 @@
-"""`logmel@split`: log-mel spectrograms of a split, packed in HDF5 as float16."""
+"""Stage `logmel@split`: log-mel spectrograms of a split, in HDF5 as float16."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from audionas.runtime.ranks import current
 from audionas.runtime.state import UNFINISHED, basis_of, declared_code, only_one, store_folder
 from audionas.settings.experiment import Experiment
 
-_BLOCK = 1_000  # clips between two marks
+_BLOCK = 1_000  # clips per block; a file marks each finished block
 
 
 def run(config: Experiment, split: str) -> None:
-    """data/audio/{split}.h5 to data/logmel/{split}.h5, in parallel over threads and over ranks.
+    """Compute data/logmel/{split}.h5 from data/audio/{split}.h5, in parallel over threads and ranks.
 
-    Clips are transformed one by one, so the bits do not depend on how many threads there are. What was
-    finished before a kill lies in .state/ and is not made again.
+    Each clip is transformed on its own, so the result does not depend on the number of threads. A killed run
+    resumes from .state/.
 
     Raises:
-        UserError: another process is at it, the audio was made with other settings, or a file is damaged.
+        UserError: another process computes this split, the audio has other settings, or a file is damaged.
     """
     with only_one(f"logmel-{split}") if current().first else nullcontext():
         _pack(config, split)
@@ -44,7 +44,7 @@ def _pack(config: Experiment, split: str) -> None:
     seen = {"data/audio": [made.st_size, made.st_mtime_ns], "torch": torch.__version__, "store": VERSION}
     basis = basis_of({**settings, **seen}, declared_code("logmel"))
     ranks = current()
-    with ranks.in_turn():  # the first rank makes what the others open
+    with ranks.in_turn():  # the first rank creates the files that the others open
         state = store_folder("logmel", split, basis)
         writer = ClipStoreWriter(
             state / UNFINISHED,
@@ -86,7 +86,7 @@ def _pack(config: Experiment, split: str) -> None:
             for block in left:
                 for _ in islice(done, len(block)):
                     bar.update()
-                disk(finish, marks[block])  # while the next block is transformed
+                disk(finish, marks[block])  # in parallel with the next block
         ranks.wait()
         if ranks.first:
             writer.publish(paths.logmel(split))
@@ -95,4 +95,4 @@ def _pack(config: Experiment, split: str) -> None:
 
 
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # the threads of the map are the parallelism
+    torch.set_num_threads(1)  # the map already uses all threads

@@ -1,4 +1,4 @@
-"""Stage `resample`: original audio to mono waveforms of one rate and one length."""
+"""Stage `resample`: decode original audio to mono waveforms of one sample rate and length."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ from audionas.settings.experiment import Experiment
 log = logging.getLogger(__name__)
 _FULL_SCALE = 32_767
 _NOT_GOT = "download: "
-_GET_AGAIN = "delete the file and run `dvc repro`, which gets what it held again"
+_GET_AGAIN = "delete the file and run `dvc repro`, which downloads its clips again"
 
 
 class _Original(NamedTuple):
-    """A clip as it was downloaded: its row of the store, and its audio or the reason why there is none."""
+    """A downloaded clip: its row in the store, and its audio or the reason why it is missing."""
 
     clip_id: str
     row: int
@@ -56,14 +56,14 @@ class _Original(NamedTuple):
 
 
 def run(config: Experiment, split: str) -> None:
-    """Write data/audio/{split}.h5 (int16 [clips, samples]) and its ledger, a row for every clip of the list.
+    """Write data/audio/{split}.h5 (int16 [clips, samples]) and its ledger, with a row for every listed clip.
 
-    Shard by shard: what was finished before a kill lies in .state/ and is not made again. A clip that failed
-    here or in the download has a reason in the ledger and no row in the store.
+    A killed run resumes from .state/ at the first unfinished shard. A clip that failed here or in the
+    download has a reason in the ledger, and no row in the store.
 
     Raises:
-        UserError: another process is at it, no clip survived, fewer than `corpus.least_coverage` did, or the
-            download is not that of this list.
+        UserError: another process resamples this split, fewer clips than `corpus.least_coverage` or none
+            could be decoded, or the download belongs to another list.
     """
     with only_one(f"resample-{split}"):
         _resample(config, split)
@@ -89,7 +89,7 @@ def _resample(config: Experiment, split: str) -> None:
         if isinstance(data, str):
             return {"clip_id": clip_id, "status": "failed", "reason": data}
         if hashlib.sha256(data).hexdigest() != digest:
-            raise UserError(f"{tar}: the audio of {clip_id} is not what its ledger says; {_GET_AGAIN}")
+            raise UserError(f"{tar}: the audio of {clip_id} does not match its ledger; {_GET_AGAIN}")
         try:
             clip = decode(data, config.audio.sample_rate, config.audio.clip_samples, config.audio.min_seconds)
         except DecodeError as error:
@@ -121,7 +121,7 @@ def _resample(config: Experiment, split: str) -> None:
                 for entry in islice(entries, size):
                     rows.append(entry)
                     bar.update()
-                disk(finish, ledger, rows)  # while the next shard is decoded
+                disk(finish, ledger, rows)  # in parallel with the next shard
         write_rows(
             paths.audio_ledger(split),
             RESAMPLE,
@@ -133,7 +133,7 @@ def _resample(config: Experiment, split: str) -> None:
 
 
 def _basis(config: Experiment, split: str) -> dict[str, str]:
-    """Everything that the rows follow from, and what numbers them."""
+    """Return everything that determines the rows and their numbers."""
     code = declared_code(
         "resample", without=("data/corpora", "data/sources", "data/coverage.py", "data/duplicates.py")
     )
@@ -145,15 +145,15 @@ def _basis(config: Experiment, split: str) -> dict[str, str]:
 
 
 def _listed(split: str) -> Iterator[tuple[dict[str, str], str, str]]:
-    """Every clip of the list, why the download failed, or "", and the SHA-256 of what was got."""
+    """Yield every listed clip, the reason why its download failed or "", and the SHA-256 of its audio."""
     ledger = paths.raw(split) / "ledger.csv"
     raw = iter_rows(ledger, DOWNLOAD)
     for row in iter_rows(paths.segments(split), SEGMENTS):
         download = next(raw, None)
         if download is None or download["clip_id"] != row["clip_id"]:
             raise UserError(
-                f"{ledger}: {row['clip_id']} of the list should come next; it is of another list, so run "
-                f"`dvc repro download@{split}`"
+                f"{ledger}: {row['clip_id']} of the list should come next; the ledger is of another list; "
+                f"run `dvc repro download@{split}`"
             )
         failed = "" if download["status"] == "ok" else _NOT_GOT + download["reason"]
         yield row, failed, download["sha256"]
@@ -162,7 +162,7 @@ def _listed(split: str) -> Iterator[tuple[dict[str, str], str, str]]:
 
 
 def _count(split: str) -> tuple[int, int]:
-    """Clips on the list, and those that were got."""
+    """Return the numbers of listed and of downloaded clips."""
     listed = got = 0
     for _, failed, _ in _listed(split):
         listed += 1
@@ -171,7 +171,7 @@ def _count(split: str) -> tuple[int, int]:
 
 
 def _labels(split: str, classes: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Clip id and labels uint8 [classes] of every clip that was got."""
+    """Yield the id and labels, uint8 [classes], of every downloaded clip."""
     column = {mid: i for i, mid in enumerate(classes)}
     for row, failed, _ in _listed(split):
         if not failed:
@@ -181,13 +181,13 @@ def _labels(split: str, classes: list[str]) -> Iterator[tuple[str, np.ndarray]]:
             except KeyError as error:
                 raise UserError(
                     f"{paths.segments(split)}, clip {row['clip_id']}: its label {error.args[0]!r} is not in "
-                    f"{paths.CLASSES}; make both again with `dvc repro segments`"
+                    f"{paths.CLASSES}; run `dvc repro segments`"
                 ) from None
             yield row["clip_id"], labels
 
 
 def _originals(split: str, wanted: dict[Path, int]) -> Iterator[_Original]:
-    """The clips of the wanted shards, in order."""
+    """Yield the clips of the wanted shards, in order."""
     listed, row = _listed(split), 0
     numbers = {int(ledger.stem) for ledger in wanted}
     for number in range(max(numbers, default=-1) + 1):
@@ -211,7 +211,11 @@ def _originals(split: str, wanted: dict[Path, int]) -> Iterator[_Original]:
 
 
 def _require(config: Experiment, split: str, names: list[tuple[str, str]]) -> None:
-    """Stop where too little is left."""
+    """Check that enough clips could be decoded, and log warnings.
+
+    Raises:
+        UserError: fewer clips than `corpus.least_coverage`, or none, could be decoded.
+    """
     segments, raw = iter_ledger(paths.segments(split), SEGMENTS), _downloads(split)
     decoded = iter_ledger(paths.audio_ledger(split), RESAMPLE)
     here = count(split, segments, names, raw, decoded, config.audio.clip_seconds)
@@ -232,6 +236,6 @@ def _downloads(split: str) -> Iterator[dict[str, str]]:
 
 
 def _kept(split: str) -> np.ndarray:
-    """Of the clips that were got, bool, those that were decoded."""
+    """Return which of the downloaded clips were decoded, bool [clips]."""
     rows = iter_rows(paths.audio_ledger(split))
     return np.array([row["status"] == "ok" for row in rows if not row["reason"].startswith(_NOT_GOT)])

@@ -1,4 +1,4 @@
-"""Stage `segments`: which clips, which labels, which split."""
+"""Stage `segments`: the clips, labels and splits of the corpus."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from audionas.settings.experiment import Experiment
 from audionas.settings.values import SPLITS
 
 log = logging.getLogger(__name__)
-_SHOWN = 50  # classes that are listed one by one
-_LONGEST = 2000  # characters of a warning
+_SHOWN = 50  # most classes that are listed individually
+_LONGEST = 2000  # most characters of a warning
 
 
 def run(config: Experiment) -> None:
-    """Write data/segments/{train,valid,test}.csv, classes.csv, and warnings.txt where the corpus has any.
+    """Write data/segments/{train,valid,test}.csv, classes.csv, and warnings.txt if the corpus has warnings.
 
-    Prints how many clips and recordings each class has in each split; warns of classes that a split lacks or
-    that rest on few recordings.
+    The stage prints the number of clips and recordings per class and split. It warns about classes that are
+    missing from a split or have few recordings.
 
-    Raises UserError when network.num_classes is not the number of classes, a split is empty, a class has no
-    training clip, or all clips of a split have the same labels.
+    Raises:
+        UserError: network.num_classes is not the number of classes, a split is empty, a class has no training
+            clip, or all clips of a split have the same labels.
     """
     corpus = open_corpus(config.corpus, config.audio.clip_seconds)
     classes = corpus.classes()
     names = [line(name) for _, name in classes]
     if len(classes) != config.num_classes:
         raise UserError(
-            f"params.yaml: network.num_classes is {config.num_classes} and the corpus "
+            f"params.yaml: network.num_classes is {config.num_classes}, but the corpus "
             f"{config.corpus.name} has {len(classes)} ({some(names, 12)}); set network.num_classes to "
             f"{len(classes)}, or fix the lists"
         )
@@ -52,7 +53,7 @@ def run(config: Experiment) -> None:
         for clip in splits[split]:
             counts[split].add(map(number.__getitem__, clip.labels), clip.source)
             yield {**vars(clip), "labels": ",".join(clip.labels)}
-        if split == "train":  # its file is not there yet
+        if split == "train":  # raises before the file of the split is published
             _require_trainable(config.corpus.lists, names, counts[split])
         else:
             _require_measurable(config.corpus.lists, split, names, counts[split])
@@ -73,23 +74,23 @@ def run(config: Experiment) -> None:
 def _require_trainable(where: str, names: Sequence[str], train: ClassCounts) -> None:
     if untrained := [name for name, n in zip(names, train.clips, strict=True) if not n]:
         raise UserError(
-            f"{where}: no training clip for {some(untrained, 12)}; move a fold that has them to "
-            "corpus.split.train, add clips to train, or take these classes out"
+            f"{where}: no training clip for {some(untrained, 12)}; add a fold with them to "
+            "corpus.split.train, add training clips, or remove these classes"
         )
     if all(n == train.total for n in train.clips):
         raise UserError(
-            f"{where}: every training clip has every class ({some(names, 12)}), so there is nothing to tell "
-            "apart; add clips of other classes, or clips without a label"
+            f"{where}: every training clip has every class ({some(names, 12)}), so there is nothing to "
+            "learn; add clips of other classes, or clips without a label"
         )
 
 
 def _require_measurable(where: str, split: str, names: Sequence[str], count: ClassCounts) -> None:
-    """A class that each clip has, or none, has no average precision."""
+    """Raise UserError if no class of a split has an average precision: all clips have it, or none."""
     if all(n in (0, count.total) for n in count.clips):
         same = [name for name, n in zip(names, count.clips, strict=True) if n]
         raise UserError(
-            f"{where}: every clip of the split {split} has the same labels: {some(same, 12) or 'none'}; no "
-            "average precision can be measured on it: list clips of other classes, or change corpus.split"
+            f"{where}: every clip of the split {split} has the same labels: {some(same, 12) or 'none'}; the "
+            "average precision is undefined: list clips of other classes, or change corpus.split"
         )
 
 

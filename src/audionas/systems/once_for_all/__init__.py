@@ -1,1 +1,1 @@
-"""Once-for-all acoustic event classification (OFA-AEC): one supernet, a network for every budget."""
+"""Once-for-all acoustic event classification (OFA-AEC): one supernet contains a network for every budget."""

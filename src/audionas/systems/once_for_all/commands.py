@@ -1,4 +1,4 @@
-"""Commands of the system once-for-all: its stages, their names in `dvc.yaml`, and its search spaces."""
+"""Commands of the system `once_for_all`: its stages, their names in `dvc.yaml`, and the command `space`."""
 
 from __future__ import annotations
 
@@ -27,42 +27,44 @@ def _stage(module: str, help: str, *arguments: str) -> Stage:
     return Stage(f"once_for_all.stages.{module}", help, arguments)
 
 
-#: In the order of the DAG.
+#: Stages in the order of the DAG.
 STAGES = {
     **common.STAGES,
     "teacher": _training("teacher", "train the CNN10 teacher", "seed"),
     "supernet": _training(
-        "supernet", "train a once-for-all supernet, distilled from the teacher", "space", "seed"
+        "supernet", "train a once-for-all supernet by distillation from the teacher", "space", "seed"
     ),
-    "score": _training("score", "score every sub-network on validation, in one pass", "space", "seed"),
+    "score": _training(
+        "score", "score every sub-network on the validation split, in one pass", "space", "seed"
+    ),
     "search": _stage(
-        "search", "cut out the best sub-networks for a constraint", "space", "constraint", "seed"
+        "search", "extract the best sub-networks for a constraint", "space", "constraint", "seed"
     ),
     "finetune": _training(
-        "finetune", "train a found sub-network further", "space", "constraint", "iterations", "seed"
+        "finetune", "fine-tune a found sub-network", "space", "constraint", "iterations", "seed"
     ),
     "individual": _training(
         "individual", "train one uniform network: baseline or kd", "recipe", "size", "seed"
     ),
     "init": _training(
         "individual",
-        "train a found architecture from fresh weights",
+        "train a found architecture from random initialization",
         *("space", "constraint", "seed"),
         function="run_init",
     ),
     "ranked": _training(
-        "ranked", "train a drawn sub-network by itself, and score it", "space", "index", "seed"
+        "ranked", "train a sampled sub-network individually, and score it", "space", "index", "seed"
     ),
-    "evaluate": _stage("evaluate", "measure a model on the test split", "model"),
-    "tables": _stage("tables", "make the study's tables and figures, with intervals, from all results"),
-    "report": _stage("report", "put the study on one page, results/report.html"),
-    "release": _stage("release", "put what there is to ship into models/release, with model cards"),
+    "evaluate": _stage("evaluate", "evaluate a model on the test split", "model"),
+    "tables": _stage("tables", "write the tables and figures of the study, with confidence intervals"),
+    "report": _stage("report", "write the report of the study, results/report.html"),
+    "release": _stage("release", "write the released models to models/release, with model cards"),
 }
 
 
 def _model(text: str) -> str:
     if PurePath(text).parts[:1] != ("models",) or ".." in PurePath(text).parts:
-        raise argparse.ArgumentTypeError(f"{text!r} does not lie below models/ in the project's folder")
+        raise argparse.ArgumentTypeError(f"{text!r} is not below models/ in the project folder")
     return text
 
 
@@ -75,14 +77,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         type=checked(parse_constraint),
     ),
     "iterations": flag("optimiser steps", type=int),
-    "index": flag("which sub-network, by its place in a drawn order", type=int),
-    "recipe": flag("BCE with the labels, or distillation", choices=RECIPES),
+    "index": flag("index of a sub-network in a random order of the space", type=int),
+    "recipe": flag("baseline: BCE with the labels; kd: distillation", choices=RECIPES),
     "size": flag("uniform network as RATIOxDEPTH, such as 0.6x1", type=checked(parse_shape)),
     "model": {"help": "a file below models/", "type": _model},
 }
 
-#: What stands after the @ in the names that dvc.yaml makes from the study's lists, in order. Such a stage is
-#: told its name alone, so no text of params.yaml reaches a shell, and only names of checked values are known.
+#: Arguments in the stage names of dvc.yaml, in the order in which they follow the @. A stage receives only
+#: its name. No text of params.yaml reaches a shell, and only names made from validated values are accepted.
 NAMED = {
     "teacher": "seed",
     "supernet": "space seed",
@@ -103,9 +105,10 @@ NAMED = {
 
 
 def named(name: str, config: Config) -> tuple[str, dict[str, Any]]:
-    """Command and arguments of a stage by its name in dvc.yaml, such as `search@2-2-x-26k-0`.
+    """Return the command and arguments of a stage by its name in dvc.yaml, such as `search@2-2-x-26k-0`.
 
-    Raises UserError: the study has no such stage.
+    Raises:
+        UserError: the study has no such stage.
     """
     study = config.study
     stage, _, key = name.rpartition(":")[2].partition("@")
@@ -132,23 +135,30 @@ def named(name: str, config: Config) -> tuple[str, dict[str, Any]]:
         if "space" in STAGES[command].arguments:
             arguments.setdefault("space", study.chosen_space)
         return command, arguments
-    raise UserError(f"{name[:200]!r}: {PARAMS} asks for no such stage; `dvc stage list` names them all")
+    raise UserError(f"{name[:200]!r}: {PARAMS} defines no such stage; `dvc stage list` lists all stages")
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add the commands of this system that are no stages."""
+    """Add the commands of this system that are not stages."""
     one = commands.add_parser(
         "space",
         help="list the sub-networks of a search space with their costs",
-        description="Sub-networks of a search space; the defaults are the paper's CNN10.",
+        description="List the sub-networks of a search space. The defaults are the CNN10 of the paper.",
     )
     one.add_argument("name", choices=SPACES)
-    one.add_argument("--csv", action="store_true", help="one line each: r2,r3,r4,d2,d3,d4,params,macs")
+    one.add_argument(
+        "--csv",
+        action="store_true",
+        help="print CSV, one sub-network per line: r2,r3,r4,d2,d3,d4,params,macs",
+    )
     one.add_argument("--classes", type=int, default=527, help="default: %(default)s")
     one.add_argument("--base-channels", type=int, default=64, help="default: %(default)s")
     one.add_argument("--mels", type=int, default=64, help="default: %(default)s")
     one.add_argument(
-        "--frames", type=int, default=1001, help="of a clip, for multiply-adds; default: %(default)s"
+        "--frames",
+        type=int,
+        default=1001,
+        help="frames of a clip, to count multiply-adds; default: %(default)s",
     )
     one.add_argument(
         "--width-rounding", choices=("floor", "nearest"), default="floor", help="default: %(default)s"
@@ -171,5 +181,5 @@ def _space(options: argparse.Namespace) -> None:
     least, most = table.macs.min() / 1e9, table.macs.max() / 1e9
     print(
         f"{options.name}: {len(table)} sub-networks, {low:,} to {high:,} parameters, {least:.3f} to "
-        f"{most:.3f} G multiply-adds a clip; --csv lists them"
+        f"{most:.3f} G multiply-adds per clip; --csv lists them"
     )

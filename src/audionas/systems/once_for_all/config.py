@@ -1,7 +1,4 @@
-"""`params.yaml` of the system once-for-all.
-
-Every key stands in one section, with its unit and the paper's value.
-"""
+"""Configuration of the system `once_for_all`: the sections of `params.yaml`."""
 
 from __future__ import annotations
 
@@ -32,11 +29,15 @@ SPACES: tuple[str, ...] = get_args(Space)
 
 _SHAPE = re.compile(r"(0?\.[0-9]{1,15}|1(?:\.0{1,15})?)x([12])")
 
-_MOST_MODELS = 20_000  # of a study
+_MOST_MODELS = 20_000  # limit per study
 
 
 def parse_shape(text: str) -> tuple[float, int]:
-    """Width ratio and depth of a uniform network from `0.6x1` (section 3.2 of the paper)."""
+    """Parse the width ratio and depth of a uniform network, such as `0.6x1` (section 3.2 of the paper).
+
+    Raises:
+        ValueError: the text is not of this form.
+    """
     match = _SHAPE.fullmatch(str(text))
     if not match:
         raise ValueError(f"{text!r} is not a uniform network; write RATIOxDEPTH, such as 0.6x1 or 1.0x2")
@@ -47,7 +48,7 @@ Shape = Annotated[str, Field(max_length=40), AfterValidator(checked(parse_shape)
 
 
 class Network(Section):
-    """CNN10's size; the paper's is 527 classes and 64 channels in the first block."""
+    """Size of CNN10; the paper uses 527 classes and 64 channels in the first block."""
 
     num_classes: Annotated[int, Field(gt=0, le=100_000)]
     base_channels: Annotated[int, Field(gt=0, le=1_024)] = 64
@@ -57,14 +58,14 @@ class Network(Section):
 
 
 class Teacher(Section):
-    """CNN10, BCE, mixup and SpecAugment (section 3.2)."""
+    """Training of the teacher CNN10 with BCE, mixup and SpecAugment (section 3.2)."""
 
     iterations: Positive = 400_000
     mixup_alpha: Annotated[float, Field(ge=0, le=1_000)] = 1.0
 
 
 class Individual(Section):
-    """Uniform networks trained one by one: baseline, KD, init+N (sections 3.2 and 4.3)."""
+    """Training of individual networks: baseline, KD and init+N (sections 3.2 and 4.3)."""
 
     iterations: Positive = 100_000
 
@@ -76,7 +77,7 @@ class Finetune(Section):
 
 
 class Study(Section):
-    """The lists whose every entry is a stage: add one, and only what is new runs."""
+    """The lists that define the stages. A new entry adds stages and restarts no others."""
 
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=1_000), AfterValidator(unique)] = [0]
     spaces: Annotated[list[Space], Field(min_length=1, max_length=1_000), AfterValidator(unique)]
@@ -94,12 +95,12 @@ class Study(Section):
     finetune_iterations: Annotated[
         list[Positive], Field(min_length=1, max_length=1_000), AfterValidator(unique)
     ]
-    # resamples of the test clips, and random searches, behind each interval
+    # resamples of the test clips, and random searches, per interval
     draws: Annotated[int, Field(gt=0, le=100_000)] = 1_000
-    # 10^9 operations a second, to state hours: `make bench`
+    # 10^9 operations per second, to convert operations to hours; `make bench` measures them
     gflops: Annotated[float, Field(gt=0, le=1e12)] = 50.0
-    # Which sub-networks of the chosen space, by their place in a drawn order, are also trained on their own,
-    # to see how well the supernet's scores rank them.
+    # Indices, in a random order, of sub-networks of the chosen space that are also trained individually. They
+    # show how well the scores of the supernet rank networks.
     ranked: Annotated[list[Count], Field(max_length=1_000), AfterValidator(unique)] = []
 
     @model_validator(mode="after")
@@ -107,7 +108,7 @@ class Study(Section):
         if self.chosen_space not in self.spaces:
             raise ValueError(
                 f"chosen_space {self.chosen_space!r} is not in spaces {self.spaces}; "
-                "add it there or choose one of them"
+                "add it to spaces, or choose one of spaces"
             )
         return self
 
@@ -118,16 +119,16 @@ class Study(Section):
         models = len(self.seeds) * (1 + len(self.spaces) + found + rest + len(self.ranked))
         if models > _MOST_MODELS:
             raise ValueError(
-                f"the lists ask for {models:,} models, and {_MOST_MODELS:,} is the limit; shorten them, or "
-                "run several studies"
+                f"the lists define {models:,} models, more than the limit of {_MOST_MODELS:,}; shorten the "
+                "lists, or run several studies"
             )
         return self
 
 
 class Config(Experiment):
-    """The whole of `params.yaml`."""
+    """All sections of `params.yaml`."""
 
-    system: Literal["once_for_all"] | None = None  # the main study may leave it out
+    system: Literal["once_for_all"] | None = None  # optional in the main study
     network: Network
     augment: Augment
     training: Training
@@ -142,7 +143,7 @@ class Config(Experiment):
 
     @property
     def num_classes(self) -> int:
-        """How many classes the networks tell apart."""
+        """Number of classes."""
         return self.network.num_classes
 
     @model_validator(mode="after")
@@ -159,8 +160,8 @@ class Config(Experiment):
             )
         if min(self.frames, self.features.mels) < 16:
             raise ValueError(
-                f"a clip of {self.frames} frames x {self.features.mels} mels does not survive CNN10's four "
-                "2x2 poolings; give at least 16 of each (features.hop, features.mels, audio.clip_seconds)"
+                f"a clip of {self.frames} frames x {self.features.mels} mels is too small for the four 2x2 "
+                "poolings of CNN10; use at least 16 of each (features.hop, features.mels, audio.clip_seconds)"
             )
         return self
 
@@ -168,19 +169,22 @@ class Config(Experiment):
     def _trainable(self):
         if self.distillation.in_place and self.supernet.sampling != "sandwich":
             raise ValueError(
-                "distillation.in_place needs the largest network in every step, which supernet.sampling "
-                f"{self.supernet.sampling} does not promise; set that to sandwich, or in_place to false"
+                "distillation.in_place needs the largest network in every step, but supernet.sampling is "
+                f"{self.supernet.sampling}; set supernet.sampling to sandwich, or in_place to false"
             )
         shortest = min(
             (self.teacher.iterations, "teacher.iterations"),
-            (self.supernet.largest_iterations + self.supernet.sampled_iterations, "the sum of supernet's"),
+            (
+                self.supernet.largest_iterations + self.supernet.sampled_iterations,
+                "the sum of supernet.largest_iterations and supernet.sampled_iterations",
+            ),
             (self.individual.iterations, "individual.iterations"),
-            (min(self.study.finetune_iterations), "the least of study.finetune_iterations"),
+            (min(self.study.finetune_iterations), "the minimum of study.finetune_iterations"),
         )
-        # Cut short without a word, the warm-up would be another recipe from the one that was asked for.
+        # A silently shortened warm-up would change the recipe.
         if self.training.warmup_iterations >= shortest[0]:
             raise ValueError(
                 f"training.warmup_iterations {self.training.warmup_iterations} is not shorter than every "
-                f"run: {shortest[1]} is {shortest[0]}; lower the one or raise the other"
+                f"training: {shortest[1]} is {shortest[0]}; lower the warm-up, or raise the iterations"
             )
         return self

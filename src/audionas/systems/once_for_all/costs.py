@@ -1,6 +1,6 @@
-"""What trainings cost, counted in multiply-adds from the parameters; nothing is measured here.
+"""Training costs in multiply-adds, counted from the configuration and not measured.
 
-Validation during training, BatchNorm calibration after it, and targets computed once are left out.
+The counts exclude validation during training, BatchNorm calibration after it, and stored targets.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from audionas.supernet.sampling import RULES
 from audionas.systems.once_for_all.architecture import architecture_of, space_of
 from audionas.systems.once_for_all.config import Config, parse_shape
 
-BACKWARD = 3  # times the forward pass: it, and twice as much for the gradients of inputs and weights
-_DRAWS = 500  # steps of a supernet that are drawn to know the mean
+BACKWARD = 3  # a step in forward passes: one, and two for the gradients of inputs and weights
+_DRAWS = 500  # supernet steps sampled to estimate the mean
 DEVICES = (1, 2, 4, 8, 16)
 
 
@@ -28,11 +28,14 @@ def tree(
     frames: int,
     widening: bool = False,
 ) -> dict[tuple, tuple[int, int]]:
-    """(multiply-adds, outputs) for one clip of every layer when what sub-networks share is computed once.
+    """Return (multiply-adds, outputs) per layer for one clip, with shared layers computed once.
 
     Args:
-        widening: as where scores are computed, without gradients: the second convolutions of a block share
-            their sums, so that together they cost what the widest does (`DynamicConv2d.widening`).
+        architecture: the largest network.
+        subnetworks: the sub-networks that are computed together.
+        frames: frames of a clip.
+        widening: count as in scoring, without gradients. The second convolutions of a block then share their
+            sums, and together cost as much as the widest (`DynamicConv2d.widening`).
     """
     layers: dict[tuple, tuple[int, int]] = {}
     for subnetwork in subnetworks:
@@ -42,7 +45,7 @@ def tree(
         ):
             places = (frames // 2**i) * (architecture.mels // 2**i)
             first = (9 * inputs * width * places, width * places)
-            layers[(*path, 1)] = max(first, layers.get((*path, 1), first))  # of the widest
+            layers[(*path, 1)] = max(first, layers.get((*path, 1), first))  # the widest
             if depth == 2:
                 second = (9 * width * width * places, width * places)
                 key = (*path, 2) if widening else (*path, width, 2)
@@ -59,12 +62,12 @@ def multiply_adds(
     frames: int,
     widening: bool = False,
 ) -> int:
-    """Multiply-adds for one clip of `frames` when what sub-networks share is computed once (see `tree`)."""
+    """Return the multiply-adds for one clip of `frames`, with shared layers computed once (see `tree`)."""
     return sum(cost for cost, _ in tree(architecture, subnetworks, frames, widening).values())
 
 
 class Costs:
-    """Multiply-adds of one seed's trainings, and of the search."""
+    """Multiply-adds of the trainings and of the search, for one seed."""
 
     def __init__(self, config: Config):
         self.config, self.frames = config, config.frames
@@ -72,17 +75,17 @@ class Costs:
         self._clips = config.training.batch_size
         self._largest = self._pass([LARGEST])
         stored = config.distillation.teacher_input == "stored"
-        self._taught = 0 if stored else self._largest  # the teacher's pass in each step of a distillation
+        self._taught = 0 if stored else self._largest  # forward pass of the teacher per distillation step
 
     def _pass(self, subnetworks: Sequence[Cnn10Subnetwork]) -> int:
         return self._clips * multiply_adds(self.architecture, subnetworks, self.frames)
 
     def teacher(self) -> float:
-        """Its training."""
+        """Return the cost of training the teacher."""
         return self.config.teacher.iterations * BACKWARD * self._largest
 
     def supernet(self, name: str) -> float:
-        """Its training, with the teacher's passes; the mean of drawn steps stands for all."""
+        """Estimate the cost of training a supernet, with the passes of the teacher, from sampled steps."""
         space, schedule = space_of(self.config, name), self.config.supernet
         draw = RULES[schedule.sampling]
         rng = np.random.default_rng(0)
@@ -90,36 +93,40 @@ class Costs:
         largest = schedule.largest_iterations * (BACKWARD * self._largest + self._taught)
         return largest + schedule.sampled_iterations * (BACKWARD * float(np.mean(drawn)) + self._taught)
 
-    def alone(self, subnetwork: Cnn10Subnetwork, distilled: bool = True) -> float:
-        """A network trained by itself."""
+    def individual(self, subnetwork: Cnn10Subnetwork, distilled: bool = True) -> float:
+        """Return the cost of training one network individually."""
         taught = self._taught if distilled else 0
         return self.config.individual.iterations * (BACKWARD * self._pass([subnetwork]) + taught)
 
     def scoring(self, name: str, clips: int) -> float:
-        """All sub-networks of a space on so many validation clips, with the calibration's."""
+        """Return the cost of scoring all sub-networks of a space on validation clips, with calibration."""
         space = space_of(self.config, name)
         calibration = self._clips * self.config.calibration.batches
         return (clips + calibration) * multiply_adds(self.architecture, space, self.frames, widening=True)
 
     def once(self, valid_clips: int) -> float:
-        """The chosen space's supernet, trained and scored: what any number of devices costs."""
+        """Return the cost for any number of devices: the chosen supernet, trained and scored."""
         name = self.config.study.chosen_space
         return self.supernet(name) + self.scoring(name, valid_clips)
 
     def each(self) -> float:
-        """A distillation for one device: the mean over the study's budgets, and over what meets each."""
+        """Return the cost of one distillation: the mean over budgets, and over the sub-networks near each."""
         space = space_of(self.config, self.config.study.chosen_space)
         tolerance = parse_size(self.config.search.tolerance)
         means = []
         for budget in self.config.study.constraints:
             found = near(space, parse_constraint(budget), tolerance)
-            means.append(np.mean([self.alone(subnetwork) for subnetwork in found]))
+            means.append(np.mean([self.individual(subnetwork) for subnetwork in found]))
         return float(np.mean(means))
 
     def table(self, valid_clips: int) -> pd.DataFrame:
-        """Training once for N devices against N trainings by distillation; both need the teacher.
+        """Compare one supernet for N devices with N distillations. Both need the teacher.
 
-        Columns: what, and multiply-adds in 10^12 with the hours that they take at `study.gflops`.
+        Args:
+            valid_clips: clips of the validation split.
+
+        Returns:
+            A table of trainings with their multiply-adds in 10^12 and hours at `study.gflops`.
         """
         study = self.config.study
         rows = [("teacher", self.teacher())]
@@ -129,7 +136,7 @@ class Costs:
             for size in study.sizes:
                 ratio, depth = parse_shape(size)
                 form = Cnn10Subnetwork((ratio,) * 3, (depth,) * 3)
-                rows.append((f"{name} {size}", self.alone(form, recipe == "kd")))
+                rows.append((f"{name} {size}", self.individual(form, recipe == "kd")))
         once, each = self.once(valid_clips), self.each()
         for n in DEVICES:
             rows.append((f"{n} device(s), OFA {study.chosen_space}", once))

@@ -1,4 +1,4 @@
-"""Figures 3 and 4 of the paper, as PNG and SVG."""
+"""Figures 3 and 4 of the paper."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from audionas.systems.once_for_all.tables import Models
 
 
 def figure3(models: Models, title: str) -> plt.Figure:
-    """Test mAP of the found sub-networks over their size, a curve for each space.
+    """Plot test mAP of the found sub-networks over their size, one curve per space.
 
-    Bars are the 95 % interval over test clips; teacher and networks trained one by one stand beside.
+    Error bars are the 95 % interval over test clips. The teacher and individual networks are shown as well.
     """
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     axes.axhline(100 * models.teacher.mAP.mean, color="0.4", linestyle="--", linewidth=1, label="teacher")
@@ -47,10 +47,10 @@ def _points(axes, models: list[Model], **style) -> None:
 
 
 def figure4(near: pd.DataFrame, title: str, study: Study) -> plt.Figure:
-    """Box plots of the validation mAP of all sub-networks near each constraint, for each space.
+    """Draw box plots of the validation mAP of all sub-networks near each constraint, per space.
 
     Args:
-        near: as `over_seeds` gives them: a score is the mean over seeds.
+        near: the table of `over_seeds`; a score is the mean over seeds.
     """
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     step = 0.8 / len(study.spaces)

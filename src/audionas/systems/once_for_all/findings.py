@@ -1,4 +1,4 @@
-"""Which of the paper's findings hold here: paired differences, and a verdict that their intervals carry."""
+"""The findings of the paper on this corpus: paired differences, intervals and verdicts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from audionas.systems.once_for_all.results import Estimate, Model, estimate, gai
 from audionas.systems.once_for_all.tables import Models, difference
 
 _QUOTED = f"{QUOTED}difference"
-_FEWEST = 5  # sub-networks, below which their spread says little
+_FEWEST = 5  # fewest sub-networks whose spread is compared
 VERDICT = (
-    "A difference is certain where it is larger than what stands under ± by seeds and clips: half its 95 % "
-    "interval for new seeds and new clips; fewer than three seeds leave all open. Of twenty such about one "
-    "is so by chance."
+    "A difference is significant if it exceeds the value in the column ± by seeds and clips: half of its "
+    "95 % interval for new seeds and new clips. With fewer than three seeds no difference is significant. "
+    "About one of twenty differences without an effect is significant by chance."
 )
 
 
 def pairs(models: Models) -> pd.DataFrame:
-    """Differences of mAP between two models on the same seeds and clips, and whether they are certain."""
+    """Return differences of mAP between pairs of models on the same seeds and clips, with significance."""
     rows = []
 
     def add(question: str, a: Model, b: Model, quoted: float | None = None) -> None:
@@ -32,16 +32,21 @@ def pairs(models: Models) -> pd.DataFrame:
                 "#Params (k)": a.params / 1e3,
                 "against (k)": b.params / 1e3,
                 **difference(found),
-                "certain": "yes" if found.certain else "no",
+                "significant": "yes" if found.significant else "no",
                 _QUOTED: quoted,
             }
         )
 
     study = models.study
     for size in study.sizes:
-        kd, baseline = (models.alone(recipe, size) for recipe in ("kd", "baseline"))
-        add(f"OFA over KD {size}", models.nearest(kd), kd, paper.over_alone("kd", size))
-        add(f"OFA over baseline {size}", models.nearest(kd), baseline, paper.over_alone("baseline", size))
+        kd, baseline = (models.individual(recipe, size) for recipe in ("kd", "baseline"))
+        add(f"OFA over KD {size}", models.nearest(kd), kd, paper.found_over_individual("kd", size))
+        add(
+            f"OFA over baseline {size}",
+            models.nearest(kd),
+            baseline,
+            paper.found_over_individual("baseline", size),
+        )
         add(f"KD over baseline {size}", kd, baseline, paper.kd_over_baseline(size))
     for constraint in study.constraints:
         found = models.found(constraint)
@@ -51,7 +56,7 @@ def pairs(models: Models) -> pd.DataFrame:
         for n in sorted(study.finetune_iterations):
             longest = n == max(study.finetune_iterations)
             quoted = paper.found_over(share, paper.OFA, paper.LONG if longest else paper.SHORT)
-            add(f"OFA {constraint} +{n:,} over OFA", models.tuned(constraint, n), found, quoted)
+            add(f"OFA {constraint} +{n:,} over OFA", models.finetuned(constraint, n), found, quoted)
         for space in models.other_spaces:
             question = f"{study.chosen_space} over {space} at {constraint}"
             add(question, found, models.found(constraint, space))
@@ -59,18 +64,19 @@ def pairs(models: Models) -> pd.DataFrame:
 
 
 def findings(models: Models, near: pd.DataFrame) -> pd.DataFrame:
-    """The paper's findings, each with the difference that speaks for or against it here.
+    """Return the findings of the paper, each with its difference on this corpus and a verdict.
 
-    `holds` and `reversed` are certain (see `VERDICT`); else it is `open`.
+    A significant difference (see `VERDICT`) `holds` or is `reversed`. Any other is `not significant`.
 
     Args:
+        models: the evaluated models.
         near: the sub-networks near each constraint (see `near_constraints`).
     """
     study, rows = models.study, []
 
     def add(finding: str, what: str, by: Estimate, quoted: float | None = None) -> None:
-        verdict = "open"
-        if by.certain:
+        verdict = "not significant"
+        if by.significant:
             verdict = "holds" if by.mean > 0 else "reversed"
         rows.append(
             {
@@ -83,9 +89,9 @@ def findings(models: Models, near: pd.DataFrame) -> pd.DataFrame:
         )
 
     kd = models.smallest_kd
-    baseline, found = models.alone("baseline", kd.size), models.nearest(kd)
+    baseline, found = models.individual("baseline", kd.size), models.nearest(kd)
     what = f"OFA {found.constraint} ({found.params / 1e3:.1f} k) - KD {kd.size} ({kd.params / 1e3:.1f} k)"
-    add("OFA over KD at the smallest size", what, found.over(kd), paper.over_alone("kd", kd.size))
+    add("OFA over KD at the smallest size", what, found.over(kd), paper.found_over_individual("kd", kd.size))
     what = f"OFA {found.constraint} - its architecture by KD alone"
     quoted = paper.found_over(found.params / models.teacher.params, paper.INIT)
     add("OFA over KD in one architecture", what, found.over(models.init(found.constraint)), quoted)
@@ -97,7 +103,7 @@ def findings(models: Models, near: pd.DataFrame) -> pd.DataFrame:
     small, large = chosen[0], chosen[-1]
     if len(chosen) > 1:
         what = f"gain by +{longest:,} at {large.constraint} - at {small.constraint}"
-        gained = [(models.tuned(m.constraint, longest), m) for m in (large, small)]
+        gained = [(models.finetuned(m.constraint, longest), m) for m in (large, small)]
         shares = [m.params / models.teacher.params for m in (large, small)]
         quotes = [paper.found_over(share, paper.OFA, paper.LONG) for share in shares]
         quoted = None if None in quotes else round(quotes[0] - quotes[1], 1)
@@ -112,29 +118,31 @@ def findings(models: Models, near: pd.DataFrame) -> pd.DataFrame:
             if space != "ew":
                 add("Elastic depth in early blocks hurts", what, ours.over(theirs))
             elif constraint == small.constraint:
-                quoted = paper.found_over_width_alone(ours.params / models.teacher.params)
+                quoted = paper.found_over_elastic_width(ours.params / models.teacher.params)
                 add("Elastic width alone is poor at the smallest size", what, ours.over(theirs), quoted)
     for space in others:
-        if (compared := steadier(near, space, study)) is not None:
+        if (compared := deviation_difference(near, space, study)) is not None:
             by, constraints = compared
             what = f"deviation from the median near {', '.join(constraints)} (validation), {space} - 2-2-x"
             add("2-2-x has the lowest variance", what, by)
     return pd.DataFrame(rows)
 
 
-def steadier(near: pd.DataFrame, other: str, study: Study) -> tuple[Estimate, list[str]] | None:
-    """By how much the other space's scores deviate more than those of `2-2-x`, near the constraints of both.
+def deviation_difference(near: pd.DataFrame, other: str, study: Study) -> tuple[Estimate, list[str]] | None:
+    """Compare the spread of scores in another space with the spread in `2-2-x`.
 
-    The mean deviation from the median (Brown and Forsythe, 1974), between 0 and 1. Scores of validation have
-    no test clips: in their place sub-networks are permuted between the spaces, each with its scores of all
-    seeds, for a sub-network that is good with one seed is so with others.
+    The measure is the mean absolute deviation from the median (Brown and Forsythe, 1974), between 0 and 1.
+    Validation scores have no resamples of test clips. Instead, sub-networks are permuted between the spaces,
+    each with its scores of all seeds, because scores of different seeds are correlated.
 
     Args:
         near: the sub-networks near each constraint (see `near_constraints`).
+        other: the other space.
+        study: the study.
 
     Returns:
-        The difference, and the constraints that it is the mean over: those with `_FEWEST` sub-networks or
-        more in both spaces; None where there is none.
+        The deviation in `other` minus that in `2-2-x`, and the constraints it is averaged over: those with
+        at least `_FEWEST` sub-networks in both spaces. None if there is no such constraint.
     """
     scores = {
         key: rows.pivot(index="network", columns="seed", values="valid mAP").to_numpy().T / 100

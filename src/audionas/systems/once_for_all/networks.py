@@ -1,4 +1,4 @@
-"""Every sub-network of the study by its kept scores: the front, the windows, how well scores rank."""
+"""Tables from the stored scores of all sub-networks: Pareto front, candidates, and rank correlation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.once_for_all.results import read_result
 
-_ENOUGH = 6  # networks trained on their own
+_ENOUGH = 6  # fewest individual networks for a rank correlation
 
 
 class Scores:
-    """The kept scores of a study: each space's sub-networks, and their validation mAP by seed.
+    """The stored scores of a study: validation mAP of all sub-networks, per space and seed.
 
     Raises:
         UserError: scores are missing or damaged.
@@ -37,14 +37,14 @@ class Scores:
         }
 
     def of(self, space: str, seed: int) -> dict[Cnn10Subnetwork, float]:
-        """mAP of every sub-network, between 0 and 1."""
+        """Return the validation mAP of every sub-network, between 0 and 1."""
         return self._read[space, seed]
 
 
-def every_network(scores: Scores) -> pd.DataFrame:
-    """One row a sub-network of each space: form, costs, validation mAP x 100 of each seed and their mean.
+def all_networks(scores: Scores) -> pd.DataFrame:
+    """Return one row per sub-network: architecture, costs, and validation mAP x 100 per seed and as mean.
 
-    Column `front`: no other sub-network of the study is as small and as good by the mean, over parameters.
+    The column `front` marks the Pareto front of parameters and mean score over all spaces.
     """
     seeds, tables = scores.config.study.seeds, []
     for name, space in scores.spaces.items():
@@ -60,7 +60,7 @@ def every_network(scores: Scores) -> pd.DataFrame:
 
 
 def near_constraints(scores: Scores) -> pd.DataFrame:
-    """One row a sub-network that meets a constraint, and seed; `valid mAP` is x 100."""
+    """Return one row per seed and sub-network near a constraint; `valid mAP` is x 100."""
     config, rows = scores.config, []
     tolerance = parse_size(config.search.tolerance)
     for name, space in scores.spaces.items():
@@ -77,16 +77,16 @@ def near_constraints(scores: Scores) -> pd.DataFrame:
 
 
 def over_seeds(near: pd.DataFrame) -> pd.DataFrame:
-    """`near_constraints` with the mean over seeds of each sub-network."""
+    """Average the scores of `near_constraints` over seeds."""
     names = ["space", "constraint", "network", "params"]
     return near.groupby(names, sort=False)["valid mAP"].mean().reset_index()
 
 
 def windows(near: pd.DataFrame, population: int, draws: int) -> pd.DataFrame:
-    """For each space and constraint: how many sub-networks, their spread, and what random search loses.
+    """Return the candidates of each space and constraint: count, spread, and regret of random search.
 
-    Regret is the best candidate's validation mAP x 100 less that of the best of `population`, and of 5, drawn
-    at random: the mean of `draws` searches, over seeds; nothing where there are no more candidates than that.
+    Regret is the validation mAP x 100 of the best candidate minus that of the best of 5, or of `population`,
+    random candidates. It is the mean of `draws` searches and of all seeds, and 0 for fewer candidates.
     """
     rows = []
     for (space, constraint), group in near.groupby(["space", "constraint"], sort=False):
@@ -109,7 +109,7 @@ def windows(near: pd.DataFrame, population: int, draws: int) -> pd.DataFrame:
 
 
 def ranked(scores: Scores) -> pd.DataFrame:
-    """The sub-networks that were trained on their own as well: both validation mAP x 100, for each seed.
+    """Return the sub-networks that were also trained individually, with both validation mAP x 100 per seed.
 
     Raises:
         UserError: a result is missing or damaged.
@@ -127,9 +127,9 @@ def ranked(scores: Scores) -> pd.DataFrame:
 
 
 def rank_correlation(ranking: pd.DataFrame, draws: int) -> Interval | None:
-    """Kendall's tau between a supernet's scores and those of networks on their own.
+    """Return Kendall's tau between the scores in the supernet and those of individual training.
 
-    None for fewer than `_ENOUGH` networks, whose interval would mean nothing.
+    None for fewer than `_ENOUGH` networks, because the interval would be meaningless.
     """
     groups = [group for _, group in ranking.groupby("seed", sort=False)]
     if not groups or len(groups[0]) < _ENOUGH:

@@ -1,4 +1,4 @@
-"""The study on one page: an HTML file with its data, its charts and the library that draws them inside."""
+"""The report of a study: one HTML file that contains its data, its charts and the plotting library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from audionas.reporting.captions import basis, budget, over_kd
+from audionas.reporting.captions import budget_text, gain_over_kd, measured_on
 from audionas.reporting.markup import from_markdown
 from audionas.reporting.plotting import COLOURS
 from audionas.reporting.table_files import read_csv, shown
@@ -22,16 +22,16 @@ from audionas.settings.values import parse_constraint, parse_size
 from audionas.systems.once_for_all.config import Study
 from audionas.systems.once_for_all.paths import released
 
-#: Tables of the page after the answer, in its order, with what each is about.
+#: Tables of the page, in order, with their headings.
 SECTIONS = {
-    "findings": "Which of the paper's findings hold here",
-    "table1": "Sizes side by side (table 1)",
+    "findings": "Findings of the paper on this corpus",
+    "table1": "Accuracy by size (table 1)",
     "table2": "Fine-tuning (table 2)",
-    "windows": "Sub-networks near each budget, and what random search loses",
-    "costs": "What it costs: once for all devices, or a training for each",
-    "ranking": "Do the supernet's scores rank networks as training them alone does?",
-    "classes": "Class by class",
-    "pairs": "Every paired comparison",
+    "windows": "Sub-networks near each budget, and the regret of random search",
+    "costs": "Training cost: once for all devices, or one training per device",
+    "ranking": "Rank correlation of supernet scores and individual training",
+    "classes": "Average precision by class",
+    "pairs": "All paired comparisons",
 }
 _DATA = ("ship", "networks", "figure3", "figure4", "models")
 _OTHERS = {"KD, one by one": "#777777", "Baseline, one by one": "#aaaaaa"}
@@ -39,7 +39,7 @@ _OTHERS = {"KD, one by one": "#777777", "Baseline, one by one": "#aaaaaa"}
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page: its file's name, a heading, and what people see."""
+    """A table of the page: name of its file, heading, caption, and displayed cells."""
 
     name: str
     heading: str
@@ -49,12 +49,17 @@ class Table:
 
 
 def page(folder: Path, title: str, study: Study, search: Search) -> str:
-    """The report as HTML, from the tables that the study left in `folder`.
+    """Return the report as HTML.
 
-    It asks for nothing over the network: library and data stand in it, and its policy forbids the rest.
+    The page contains its data and libraries. Its content security policy forbids network requests.
+
+    Args:
+        folder: the tables of the study.
+        title: name of the corpus.
+        study, search: sections of the configuration.
 
     Raises:
-        UserError: a table is missing or damaged; names the file.
+        UserError: a table is missing or damaged.
     """
     data = {name: read_csv(folder / f"{name}.csv") for name in _DATA}
     if data["ship"].empty:
@@ -101,19 +106,19 @@ def page(folder: Path, title: str, study: Study, search: Search) -> str:
 
 
 def _cards(ship: pd.DataFrame, tolerance: str | None) -> list[dict]:
-    """The rows of the table `ship`, with what their cards say."""
+    """Return the rows of the table `ship`, with the texts of their cards."""
     return [
-        row | {"budget": budget(row["Budget"], tolerance), "over": over_kd(row)}
+        row | {"budget": budget_text(row["Budget"], tolerance), "over": gain_over_kd(row)}
         for row in ship.to_dict("records")
     ]
 
 
 def _shipped(ship: pd.DataFrame) -> list[dict]:
-    """The released files, with what the page says of them."""
+    """Return the released files, with the data that the page shows."""
     names = {"Model": "model", "Space": "space", "Network": "form", "valid mAP": "score", "mAP": "mAP"}
     names |= {"#Params": "params", "Multiply-adds": "macs"}
     files = ship[[*names]].rename(columns=names)
-    # Rounded as the scores of sub-networks are, which these are compared with.
+    # Rounded like the scores of sub-networks, because the page compares them.
     files["score"] = files.score.round(4)
     files["file"] = [released(text).as_posix() for text in ship.Budget]
     files["budget"] = [parse_constraint(text)._asdict() for text in ship.Budget]
@@ -121,23 +126,23 @@ def _shipped(ship: pd.DataFrame) -> list[dict]:
 
 
 def _bases(models: pd.DataFrame) -> tuple[str, str]:
-    """What test and validation mAP are means over, in words: the same for every model."""
+    """Describe what test and validation mAP are computed over, which is the same for every model."""
     first = models.iloc[0]
     of = int(first.classes + first.classes_left_out)
     return (
-        basis(int(first.classes), of, int(first.test_clips)),
-        basis(int(first.valid_classes), of, int(first.valid_clips)),
+        measured_on(int(first.classes), of, int(first.test_clips)),
+        measured_on(int(first.valid_classes), of, int(first.valid_clips)),
     )
 
 
 def _formed(networks: pd.DataFrame) -> pd.DataFrame:
-    """With a column `form`, as people write it."""
+    """Add a column `form`: the architecture as text."""
     ratios, depths = (networks[[f"{of}{i}" for i in (2, 3, 4)]].to_numpy() for of in "rd")
     return networks.assign(form=[str(Cnn10Subnetwork(*pair)) for pair in zip(ratios, depths, strict=True)])
 
 
 def _networks(table: pd.DataFrame, study: Study) -> list[dict]:
-    """Each space's sub-networks as columns: what the chart shows where one points."""
+    """Return the sub-networks of each space as columns, for the hover text of the chart."""
     spaces = []
     for name in study.spaces:
         rows = table[table.space == name]

@@ -1,4 +1,4 @@
-"""What the paper reports on AudioSet's evaluation split: quoted beside our numbers, never mixed with them."""
+"""Numbers that the paper reports on the evaluation split of AudioSet, quoted in columns of their own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from audionas.systems.once_for_all.config import parse_shape
 
-NOTE = "AudioSet columns are the paper's own (its networks, its corpus); they are no target of another corpus"
+NOTE = "AudioSet columns quote the paper (its networks and corpus); they are not targets for other corpora"
 
 
 class Row(NamedTuple):
-    """A row of table 1: parameters in millions, mAP x 100, and what % of the teacher's each is."""
+    """A row of table 1: parameters in millions, mAP x 100, and both in % of the teacher."""
 
     params: float
     share: float | None
@@ -35,37 +35,37 @@ FOUND = {
     2.7: (27.7, 28.2, 28.4, 28.1),
     3.6: (27.9, 28.3, 28.5, 28.3),
 }
-#: what each number of `FOUND` is, by its place; fine-tuning in the order of its length
+#: indices into the values of `FOUND`; SHORT and LONG are fine-tuning
 OFA, SHORT, LONG, INIT = range(4)
-#: of `FOUND`, % of the teacher's parameters and of its mAP, where table 1 has them
+#: by the keys of `FOUND`: % of the parameters and mAP of the teacher, as far as table 1 lists them
 _SHARES = {0.9: (17.3, 89.9), 1.8: (34.6, 91.9), 3.6: (69.2, 94.3)}
 _WIDTH_ALONE = 22.8  # mAP x 100 of elastic width alone at the smallest size (section 4.1)
-#: Of the largest network's size, within which two shares are about the same: a third of what lies between two
-#: of the paper's budgets, so that a network halfway is like neither.
+#: Largest difference of two shares of the teacher's size that counts as equal: a third of the distance
+#: between two budgets of the paper, so that a network halfway matches neither.
 _ALIKE = 0.9 / 5.2 / 3
 
 
 def found_at(share: float) -> float | None:
-    """The paper's budget (million parameters) whose share of its teacher is about `share`, or None."""
+    """Return the paper's budget (million parameters) at about this share of the teacher's size, or None."""
     size = min(FOUND, key=lambda params: abs(params / TEACHER.params - share))
     return size if abs(size / TEACHER.params - share) <= _ALIKE else None
 
 
 def individual(recipe: str, size: str) -> Row | None:
-    """A network trained on its own, where the paper has it."""
+    """Return the row of an individually trained network, or None if the paper has none."""
     return INDIVIDUAL.get((recipe, parse_shape(size)))
 
 
 def found(share: float) -> Row | None:
-    """The paper's OFA of about this share of the teacher's size."""
+    """Return the row of OFA at about this share of the teacher's size, or None."""
     if (at := found_at(share)) is None:
         return None
     of_params, of_score = _SHARES.get(at, (None, None))
     return Row(at, of_params, FOUND[at][OFA], of_score)
 
 
-def over_alone(recipe: str, size: str) -> float | None:
-    """By how much the paper's OFA of nearest size is over a network that was trained on its own."""
+def found_over_individual(recipe: str, size: str) -> float | None:
+    """Return mAP x 100 of the OFA of nearest size minus that of an individual network, or None."""
     if (known := individual(recipe, size)) is None:
         return None
     nearest = min(FOUND, key=lambda budget: abs(budget - known.params))
@@ -73,18 +73,23 @@ def over_alone(recipe: str, size: str) -> float | None:
 
 
 def kd_over_baseline(size: str) -> float | None:
-    """The same of distillation over training with labels."""
+    """Return mAP x 100 of distillation minus that of training with labels, or None."""
     kd, baseline = individual("kd", size), individual("baseline", size)
     return round(kd.mAP - baseline.mAP, 1) if kd and baseline else None
 
 
 def found_over(share: float, other: int, first: int = OFA) -> float | None:
-    """One number of `FOUND` less another, at the budget of about this share of the teacher's size."""
+    """Return the difference of two numbers of `FOUND` at about this share of the teacher's size, or None.
+
+    Args:
+        share: parameters as a share of the teacher's.
+        other, first: indices into the values of `FOUND`; the result is `first` minus `other`.
+    """
     at = found_at(share)
     return round(FOUND[at][first] - FOUND[at][other], 1) if at else None
 
 
-def found_over_width_alone(share: float) -> float | None:
-    """OFA of the paper's smallest budget less elastic width alone, where `share` is about of that size."""
+def found_over_elastic_width(share: float) -> float | None:
+    """Return OFA minus elastic width alone at the smallest budget of the paper, or None at other sizes."""
     smallest = min(FOUND)
     return round(FOUND[smallest][OFA] - _WIDTH_ALONE, 1) if found_at(share) == smallest else None

@@ -1,4 +1,4 @@
-"""Where models and results of once-for-all lie, relative to the folder of `dvc.yaml`."""
+"""Paths of the models and results of `once_for_all`, relative to the folder of `dvc.yaml`."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def finetuned(constraint: str, iterations: int, seed: int) -> Path:
 
 
 def individual(recipe: str, size: str, seed: int) -> Path:
-    """A uniform network trained on its own."""
+    """A uniform network, trained individually."""
     return MODELS / "individual" / f"{recipe}-{size}-{seed}.pt"
 
 
 def init(constraint: str, seed: int) -> Path:
-    """A found architecture trained from fresh weights."""
+    """A found architecture, trained from random initialization."""
     return MODELS / "init" / f"{constraint}-{seed}.pt"
 
 
 def ranked(index: int, seed: int) -> Path:
-    """A sub-network trained on its own, to compare with what the supernet says of it."""
+    """A sub-network, trained individually to compare it with its score in the supernet."""
     return MODELS / "ranked" / f"{index}-{seed}.pt"
 
 
 def released(name: str) -> Path:
-    """What is shipped under a name: a budget, or `supernet`; its model card has the suffix .md."""
+    """The released model of a budget, or of the name `supernet`. Its model card has the suffix .md."""
     return MODELS / "release" / f"{name}.pt"
 
 
@@ -60,17 +60,17 @@ def scores(space: str, seed: int) -> Path:
 
 
 def evaluation(model: Path) -> Path:
-    """Test results of a model."""
+    """The test results of a model."""
     return RESULTS / "eval" / model.relative_to(MODELS).with_suffix(".json")
 
 
 def predictions(model: Path) -> Path:
-    """A model's probabilities for every test clip, and the labels."""
+    """The probabilities of a model for every test clip, and the labels."""
     return evaluation(model).with_suffix(".npz")
 
 
 def ranking(index: int, seed: int) -> Path:
-    """Validation mAP of a sub-network trained on its own."""
+    """Validation mAP of an individually trained sub-network."""
     return RESULTS / "scores" / "ranked" / f"{index}-{seed}.json"
 
 

@@ -1,4 +1,4 @@
-"""Every evaluated model of a study, its rows read from the parameters, and what sets models apart."""
+"""Results of all evaluated models of a study, with estimates over seeds and test clips."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ COLUMNS = [
     *("valid_clips", "test_clips", "params", "macs", "valid_mAP", "valid_classes", "ratios", "depths"),
     *("mAP", "classes", "classes_left_out", "model"),
 ]
-#: What makes two rows the same model but for the seed.
+#: Columns that identify a model; rows that share them differ in the seed.
 MODEL = ["kind", "space", "constraint", "size", "recipe", "iterations"]
 
 
 class Estimate(NamedTuple):
-    """A number or a difference over seeds.
+    """A value or a difference over seeds.
 
     Attributes:
-        mean, sd: over seeds (n - 1). interval: over test clips, the seeds as they are. seeds: of each.
-        margin: half the interval over seeds and clips both.
+        mean, sd: mean and standard deviation (n - 1) over seeds.
+        interval: 95 % interval over test clips, for the given seeds.
+        seeds: the value of each seed.
+        margin: half of the 95 % interval over both seeds and clips.
     """
 
     mean: float
@@ -46,20 +48,21 @@ class Estimate(NamedTuple):
     margin: float
 
     @property
-    def certain(self) -> bool:
-        """Whether zero lies outside, for new seeds and new clips; never with fewer than three seeds."""
+    def significant(self) -> bool:
+        """Whether the interval for new seeds and clips excludes zero. False for fewer than three seeds."""
         return len(self.seeds) >= 3 and abs(self.mean) > self.margin
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model of the study, with every seed's results.
+    """One model of the study, with the results of every seed.
 
     Attributes:
-        kind, space, constraint, size, recipe, iterations: which it is; None where that does not apply.
-        rows: one a seed, `COLUMNS`.
-        precisions: average precision [seeds, classes]. draws: of the same resamples of test clips, for every
-            model alike [seeds, draws, classes].
+        kind, space, constraint, size, recipe, iterations: identity of the model; None if not applicable.
+        rows: one row per seed, with `COLUMNS`.
+        precisions: average precision [seeds, classes].
+        draws: average precision on resamples of the test clips [seeds, draws, classes]; all models share the
+            resamples.
     """
 
     kind: str
@@ -74,12 +77,12 @@ class Model:
 
     @property
     def params(self) -> float:
-        """Trainable parameters, the mean over seeds: a found network differs from seed to seed."""
+        """Trainable parameters, averaged over seeds, because found networks differ between seeds."""
         return float(self.rows.params.mean())
 
     @property
     def macs(self) -> float:
-        """Multiply-adds of one clip, the mean over seeds."""
+        """Multiply-adds of one clip, averaged over seeds."""
         return float(self.rows.macs.mean())
 
     @cached_property
@@ -88,25 +91,25 @@ class Model:
         return _estimate(self.precisions, self.draws)
 
     def seed(self, seed: int) -> Model:
-        """One seed of it alone."""
+        """Return this model with a single seed."""
         chosen = (self.rows.seed == seed).to_numpy()
         return replace(
             self, rows=self.rows[chosen], precisions=self.precisions[chosen], draws=self.draws[chosen]
         )
 
     def over(self, other: Model) -> Estimate:
-        """This model's mAP less the other's, seed by seed and on the same resamples of clips."""
+        """Return the mAP of this model minus that of another, paired by seed and by resample of clips."""
         return _estimate(self.precisions - other.precisions, self.draws - other.draws)
 
     def class_by_class(self, other: Model) -> list[Estimate]:
-        """This model's average precision less the other's, for each class."""
+        """Return the average precision of this model minus that of another, per class."""
         classes = range(self.precisions.shape[1])
         pairs = self.precisions - other.precisions, self.draws - other.draws
         return [_estimate(pairs[0][:, c : c + 1], pairs[1][:, :, c : c + 1]) for c in classes]
 
 
 def gain(first: tuple[Model, Model], second: tuple[Model, Model]) -> Estimate:
-    """How much more the first model is over its other than the second over its own."""
+    """Return the difference of two differences of mAP: that of the first pair minus that of the second."""
     (a, b), (c, d) = first, second
     return _estimate(
         (a.precisions - b.precisions) - (c.precisions - d.precisions),
@@ -116,13 +119,13 @@ def gain(first: tuple[Model, Model], second: tuple[Model, Model]) -> Estimate:
 
 def _estimate(values: np.ndarray, draws: np.ndarray) -> Estimate:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the mean over no class: NaN
+        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of no class is NaN
         seeds, drawn = np.nanmean(values, axis=1), np.nanmean(draws, axis=2).mean(axis=0)
     return estimate(seeds, drawn)
 
 
 def estimate(seeds: np.ndarray, drawn: np.ndarray) -> Estimate:
-    """From the value of each seed, and draws of their mean."""
+    """Return the estimate for the values of all seeds [seeds] and draws of their mean [draws]."""
     mean = float(np.mean(seeds))
     sd = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else float("nan")
     width = margin(float(np.nanstd(drawn)) if np.isfinite(drawn).any() else float("nan"), sd, len(seeds))
@@ -130,12 +133,12 @@ def estimate(seeds: np.ndarray, drawn: np.ndarray) -> Estimate:
 
 
 def model_files(study: Study) -> Iterator[Path]:
-    """The model files that a study evaluates, in the order of its lists."""
+    """Yield the model files that a study evaluates, in the order of its lists."""
     return (path for path, _ in _evaluated(study))
 
 
 def _evaluated(study: Study) -> Iterator[tuple[Path, dict]]:
-    """The model files, and what the result of each says that it is."""
+    """Yield the model files, with the identity that each result must have."""
     for seed in study.seeds:
         yield paths.teacher(seed), {"kind": "teacher", "seed": seed}
         for recipe in ("baseline", "kd"):
@@ -153,11 +156,13 @@ def _evaluated(study: Study) -> Iterator[tuple[Path, dict]]:
             yield paths.init(constraint, seed), {"kind": "init", **what}
 
 
-def keeps(limits: Constraint, costs: Mapping, tolerance: str | None = None) -> bool:
-    """Whether what has these `params` and `macs` is at or under a budget.
+def within_budget(limits: Constraint, costs: Mapping, tolerance: str | None = None) -> bool:
+    """Return whether a network is within a budget.
 
     Args:
-        tolerance: how far the parameters may be from a budget on them, to both sides; None: it is a limit.
+        limits: the budget.
+        costs: `params` and `macs` of the network.
+        tolerance: allowed deviation from a budget on parameters, to both sides. With None, it is a limit.
     """
     if tolerance is not None and limits.params is not None:
         if abs(costs["params"] - limits.params) > parse_size(tolerance):
@@ -167,13 +172,13 @@ def keeps(limits: Constraint, costs: Mapping, tolerance: str | None = None) -> b
 
 
 def collect(study: Study) -> pd.DataFrame:
-    """One row for each model of the study; mAP between 0 and 1.
+    """Return one row per model of the study; mAP is between 0 and 1.
 
     Raises:
-        UserError: a result is missing or damaged; names the file.
+        UserError: a result is missing or damaged.
     """
     results = [_read_evaluation(model, what) for model, what in _evaluated(study)]
-    # Of the validation split, and so of every model.
+    # These describe the validation split, which all models share.
     split = {name: results[0][name] for name in _VALIDATED}
     rows = [{column: result.get(column, split.get(column)) for column in COLUMNS} for result in results]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -182,26 +187,30 @@ def collect(study: Study) -> pd.DataFrame:
 def _read_evaluation(model: Path, what: dict) -> dict:
     path = paths.evaluation(model)
     result = read_result(path, "mAP", "valid_mAP")
-    # The model names the predictions, and is not followed elsewhere.
+    # `model` locates the predictions, so it must be the expected path.
     for name, value in {"model": model.as_posix(), **what}.items():
         if result.get(name) != value:
-            raise _damaged(path, f"{name}: is {result.get(name)!r:.80} and not {value!r}")
+            raise _damaged(path, f"{name}: {result.get(name)!r:.80}, expected {value!r}")
     for name in _COUNTED if what["kind"] in ("found", "within") else (*_COUNTED, *_VALIDATED):
         if result.get(name) is None:
             raise _damaged(path, f"{name}: missing")
     for name in ("ratios", "depths"):
         if what["kind"] != "teacher" and len(result.get(name) or ()) != 3:
             raise _damaged(
-                path, f"{name}: is {result.get(name)!r:.80} and no number for each of three blocks"
+                path, f"{name}: {result.get(name)!r:.80}, expected a number for each of three blocks"
             )
     return result
 
 
 def read_result(path: Path, *measures: str) -> dict:
-    """What a stage measured; `measures` are there, as floats, and all else is of the type it should be.
+    """Read the result of a stage.
+
+    Args:
+        path: the JSON file.
+        measures: fields that must exist; they are returned as floats.
 
     Raises:
-        UserError: it is missing or damaged; names the file and the field.
+        UserError: the file or a field is missing or damaged.
     """
     try:
         with path.open("rb") as file:
@@ -210,13 +219,13 @@ def read_result(path: Path, *measures: str) -> dict:
             raise ValueError(f"more than {_LARGEST_RESULT:,} bytes")
         result = json.loads(text)
         if not isinstance(result, dict):
-            raise ValueError("no JSON object")
+            raise ValueError("not a JSON object")
         for measure in measures:
             if not _is_number(result.get(measure)):
-                raise ValueError(f"{measure}: no number")
+                raise ValueError(f"{measure}: not a number")
         for name, fits in _FIELDS.items():
             if result.get(name) is not None and not fits(result[name]):
-                raise ValueError(f"{name}: {result[name]!r:.80} is not what it should be")
+                raise ValueError(f"{name}: invalid value {result[name]!r:.80}")
         result |= {measure: float(result[measure]) for measure in measures}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
@@ -240,7 +249,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_share(value: object) -> bool:
-    return _is_number(value) and (value != value or 0 <= value <= 1)  # NaN: the mean over no class
+    return _is_number(value) and (value != value or 0 <= value <= 1)  # NaN is the mean of no class
 
 
 def _is_text(value: object) -> bool:
@@ -255,12 +264,12 @@ def _are_shares(value: object) -> bool:
     return isinstance(value, dict) and all(share is None or _is_share(share) for share in value.values())
 
 
-#: What every evaluated model has.
+#: Fields of every evaluated model.
 _COUNTED = ("iterations", "train_clips", "test_clips", "params", "macs", "classes")
-#: What each has that was validated by itself, and not with all of its space.
+#: Fields of models that were validated individually, not with all of their space.
 _VALIDATED = ("valid_clips", "valid_classes")
 _LARGEST_RESULT = 64 << 20  # bytes
-#: What a result may say, and how to tell that it is that; None stands for what does not apply.
+#: Fields of a result, with a check for each. None means not applicable.
 _FIELDS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("kind", "space", "constraint", "size", "recipe", "corpus", "model"), _is_text),
     **dict.fromkeys(("iterations", "seed", "train_clips", "valid_clips", "test_clips"), _is_count),
@@ -272,14 +281,14 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
 
 
 def compare(results: pd.DataFrame, draws: int) -> list[Model]:
-    """The models of a study with their intervals, from what evaluation kept of the test split.
+    """Return the models of a study with average precisions on the test split and on its resamples.
 
     Args:
-        results: as `collect` gives them.
-        draws: resamples of the test clips, the same for every model.
+        results: the table of `collect`.
+        draws: number of resamples of the test clips; all models share them.
 
     Raises:
-        UserError: predictions are missing, damaged, or of other clips than the other models'.
+        UserError: predictions are missing or damaged, or models were evaluated on different clips.
     """
     first, weights, found = None, None, []
     groups = results.groupby(MODEL, dropna=False, sort=False)
@@ -294,7 +303,9 @@ def compare(results: pd.DataFrame, draws: int) -> list[Model]:
                     resampled = resamples(test["sources"], draws)
                     weights = np.vstack([np.ones(len(test["clips"]), np.float32), resampled])
                 if not all(np.array_equal(test[name], first[name]) for name in ("clips", "labels")):
-                    raise UserError(f"{path}: of other test clips than other models; run `dvc repro`")
+                    raise UserError(
+                        f"{path}: the test clips differ from those of other models; run `dvc repro`"
+                    )
                 values = average_precisions(test["labels"], test["probabilities"], weights)
                 precisions.append(values[0])
                 drawn.append(values[1:].astype(np.float32))
@@ -310,9 +321,9 @@ def _read_predictions(path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
             if sum(record.file_size for record in records) > path.stat().st_size:
-                raise ValueError("what it unpacks to is larger than the file")
+                raise ValueError("the content is larger than the file")
             if damaged := archive.testzip():
-                raise ValueError(f"{damaged}: its checksum differs")
+                raise ValueError(f"{damaged}: checksum mismatch")
         with np.load(path, allow_pickle=False) as file:
             test = {name: file[name] for name in names}
         labels, probabilities = test["labels"], test["probabilities"]
@@ -324,11 +335,11 @@ def _read_predictions(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("labels: not all 0 or 1")
         for name in ("clips", "sources"):
             if test[name].shape != labels.shape[:1] or test[name].dtype.kind != "U":
-                raise ValueError(f"{name}: no name for each clip")
+                raise ValueError(f"{name}: not one name per clip")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
     except OSError as error:
         raise os_error(error, path) from None
-    except Exception as error:  # a flipped bit surfaces as whatever zlib and NumPy make of it
+    except Exception as error:  # a flipped bit may raise any error of zlib or NumPy
         raise _damaged(path, error) from None
     return test

@@ -1,4 +1,4 @@
-"""What the study asks for, checked before anything runs."""
+"""Checks of the study before any stage runs, and its summary."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from audionas.systems.once_for_all.config import Config
 
 
 def check(config: Config, path: str | Path = PARAMS) -> None:
-    """What the parameters promise, as far as it can be known from them; `path` is the file to name.
+    """Check the parameters across sections.
+
+    Args:
+        config: the configuration.
+        path: the file that error messages name.
 
     Raises:
         UserError: the corpus overlaps a folder that stages write, no sub-network of a space meets a
-            constraint (names the nearest sizes), or study.ranked names none.
+            constraint (the message lists the nearest sizes), or an index of study.ranked is out of range.
     """
     require_own_folders(config, path)
     tolerance = parse_size(config.search.tolerance)
@@ -33,13 +37,13 @@ def check(config: Config, path: str | Path = PARAMS) -> None:
     chosen = space_of(config, config.study.chosen_space)
     if beyond := [index for index in config.study.ranked if index >= len(chosen)]:
         raise UserError(
-            f"{path}: study.ranked: {beyond[0]}: space {chosen.name} has {len(chosen)} sub-networks; write "
+            f"{path}: study.ranked: {beyond[0]}: space {chosen.name} has {len(chosen)} sub-networks; use "
             f"numbers from 0 to {len(chosen) - 1}"
         )
 
 
 def summary(config: Config) -> str:
-    """What the parameters ask for, in one line."""
+    """Summarize the study in one line."""
     study = config.study
     return (
         f"corpus {config.corpus.name}, {len(study.seeds)} seed(s), spaces {', '.join(study.spaces)}, "

@@ -1,6 +1,7 @@
-"""The study's tables. Differences and mAP are x 100.
+"""Tables of the study. mAP and differences are x 100.
 
-A column `x` may be followed by `sd x` (over seeds), `low x` and `high x` (95 % interval over test clips).
+A column `x` may have the columns `sd x` (standard deviation over seeds), `low x` and `high x` (95 % interval
+over test clips).
 """
 
 from __future__ import annotations
@@ -8,84 +9,84 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from audionas.reporting.captions import basis
+from audionas.reporting.captions import measured_on
 from audionas.reporting.table_files import QUOTED
 from audionas.runtime.errors import UserError
 from audionas.search.cnn10 import LARGEST, Cnn10Subnetwork
 from audionas.settings.values import parse_constraint
 from audionas.systems.once_for_all import paper
 from audionas.systems.once_for_all.config import Study
-from audionas.systems.once_for_all.results import Estimate, Model, keeps
+from audionas.systems.once_for_all.results import Estimate, Model, within_budget
 
 _NAMES = {"baseline": "Baseline", "kd": "KD"}
 
 
 class Models:
-    """The models of a study, looked up by what they are."""
+    """The models of a study, with look-up by kind and attributes."""
 
     def __init__(self, models: list[Model], study: Study):
         self.all, self.study = models, study
 
     @property
     def teacher(self) -> Model:
-        """CNN10."""
+        """The teacher, CNN10."""
         return next(m for m in self.all if m.kind == "teacher")
 
     def of(self, kind: str, **what) -> list[Model]:
-        """Models of a kind with these attributes, in the order of the study's lists."""
+        """Return the models of a kind with these attributes, in the order of the lists of the study."""
         return [m for m in self.all if m.kind == kind and all(getattr(m, k) == v for k, v in what.items())]
 
     @property
     def measured(self) -> np.ndarray:
-        """Which classes test mAP is the mean of, bool [classes]: the same for every model."""
+        """The classes that test mAP averages, bool [classes]; the same for every model."""
         return np.isfinite(self.teacher.precisions[0])
 
     @property
     def tested(self) -> str:
-        """What test mAP is the mean over, in words."""
+        """Description of what test mAP is computed over."""
         clips = int(self.teacher.rows.test_clips.iloc[0])
-        return basis(int(self.measured.sum()), len(self.measured), clips)
+        return measured_on(int(self.measured.sum()), len(self.measured), clips)
 
     @property
     def validated(self) -> str:
-        """What validation mAP is the mean over, in words."""
+        """Description of what validation mAP is computed over."""
         first = self.teacher.rows.iloc[0]
-        return basis(int(first.valid_classes), len(self.measured), int(first.valid_clips))
+        return measured_on(int(first.valid_classes), len(self.measured), int(first.valid_clips))
 
     @property
     def other_spaces(self) -> list[str]:
-        """The study's spaces but the chosen one."""
+        """The spaces of the study except the chosen one."""
         return [space for space in self.study.spaces if space != self.study.chosen_space]
 
     @property
     def smallest_kd(self) -> Model:
-        """Of the networks distilled on their own the smallest."""
+        """The smallest individual network trained by distillation."""
         return min(self.of("individual", recipe="kd"), key=lambda m: m.params)
 
     def found(self, constraint: str, space: str | None = None) -> Model:
-        """The sub-network found for a constraint, in the chosen space by default."""
+        """Return the sub-network found for a constraint, by default in the chosen space."""
         return self.of("found", constraint=constraint, space=space or self.study.chosen_space)[0]
 
-    def tuned(self, constraint: str, iterations: int) -> Model:
-        """It, fine-tuned."""
+    def finetuned(self, constraint: str, iterations: int) -> Model:
+        """Return the found sub-network after fine-tuning."""
         return self.of("finetuned", constraint=constraint, iterations=iterations)[0]
 
     def init(self, constraint: str) -> Model:
-        """Its architecture, from fresh weights."""
+        """Return the found architecture, trained from random initialization."""
         return self.of("init", constraint=constraint)[0]
 
-    def alone(self, recipe: str, size: str) -> Model:
-        """A uniform network that was trained on its own."""
+    def individual(self, recipe: str, size: str) -> Model:
+        """Return a uniform network, trained individually."""
         return self.of("individual", recipe=recipe, size=size)[0]
 
     def nearest(self, model: Model) -> Model:
-        """Of the networks found in the chosen space the one nearest in size."""
+        """Return the network found in the chosen space that is nearest in size."""
         found = self.of("found", space=self.study.chosen_space)
         return min(found, key=lambda m: abs(m.params - model.params))
 
 
 def spread(name: str, estimate: Estimate) -> dict[str, float]:
-    """The columns of an estimate of mAP, or of a difference, x 100."""
+    """Return the columns of an estimate of mAP or of a difference, x 100."""
     low, high = estimate.interval.low, estimate.interval.high
     return {
         name: 100 * estimate.mean,
@@ -96,15 +97,16 @@ def spread(name: str, estimate: Estimate) -> dict[str, float]:
 
 
 def difference(estimate: Estimate) -> dict[str, float]:
-    """The columns of a difference: as `spread`, and half the interval over seeds and clips both."""
+    """Return the columns of a difference: those of `spread`, and the margin over seeds and clips."""
     return {**spread("difference", estimate), "± by seeds and clips": 100 * estimate.margin}
 
 
 def table1(models: Models, corpus: str) -> pd.DataFrame:
-    """Teacher, baseline and KD of each size, OFA of each constraint in the chosen space; the paper's beside.
+    """Return table 1: the teacher, individual networks by size, and OFA by constraint in the chosen space.
 
     Returns:
-        Parameters in thousands and as % of the teacher's, mAP x 100 and as % of the teacher's.
+        Parameters in thousands and in % of the teacher, mAP x 100 and in % of the teacher, and the numbers of
+        the paper in columns of their own.
     """
     study, teacher = models.study, models.teacher
     alone = sorted(models.of("individual"), key=lambda m: m.params)
@@ -139,13 +141,13 @@ def table1(models: Models, corpus: str) -> pd.DataFrame:
 
 
 def table2(models: Models, corpus: str) -> pd.DataFrame:
-    """The found sub-networks before and after fine-tuning, and from fresh weights; the paper's beside."""
+    """Return table 2: found sub-networks as found, fine-tuned, and from random initialization."""
     study, rows = models.study, []
     for constraint in study.constraints:
         found, init = models.found(constraint), models.init(constraint)
         columns = {"OFA": found}
         for n in study.finetune_iterations:
-            columns[f"+{n:,}"] = models.tuned(constraint, n)
+            columns[f"+{n:,}"] = models.finetuned(constraint, n)
         columns[f"Init+{init.iterations:,}"] = init
         row = {"Budget": constraint, "#Params (k)": found.params / 1e3}
         for name, model in columns.items():
@@ -159,24 +161,26 @@ def table2(models: Models, corpus: str) -> pd.DataFrame:
 
 
 def ship(models: Models, tolerance: str | None = None) -> pd.DataFrame:
-    """What to ship for each budget: of all files that keep it the best by validation, which is then measured.
+    """Return the network to release for each budget: the best by validation among all files within it.
 
-    A file may be of any kind, space and seed, and made for another budget. Of equals the smaller one.
+    A file may be of any kind, space and seed, and may be made for another budget. Ties go to the smaller one.
 
     Args:
-        tolerance: of the budgets on parameters, as of `keeps`.
+        models: the evaluated models.
+        tolerance: tolerance of budgets on parameters, see `within_budget`.
 
-    Columns: the budget, the network's kind, form, costs and scores; over seeds the mean of what was made so,
-    and what that is over KD of nearest size, and whether that is `certain`; the file.
+    Returns:
+        One row per budget: kind, architecture, costs and scores of the network, its file, the mean of the
+        model over seeds, its difference to KD of nearest size, and whether that is `significant`.
 
     Raises:
-        UserError: no file keeps a budget.
+        UserError: no file is within a budget.
     """
     files = [(row, model) for model in models.all for row in model.rows.itertuples()]
     rows = []
     for constraint in models.study.constraints:
         limits = parse_constraint(constraint)
-        kept = [(row, model) for row, model in files if keeps(limits, row._asdict(), tolerance)]
+        kept = [(row, model) for row, model in files if within_budget(limits, row._asdict(), tolerance)]
         if not kept:
             raise UserError(
                 f"params.yaml: study.constraints: {constraint}: no network of the study is at or under it; "
@@ -185,11 +189,11 @@ def ship(models: Models, tolerance: str | None = None) -> pd.DataFrame:
         row, best = min(kept, key=lambda file: (-file[0].valid_mAP, file[0].params, file[0].macs))
         kd = min(models.of("individual", recipe="kd"), key=lambda m: abs(m.params - row.params))
         over = best.over(kd)
-        certain = "yes" if over.certain else "no" if len(over.seeds) >= 3 else "too few seeds"
+        significant = "yes" if over.significant else "no" if len(over.seeds) >= 3 else "too few seeds"
         rows.append(
             {
                 "Budget": constraint,
-                "Model": named(best),
+                "Model": model_name(best),
                 "Space": best.space or "",
                 "Network": str(Cnn10Subnetwork(row.ratios, row.depths) if row.ratios else LARGEST),
                 "#Params": int(row.params),
@@ -202,15 +206,15 @@ def ship(models: Models, tolerance: str | None = None) -> pd.DataFrame:
                 "KD's #Params": int(kd.params),
                 "over KD": 100 * over.mean,
                 "± by seeds and clips": 100 * over.margin,
-                "certain": certain,
+                "significant": significant,
                 "File": row.model,
             }
         )
     return pd.DataFrame(rows)
 
 
-def named(model: Model) -> str:
-    """What tables call a model, without its space and budget."""
+def model_name(model: Model) -> str:
+    """Return the name of a model in tables, without its space and budget."""
     if model.kind == "individual":
         return f"{_NAMES[model.recipe]} {model.size}"
     names = {"teacher": "CNN10 (teacher)", "finetuned": f"OFA +{model.iterations:,}"}
@@ -218,7 +222,7 @@ def named(model: Model) -> str:
 
 
 def figure3(models: Models) -> pd.DataFrame:
-    """What figure 3 draws: every found network, those trained one by one, and the teacher."""
+    """Return the points of figure 3: found networks, individual networks, and the teacher."""
     rows = []
     for model in [models.teacher, *models.of("individual"), *models.of("found")]:
         names = {"teacher": "teacher", "found": f"OFA {model.space}"}
@@ -229,7 +233,7 @@ def figure3(models: Models) -> pd.DataFrame:
 
 
 def classes(models: Models, names: list[str]) -> pd.DataFrame:
-    """Per class: average precision x 100 of the teacher, OFA and KD at the smallest size, and OFA less KD."""
+    """Return average precision x 100 per class: teacher, OFA and KD at the smallest size, and OFA - KD."""
     kd = models.smallest_kd
     found = models.nearest(kd)
     table = pd.DataFrame(
@@ -242,16 +246,13 @@ def classes(models: Models, names: list[str]) -> pd.DataFrame:
     )
     estimates = found.class_by_class(kd)
     columns = pd.DataFrame([spread("OFA - KD", e) for e in estimates])
-    columns["certain"] = ["yes" if e.certain else "no" for e in estimates]
-    columns.loc[~models.measured, "certain"] = ""
+    columns["significant"] = ["yes" if e.significant else "no" for e in estimates]
+    columns.loc[~models.measured, "significant"] = ""
     return pd.concat([table, columns], axis=1).sort_values("OFA - KD", ascending=False, kind="stable")
 
 
 def metrics(models: Models) -> dict:
-    """The few numbers that tell the story, mAP x 100, and over how many classes and clips.
-
-    What `dvc metrics show` and `dvc exp show` print.
-    """
+    """Return the main results for `dvc metrics show` and `dvc exp show`: mAP x 100, classes and clips."""
     study = models.study
     smallest = models.smallest_kd
     numbers = {"teacher": models.teacher, "KD": smallest}

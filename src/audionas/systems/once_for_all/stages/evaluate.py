@@ -1,4 +1,4 @@
-"""`evaluate-…`: a model on the test split. No other stage reads that split."""
+"""Stage `evaluate-…`: evaluate a model on the test split. No other stage opens the test split."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ FORM = ("widths", "depths", "hidden", "num_classes", "mels")
 
 
 def run(config: Config, model: str) -> None:
-    """models/….pt to results/eval/….json: mAP, AP of each class, parameters, multiply-adds.
+    """Write results/eval/….json and results/eval/….npz from models/….pt.
 
-    And results/eval/….npz: `probabilities` float32 and `labels` uint8 [clips, classes], `clips` and
-    `sources`, the ids of clips and of the recordings they were cut from; intervals and paired comparisons
-    read nothing else of the test split. Classes without a positive or without a negative clip have AP null,
-    and are left out of the mAP: `classes` is the number of those in the mean, `classes_left_out` of the rest.
+    The JSON file has mAP, AP per class, parameters and multiply-adds. A class without a positive or without
+    a negative clip has AP null and is excluded from the mAP. `classes` counts the classes in the mAP, and
+    `classes_left_out` the excluded ones.
+
+    The NPZ file has `probabilities` float32 and `labels` uint8 [clips, classes], `clips` (ids) and `sources`
+    (recordings). Intervals and paired comparisons need no more of the test split.
     """
     test = open_logmel(config, "test")
     device = prepare(config.training, seed=0)
@@ -65,19 +67,19 @@ def run(config: Config, model: str) -> None:
 
 
 def _sources(path: Path, store: ClipStore) -> list[str]:
-    """The recording of each clip of a store, from the list of its split."""
+    """Return the recording of each clip of a store, from the list of its split."""
     listed = {row["clip_id"]: row["source"] for row in iter_rows(path, ("clip_id", "source"))}
     try:
         return [listed[clip_id] for clip_id in store.clip_ids]
     except KeyError as error:
-        raise UserError(f"{path}: no clip {error}, which {store.path} holds; run `dvc repro`") from None
+        raise UserError(f"{path}: clip {error} of {store.path} is missing; run `dvc repro`") from None
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """What `numpy.savez` writes, with the same bytes under every Python.
+    """Write arrays like `numpy.savez`, with the same bytes under every Python version.
 
-    `savez` asks for zip64, which Python marks in another way from 3.11.4 on, so that DVC would take the
-    predictions of one lab for stale in another.
+    `savez` requests zip64, which Python 3.11.4 and later mark differently. DVC would then treat the
+    predictions of another machine as changed.
     """
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():

@@ -1,4 +1,4 @@
-"""`release`: what there is to ship, a file and a model card each."""
+"""Stage `release`: the released models, each with a model card."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from audionas.audio.measure import spread
 from audionas.data import paths as data_paths
 from audionas.data.ledger import CLASSES, RESAMPLE, iter_ledger, read_rows
 from audionas.models.files import load_model, read_model, save_model
-from audionas.reporting.captions import basis, budget
-from audionas.reporting.captions import title as corpus_title
+from audionas.reporting.captions import budget_text, corpus_title, measured_on
 from audionas.reporting.table_files import read_csv
 from audionas.runtime.errors import UserError
 from audionas.runtime.files import atomic_write, copy, new_folder
@@ -21,17 +20,17 @@ from audionas.settings.values import parse_constraint
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.cards import network_card, supernet_card
 from audionas.systems.once_for_all.config import Config
-from audionas.systems.once_for_all.results import keeps, model_files, read_result
+from audionas.systems.once_for_all.results import model_files, read_result, within_budget
 
 _SHIP = paths.TABLES / "ship.csv"
 
 
 def run(config: Config) -> None:
-    """What the table `ship` names, and the best supernet of the chosen space, to models/release.
+    """Write the networks of the table `ship`, and the best supernet of the chosen space, to models/release.
 
     Raises:
-        UserError: a table or a result is missing or damaged, a file is none of this study's, or a network
-            does not keep its budget.
+        UserError: a table or a result is missing or damaged, a file does not belong to this study, or a
+            network exceeds its budget.
     """
     study = config.study
     supernets = [paths.supernet(space, seed) for space in study.spaces for seed in study.seeds]
@@ -47,16 +46,16 @@ def _write_all(config: Config, folder: Path) -> None:
     names = {row["mid"]: row["display_name"] for row in read_rows(data_paths.CLASSES, CLASSES)}
     copy(data_paths.CLASSES, folder / data_paths.CLASSES.name)
     teacher = read_result(paths.evaluation(paths.teacher(study.seeds[0])), "valid_classes", "valid_clips")
-    validated = basis(int(teacher["valid_classes"]), len(names), int(teacher["valid_clips"]))
+    validated = measured_on(int(teacher["valid_classes"]), len(names), int(teacher["valid_clips"]))
     known, tolerance = list(model_files(study)), config.search.released_tolerance
     for constraint in study.constraints:
         row = _shipped(constraint)
         model = _named(row.File, known)
         tested = read_result(paths.evaluation(model), "params", "macs", "test_clips")
-        if not keeps(parse_constraint(constraint), tested, tolerance):
+        if not within_budget(parse_constraint(constraint), tested, tolerance):
             raise UserError(
-                f"{_SHIP}: File: {model} does not keep the budget, {budget(constraint, tolerance)}; run `dvc "
-                "repro tables`"
+                f"{_SHIP}: File: {model} is not within the budget, "
+                f"{budget_text(constraint, tolerance)}; run `dvc repro tables`"
             )
         digest, about = _described(model, target := folder / paths.released(constraint).name)
         _write(
@@ -73,7 +72,7 @@ def _write_all(config: Config, folder: Path) -> None:
 
 
 def _shipped(constraint: str) -> pd.Series:
-    """The row of the table `ship` for a budget."""
+    """Return the row of the table `ship` for a budget."""
     table = read_csv(_SHIP, ["Budget", "File"])
     rows = table[table.Budget == constraint]
     if len(rows) != 1:
@@ -82,11 +81,11 @@ def _shipped(constraint: str) -> pd.Series:
 
 
 def _named(name: str, known: list[Path]) -> Path:
-    """The one of these files that the table names: a path from data is compared, not opened."""
+    """Return the model file of this name. A name from a table is compared with known files, never opened."""
     for path in known:
         if path.as_posix() == name:
             return path
-    raise UserError(f"{_SHIP}: File: {name!r} is none of this study's networks; run `dvc repro tables`")
+    raise UserError(f"{_SHIP}: File: {name!r} is not a network of this study; run `dvc repro tables`")
 
 
 def _copied(model: Path, target: Path) -> tuple[str, dict]:
@@ -96,9 +95,9 @@ def _copied(model: Path, target: Path) -> tuple[str, dict]:
 
 
 def _described(model: Path, target: Path) -> tuple[str, dict]:
-    """A network's file with what its training clips sound like, to warn where a recording does not."""
+    """Write a model file with the bandwidth and level of its training clips, for warnings at inference."""
     ledger = data_paths.audio_ledger("train")
-    if not ledger.exists():  # a study of spectrograms from elsewhere
+    if not ledger.exists():  # the study started from spectrograms
         return _copied(model, target)
     network, about = load_model(model)
     save_model(target, network, about | {"heard": spread(iter_ledger(ledger, RESAMPLE))})

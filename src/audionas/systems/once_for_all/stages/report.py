@@ -1,8 +1,8 @@
-"""`report`: the study on one page that works offline."""
+"""Stage `report`: one HTML page with the results of the study, which works offline."""
 
 from __future__ import annotations
 
-from audionas.reporting.captions import title
+from audionas.reporting.captions import corpus_title
 from audionas.runtime.files import atomic_write
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.config import Config
@@ -10,7 +10,11 @@ from audionas.systems.once_for_all.page import page
 
 
 def run(config: Config) -> None:
-    """results/tables to results/report.html."""
-    text = page(paths.TABLES, title(config.corpus), config.study, config.search)
+    """Write results/report.html from results/tables.
+
+    Raises:
+        UserError: a table is missing or damaged.
+    """
+    text = page(paths.TABLES, corpus_title(config.corpus), config.study, config.search)
     with atomic_write(paths.REPORT) as temporary:
         temporary.write_text(text, encoding="utf-8")

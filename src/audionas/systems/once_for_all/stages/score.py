@@ -1,4 +1,4 @@
-"""`score@space,seed`: validation mAP of every sub-network in one pass (section 2.4)."""
+"""Stage `score@space,seed`: validation mAP of every sub-network in one pass (section 2.4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from audionas.systems.once_for_all.config import Config
 
 
 def run(config: Config, space: str, seed: int) -> None:
-    """models/supernet/{space}-{seed}.pt and data/logmel to results/scores/{space}-{seed}.csv."""
+    """Write results/scores/{space}-{seed}.csv from models/supernet/{space}-{seed}.pt and data/logmel."""
     device = prepare(config.training, seed)
     train, valid = open_logmel(config, "train"), open_logmel(config, "valid")
     supernet, _ = load_for(paths.supernet(space, seed), valid, load_supernet)
@@ -27,4 +27,4 @@ def run(config: Config, space: str, seed: int) -> None:
     if current().first:
         with atomic_write(paths.scores(space, seed)) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
-    current().wait()  # none ends before the scores are written
+    current().wait()  # no rank exits before the scores are written

@@ -1,4 +1,4 @@
-"""`search@space,constraint,seed`: extract the best sub-networks for one constraint (section 2.4)."""
+"""Stage `search@space,constraint,seed`: extract the best sub-networks for one constraint (section 2.4)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from audionas.systems.once_for_all.config import Config
 
 
 def run(config: Config, space: str, constraint: str, seed: int) -> None:
-    """Scores, supernet and training clips to models/found and models/within, {space}-{constraint}-{seed}.pt.
+    """Write {space}-{constraint}-{seed}.pt to models/found and models/within.
 
-    `found` is the paper's: the strategy of params.yaml searches near the constraint, so that the network may
-    exceed it by the tolerance. `within` is the best of all scored sub-networks at or under the constraint.
+    `found` follows the paper: the strategy of params.yaml searches near the constraint, so the network may
+    exceed the constraint by the tolerance. `within` is the best of all sub-networks within the constraint.
     """
     device = prepare(config.training, seed)
     train = open_logmel(config, "train")

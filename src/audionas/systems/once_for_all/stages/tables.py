@@ -1,4 +1,4 @@
-"""`tables`: the study's tables and figures, and the few numbers that `dvc metrics` shows."""
+"""Stage `tables`: tables and figures of the study, and the metrics that `dvc metrics` shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from audionas.data import paths as data_paths
 from audionas.data.ledger import CLASSES, iter_rows, read_rows
-from audionas.reporting.captions import title as corpus_title
+from audionas.reporting.captions import corpus_title
 from audionas.reporting.plotting import save
 from audionas.reporting.table_files import write, write_csv
 from audionas.runtime.errors import UserError
@@ -19,7 +19,7 @@ from audionas.systems.once_for_all.costs import Costs
 from audionas.systems.once_for_all.findings import VERDICT, findings, pairs
 from audionas.systems.once_for_all.networks import (
     Scores,
-    every_network,
+    all_networks,
     near_constraints,
     over_seeds,
     rank_correlation,
@@ -30,11 +30,15 @@ from audionas.systems.once_for_all.paper import NOTE
 from audionas.systems.once_for_all.results import collect, compare, model_files
 from audionas.systems.once_for_all.tables import Models
 
-_NAMED = 10  # classes that a caption lists
+_NAMED = 10  # most classes that a caption lists
 
 
 def run(config: Config) -> None:
-    """What evaluation and scoring left to results/tables, results/figures and results/metrics.json."""
+    """Write results/tables, results/figures and results/metrics.json from evaluations and scores.
+
+    Raises:
+        UserError: a result is missing or damaged.
+    """
     study = config.study
     files = [*model_files(study)]
     remove_leftovers(paths.RESULTS / "eval", [*map(paths.evaluation, files), *map(paths.predictions, files)])
@@ -55,7 +59,7 @@ def _write(config: Config, tables_folder: Path, figures_folder: Path) -> None:
     names = [row["display_name"] for row in read_rows(data_paths.CLASSES, CLASSES)]
     if len(names) != len(models.measured):
         raise UserError(
-            f"{data_paths.CLASSES}: {len(names)} classes, and the results are of {len(models.measured)}; run "
+            f"{data_paths.CLASSES}: {len(names)} classes, but the results have {len(models.measured)}; run "
             "`dvc repro`"
         )
     costs = Costs(config).table(valid_clips=sum(1 for _ in iter_rows(data_paths.segments("valid"))))
@@ -64,56 +68,64 @@ def _write(config: Config, tables_folder: Path, figures_folder: Path) -> None:
     means = f"test mAP × 100 {models.tested} ({seeds} [95 % interval over test clips])"
     left = [name for name, measured in zip(names, models.measured, strict=True) if not measured]
     some = ", ".join([*left[:_NAMED], *([f"and {len(left) - _NAMED} more"] if len(left) > _NAMED else [])])
-    without = f" Left out, as every test clip has it or none: {some}." if left else ""
+    without = f" Excluded, because all test clips or none have the class: {some}." if left else ""
     tau = rank_correlation(ranking, study.draws)
     agreement = (
         f"Kendall's tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}; 95 % for new networks and seeds]"
         if tau
-        else "too few for a tau"
+        else "too few networks for Kendall's tau"
     )
     tolerance, kept = config.search.released_tolerance, "at or under the budget"
     if tolerance is not None:
-        kept = f"within ± {tolerance} parameters of the budget, and at or under one on multiply-adds,"
+        kept = f"within ± {tolerance} parameters of the budget, and at or under a budget on multiply-adds,"
     for name, table, caption in (
         (
             "ship",
             tables.ship(models, tolerance),
-            f"What to ship: of all files {kept} the best by validation mAP × 100 "
+            f"Released networks: among all files {kept} the best by validation mAP × 100 "
             f"{models.validated}; test mAP × 100 {models.tested} [95 % interval over test clips]. Over KD: "
-            "mean over seeds, certain where it is larger than what stands under ± by seeds and clips.",
+            "mean difference over seeds, significant if it exceeds the column ± by seeds and clips.",
         ),
         ("table1", tables.table1(models, title), f"Table 1: {means} by size. {NOTE}."),
         (
             "table2",
             tables.table2(models, title),
-            f"Table 2: {means} of the found sub-networks, fine-tuned, and from fresh weights. {NOTE}.",
+            f"Table 2: {means} of found sub-networks, fine-tuned, and from random initialization. {NOTE}.",
         ),
-        ("findings", findings(models, near), f"The paper's findings here: differences of {means}. {VERDICT}"),
-        ("pairs", pairs(models), f"Differences, seed by seed on the same clips, of {means}. {VERDICT}"),
+        (
+            "findings",
+            findings(models, near),
+            f"Findings of the paper on this corpus: differences of {means}. {VERDICT}",
+        ),
+        ("pairs", pairs(models), f"Differences of {means}, paired by seed and clip. {VERDICT}"),
         (
             "windows",
             windows(near, config.search.population, study.draws),
-            f"Sub-networks near each constraint: validation mAP × 100 {models.validated}, and what random "
-            f"search of so many loses against exhaustive search ({study.draws:,} searches).",
+            f"Sub-networks near each constraint: validation mAP × 100 {models.validated}, and the regret of "
+            f"random search against exhaustive search ({study.draws:,} searches).",
         ),
         (
             "ranking",
             ranking,
-            f"Sub-networks of {study.chosen_space} on their own and in the supernet, validation mAP × 100 "
-            f"{models.validated}: {agreement}.",
+            f"Sub-networks of {study.chosen_space}, trained individually and in the supernet: validation mAP "
+            f"× 100 {models.validated}, {agreement}.",
         ),
         (
             "classes",
             tables.classes(models, names),
-            f"Average precision by class; {means}.{without} Each class is certain or not by itself: of "
-            "twenty without a difference about one is so by chance.",
+            f"Average precision by class; {means}.{without} Each class is tested separately: about one of "
+            "twenty classes without a difference is significant by chance.",
         ),
-        ("costs", costs, "One seed's trainings, counted: once for N devices, or N distillations."),
+        (
+            "costs",
+            costs,
+            "Cost of the trainings of one seed, counted: once for N devices, or N distillations.",
+        ),
     ):
         write(table, tables_folder, name, caption)
     for name, table in (
         ("models", results),
-        ("networks", every_network(scores)),
+        ("networks", all_networks(scores)),
         ("figure3", tables.figure3(models)),
         ("figure4", near_means),
     ):
