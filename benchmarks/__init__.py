@@ -1,1 +1,1 @@
-"""Benchmarks: ours against a reference measured in the same run."""
+"""Benchmarks of this package against references that are measured in the same run."""

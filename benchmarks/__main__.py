@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME… [--json FILE]`: ours, the reference, how much better ours is, the floor."""
+"""`python -m benchmarks NAME… [--json FILE]`: our time, the reference, the speed-up, and the lower bound."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks import where
+from benchmarks import target_device
 from benchmarks.ceilings import ceilings, machine
 from benchmarks.checkpoints import resume
 from benchmarks.engines import engines
@@ -32,12 +32,12 @@ BENCHMARKS = {
     )
 }
 ON_GPU = ("train_step", "supernet_step", "score_space", "loop", "paper", "precision")
-# On a CPU `precision` is to be asked for by name: compiling takes minutes there, and bfloat16 too.
+# On a CPU `precision` runs only by name, because compilation and bfloat16 take minutes.
 ALL = {"cpu": [name for name in BENCHMARKS if name != "precision"], "cuda": ON_GPU}
 
 
 def show(result: dict) -> None:
-    """Print a line for a result, one for its floor, and its table."""
+    """Print a result, its lower bound, and its table."""
     unit = result["unit"]
     print(
         f"{result['name']}: ours {result['ours']:.4g} {unit}, reference {result['reference']:.4g} {unit}, "
@@ -53,7 +53,7 @@ def show(result: dict) -> None:
 
 
 def write(path: Path, results: list[dict]) -> None:
-    """Put the results into a file; those of other names that were measured on this machine stay in it."""
+    """Write results to a file, and keep other results of the same machine in it."""
     here = machine()
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"machine": here, "results": []}
     known = {r["name"]: r for r in kept["results"]} if kept["machine"] == here else {}
@@ -63,22 +63,23 @@ def write(path: Path, results: list[dict]) -> None:
 
 
 def main() -> None:
-    """Run the named benchmarks one after another."""
+    """Run the named benchmarks in sequence."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="+", choices=[*BENCHMARKS, "all"], metavar="NAME")
-    parser.add_argument("--json", type=Path, help="put the results into this file as well")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--device", choices=ALL, default="cpu", help=f"cuda: {', '.join(ON_GPU)}")
     options = parser.parse_args()
     if outside := set(options.names) - {*ALL[options.device], "precision", "all"}:
         parser.error(f"{', '.join(sorted(outside))}: not on a GPU; there are {', '.join(ON_GPU)}")
-    where.choose(options.device)
+    target_device.choose(options.device)
     torch.set_num_threads(options.threads)
     limits = ceilings()
     here = machine()
     print(
         f"{here.get('gpu', here['processor'])}, {options.threads} threads: "
-        f"at most {limits['flops'] / 1e9:.0f} GFLOP/s in {'TF32' if where.on_gpu() else 'float32'} and "
+        f"at most {limits['flops'] / 1e9:.0f} GFLOP/s "
+        f"in {'TF32' if target_device.on_gpu() else 'float32'} and "
         f"{limits['bandwidth'] / 1e9:.1f} GB/s to and from memory"
     )
     for name in ALL[options.device] if "all" in options.names else dict.fromkeys(options.names):

@@ -1,4 +1,4 @@
-"""What the machine can do at most, measured in the run that it is compared with, and its name."""
+"""Peak performance of the machine, measured in the same run as the benchmarks, and its description."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from benchmarks import where
+from benchmarks import target_device
 from benchmarks.timing import repeated
 
 _REPEATS = 8
@@ -21,12 +21,12 @@ def _best(action: Callable[[], object]) -> float:
 
 
 def _operations(dtype: torch.dtype, side: int, clips: int, channels: int) -> float:
-    """Operations a second: of a matrix product or a channels-last 3x3 convolution, the better."""
-    a, b, c = (torch.randn(side, side, device=where.device(), dtype=dtype) for _ in range(3))
+    """Return operations per second: the maximum of a matrix product and a channels-last 3x3 convolution."""
+    a, b, c = (torch.randn(side, side, device=target_device.device(), dtype=dtype) for _ in range(3))
     product = 2 * side**3 / _best(lambda: torch.mm(a, b, out=c))
-    x = torch.randn(clips, channels, 64, 64, device=where.device(), dtype=dtype)
+    x = torch.randn(clips, channels, 64, 64, device=target_device.device(), dtype=dtype)
     x = x.contiguous(memory_format=torch.channels_last)
-    weight = torch.randn(channels, channels, 3, 3, device=where.device(), dtype=dtype)
+    weight = torch.randn(channels, channels, 3, 3, device=target_device.device(), dtype=dtype)
     weight = weight.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         convolution = 2 * 9 * channels * x.numel() / _best(lambda: F.conv2d(x, weight, padding=1))
@@ -39,30 +39,31 @@ def _measured(threads: int, device: str) -> dict[str, float]:
     limits = {"flops": _operations(torch.float32, *size)}
     if device == "cuda":
         limits["bfloat16"] = _operations(torch.bfloat16, *size)
-    numbers = (1024 if device == "cuda" else 64) * 2**20  # beyond every cache
+    numbers = (1024 if device == "cuda" else 64) * 2**20  # larger than any cache
     source = torch.ones(numbers, device=device)
     target = torch.zeros_like(source)
     return limits | {"bandwidth": 2 * 4 * numbers / _best(lambda: target.copy_(source))}
 
 
 def ceilings() -> dict[str, float]:
-    """float32 operations a second (`flops`) and bytes a second to and from memory (`bandwidth`).
+    """Measure float32 operations per second (`flops`) and bytes per second of memory (`bandwidth`).
 
-    With PyTorch's present number of threads, measured once a process: the better of a matrix product and a
-    channels-last 3x3 convolution, and a copy of 256 MiB (read and written). A multiply-add is two operations.
-    On a GPU the convolution is in TF32, as PyTorch has it, the copy is of 4 GiB, and `bfloat16` is added.
+    Measured once per process with the current number of threads. `flops` is the maximum of a matrix product
+    and a channels-last 3x3 convolution; a multiply-add is two operations. `bandwidth` is that of a copy of
+    256 MiB, read and written. On a GPU the convolution uses TF32, the PyTorch default, the copy has 4 GiB,
+    and `bfloat16` is added.
     """
-    return _measured(torch.get_num_threads(), where.device().type)
+    return _measured(torch.get_num_threads(), target_device.device().type)
 
 
 def least_seconds(operations: float, moved: float = 0.0) -> float:
-    """Seconds in which no way of doing it can be done: operations and bytes, each at its ceiling."""
+    """Return a lower bound in seconds for these operations and bytes at peak performance."""
     limits = ceilings()
     return max(operations / limits["flops"], moved / limits["bandwidth"])
 
 
 def disk(data: bytes, path: Path) -> tuple[float, float]:
-    """Seconds to write the bytes to a new file until they are on the disk, and to read them back."""
+    """Return the seconds to write bytes to a new file and flush them to disk, and to read them back."""
 
     def write() -> None:
         path.unlink(missing_ok=True)
@@ -74,12 +75,12 @@ def disk(data: bytes, path: Path) -> tuple[float, float]:
 
 
 def machine() -> dict[str, object]:
-    """Processor as the kernel names it, cores, PyTorch's threads and version, memory in GB; the GPU."""
+    """Describe the machine: processor, cores, threads and version of PyTorch, memory in GB, and GPU."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     gpu = {}
-    if where.on_gpu():
+    if target_device.on_gpu():
         about = torch.cuda.get_device_properties(0)
         gpu = {"gpu": about.name, "gpu_memory_gb": round(about.total_memory / 1e9, 1)}
     return gpu | {

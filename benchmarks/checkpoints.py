@@ -1,4 +1,4 @@
-"""What it costs to save a training and to take it up again."""
+"""Cost of writing and reading checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVERY = 60.0  # seconds between checkpoints, the default of training.checkpoint_
 
 
 def _trained(width: int, classes: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """A network and an optimiser with its two moments, as after a step."""
+    """Return a network and an optimiser with both moments, as after a step."""
     network = Cnn10(classes, width)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     for parameter in network.parameters():
@@ -27,7 +27,7 @@ def _trained(width: int, classes: int) -> tuple[nn.Module, torch.optim.Optimizer
 
 
 def resume(width: int = 64, classes: int = 527) -> dict:
-    """Write and read a checkpoint of CNN10; reference: torch.save of the objects over the old file."""
+    """Write and read a checkpoint of CNN10. The reference is torch.save of the objects over the old file."""
     network, optimiser = _trained(width, classes)
     with TemporaryDirectory(dir=".") as folder:
         checkpoint, plain = Checkpoint("resume", "0", Path(folder)), Path(folder, "plain.pt")

@@ -1,4 +1,4 @@
-"""What the two engines cost by themselves: stages that do nothing, as many as a study has."""
+"""Overhead of the two engines, with as many empty stages as a study has."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
-SOURCES = 15  # files that a stage depends on, about as many as here
+SOURCES = 15  # dependencies per stage, about as many as in this project
 RUN, ASKED = 60, (60, 150)  # stages
 
 
 def engines() -> dict:
-    """Seconds that a stage costs beside its work, and what asking costs when all is done."""
+    """Measure the overhead per stage in seconds, and the time of a run without stale stages."""
     with tempfile.TemporaryDirectory() as folder:
         project = _make(Path(folder), RUN)
         scheduled = _seconds(project, "snakemake", "-c2") / RUN
@@ -30,7 +30,7 @@ def engines() -> dict:
         with tempfile.TemporaryDirectory() as folder:
             project = _make(Path(folder), count)
             row = {"stages": str(count), "snakemake -n, all stale, s": _seconds(project, "snakemake", "-n")}
-            for i in range(count):  # as the stages would leave it
+            for i in range(count):  # as after the stages
                 (project / f"out{i}").write_text(f"{i}\n")
             _seconds(project, "dvc", "commit", "--force")
             row["snakemake -n, all done, s"] = _seconds(project, "snakemake", "-n")
@@ -49,7 +49,7 @@ def engines() -> dict:
 
 
 def _make(project: Path, count: int) -> Path:
-    """Three layers of stages, as wide as a study's: a few feed many, which feed one."""
+    """Write three layers of stages with the shape of a study: few, many, one."""
     files = [f"source{i}.py" for i in range(SOURCES)]
     for name in files:
         (project / name).write_text(f"# {name}\n")

@@ -1,4 +1,4 @@
-"""From encoded clips to packed log-mel: the package's way, step by step, beside the usual way."""
+"""Encoded clips to stored log-mel: this package, step by step, against common libraries."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from benchmarks.timing import one_core, seconds
 
 RATE, NEW_RATE, CLIP_SECONDS = 44_100, 32_000, 10
 SAMPLES, SHAPE = NEW_RATE * CLIP_SECONDS, (1001, 64)
-OPERATIONS = 5 * 512 * 9 + 2 * 513 * 64  # a frame: a real transform of 1024 samples, and the mel filters
-DISTINCT = 8  # clips that are made; more are the same ones again
+OPERATIONS = 5 * 512 * 9 + 2 * 513 * 64  # per frame: a real transform of 1024 samples, and the mel filters
+DISTINCT = 8  # generated clips; larger numbers repeat them
 FEW, MORE = 40, int(os.environ.get("AUDIONAS_BENCH_CLIPS", "2000"))
-_frontend: LogMel  # of this process
+_frontend: LogMel  # state of this process
 
 
 def flac(seed: int) -> bytes:
-    """A stereo clip of 44.1 kHz and 16 bits: coloured noise and tones, which FLAC packs to 60 %."""
+    """Return a stereo FLAC clip of 44.1 kHz and 16 bits: coloured noise and tones, compressed to 60 %."""
     rng = np.random.default_rng(seed)
     n = RATE * CLIP_SECONDS
     spectrum = np.fft.rfft(rng.normal(size=(2, n))) / (1 + np.arange(n // 2 + 1)) ** 0.9
@@ -54,25 +54,25 @@ def flac(seed: int) -> bytes:
 
 
 def start() -> None:
-    """Make a process ready, as the stages do."""
+    """Initialize a process as the stages do."""
     global _frontend
     torch.set_num_threads(1)
     _frontend = LogMel(NEW_RATE)
 
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:
-    """As the stage `resample` keeps it."""
+    """Convert a waveform as the stage `resample` stores it."""
     return np.rint(waveform * 32_767).astype(np.int16)
 
 
 def to_logmel(waveform: np.ndarray) -> np.ndarray:
-    """As the stage `logmel` keeps it: int16 [samples] to float16 [frames, mels]."""
+    """Transform int16 [samples] to float16 [frames, mels], as the stage `logmel` stores it."""
     waveform = np.divide(waveform, np.float32(32_767), dtype=np.float32)
     return _frontend(torch.from_numpy(waveform)[None])[0].half().numpy()
 
 
 def writer(folder: str, name: str, clips: int, shape: tuple[int, ...], dtype) -> ClipStoreWriter:
-    """A store in the making."""
+    """Return a writer of a clip store."""
     labels = ((str(i), np.ones(1)) for i in range(clips))
     work = Path(folder, name)
     work.unlink(missing_ok=True)
@@ -80,7 +80,7 @@ def writer(folder: str, name: str, clips: int, shape: tuple[int, ...], dtype) ->
 
 
 def package(data: list[bytes], clips: int) -> float:
-    """Seconds that the stages `resample` and `logmel` take for so many clips in one shard, all told."""
+    """Return the total seconds of the stages `resample` and `logmel` for clips of one shard."""
     config = load_config(Path(__file__).parents[1] / "params.yaml")
     config = config.model_copy(update={"audio": Audio(), "features": Features()})
     ids = [f"clip{i:06d}" for i in range(clips)]
@@ -105,7 +105,7 @@ def package(data: list[bytes], clips: int) -> float:
 
 
 def usual(data: list[bytes], folder: str) -> float:
-    """Seconds a clip by librosa and torchlibrosa: one process, one file at a time, rows into HDF5."""
+    """Return the seconds per clip of librosa and torchlibrosa: one process, file by file, rows to HDF5."""
     spectrogram = Spectrogram(n_fft=1024, hop_length=320, win_length=1024)
     mel = LogmelFilterBank(
         sr=NEW_RATE, n_fft=1024, n_mels=64, fmin=50, fmax=14_000, ref=1.0, amin=1e-10, top_db=None
@@ -132,7 +132,7 @@ def usual(data: list[bytes], folder: str) -> float:
 
 
 def steps(data: list[bytes], folder: str) -> dict[str, float]:
-    """Seconds a clip of each step on one core."""
+    """Return the seconds per clip of each step on one core."""
     decoded = [decode.decode(clip, RATE, RATE * CLIP_SECONDS).waveform for clip in data]
     waves = [to_int16(decode.resample(wave, RATE, NEW_RATE)) for wave in decoded]
     mels = [to_logmel(wave) for wave in waves]
@@ -155,7 +155,7 @@ def steps(data: list[bytes], folder: str) -> dict[str, float]:
 
 
 def features() -> dict:
-    """Clips of 10 s to packed waveforms and log-mel; reference: librosa and torchlibrosa, one by one."""
+    """Convert clips of 10 s to stored waveforms and log-mel. The reference is librosa with torchlibrosa."""
     data = [flac(seed) for seed in range(DISTINCT)]
     with tempfile.TemporaryDirectory() as folder:
         reference = usual(data, folder)
@@ -164,7 +164,7 @@ def features() -> dict:
             taken = steps(data, folder)
             alone = usual(data, folder)
             floor = (taken["decode"] + least_seconds(SHAPE[0] * OPERATIONS)) / workers()
-    # What the stages need to start, whatever there is to do, is in both.
+    # Both include the start-up time of the stages.
     ours = (package(data, FEW + MORE) - package(data, FEW)) / MORE
     total = sum(taken.values())
     table = [
@@ -186,7 +186,7 @@ def features() -> dict:
         f"threads, bounded by {longest}; reference: librosa and torchlibrosa, one process, file by file",
         "unit": "s",
         "ours": ours,
-        "reference": min(reference, alone),  # the better of the two: threads can be in each other's way
+        "reference": min(reference, alone),  # the faster of the two, because threads can compete
         "floor": floor,
         "counted": "decoding as measured, and the operations of transform and mel filters at "
         "the float32 ceiling, on all threads",

@@ -1,4 +1,4 @@
-"""Lists of two million rows: what each stage's handling of them takes, a process for each stage."""
+"""Time and memory of each stage for lists of two million rows, with one process per stage."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from audionas.systems.once_for_all.config import Config
 from audionas.systems.registry import load_config
 
 ROOT = Path(__file__).parents[1]
-FEW = 1_000  # rows that take next to nothing: what a process needs in any case
+FEW = 1_000  # few rows, to measure the base cost of a process
 ROWS = (FEW, 200_000, 2_000_000)
 OFFICIAL = {TRAIN: 22_160, TEST: 20_371, UNBALANCED: 2_041_789}
 CLASSES = 527
 STAGES = ("segments", "download", "coverage")  # `resample` starts PyTorch, and is timed by `features`
 REFERENCE = "pandas.read_csv and Python rows"
-_ODD = 0x9E3779B97F4A7C15  # times it, modulo 2**64, no two numbers meet
+_ODD = 0x9E3779B97F4A7C15  # multiplication by this odd number is injective modulo 2**64
 
 
 def ytid(number: int) -> str:
-    """An id of 11 characters, as YouTube's are; another one for each number."""
+    """Return a unique id of 11 characters, like those of YouTube, for a number."""
     return base64.urlsafe_b64encode((number * _ODD % 2**64).to_bytes(8)).decode()[:11]
 
 
 def write_list(path: Path, rows: int, first: int, mids: Sequence[str]) -> None:
-    """A list in AudioSet's format: spans of 10 s of videos numbered from `first`, one to six labels each."""
+    """Write a list in the format of AudioSet: spans of 10 s from `first` on, with one to six labels each."""
     rng = np.random.default_rng(first)
     with path.open("w", encoding="utf-8") as file:
         file.write("# made for a benchmark\n\n# YTID, start_seconds, end_seconds, positive_labels\n")
@@ -57,9 +57,9 @@ def write_list(path: Path, rows: int, first: int, mids: Sequence[str]) -> None:
 
 
 def write_lists(folder: Path, lists: dict[str, int]) -> None:
-    """The class list and lists of so many rows; genuine ones from the folder AUDIONAS_LISTS, where it is set.
+    """Write the class list and lists of these lengths, or use official lists.
 
-    Only lists with an official name can be genuine; one that is not there is made.
+    Official lists come from the folder AUDIONAS_LISTS, if it is set. Missing ones are generated.
     """
     folder.mkdir(parents=True)
     genuine = Path(os.environ.get("AUDIONAS_LISTS", ""))
@@ -77,14 +77,14 @@ def write_lists(folder: Path, lists: dict[str, int]) -> None:
 
 
 def configuration(**corpus: object) -> Config:
-    """The paper's, in the working folder: lists in `lists`, an empty folder as the only source of audio."""
+    """Write the configuration of the paper, with lists in `lists` and an empty folder as audio source."""
     config = load_config(ROOT / "profiles/audioset.yaml")
     given = {"lists": "lists", "audio": "audio", "sources": ["local"], "least_coverage": 0.0, **corpus}
     return config.model_copy(update={"corpus": config.corpus.model_copy(update=given)})
 
 
 def asked_before(split: str) -> None:
-    """Make the last output of `download`: the first clip was got, and no source has the others."""
+    """Write an output of `download` in which only the first clip is present."""
     import soundfile
 
     file = io.BytesIO()
@@ -109,7 +109,7 @@ def asked_before(split: str) -> None:
 
 
 def measure(name: str, folder: Path, corpus: dict) -> tuple[float, float, float]:
-    """Seconds, those of the processor, and peak memory in MB of one stage or the reference, in a process."""
+    """Return wall-clock seconds, CPU seconds, and peak memory in MB of a stage or the reference."""
     path = os.pathsep.join(filter(None, (str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "benchmarks.lists", name, json.dumps(corpus)]
     environment = {**os.environ, "PYTHONPATH": path, "TQDM_DISABLE": "1"}
@@ -118,7 +118,7 @@ def measure(name: str, folder: Path, corpus: dict) -> tuple[float, float, float]
 
 
 def action(name: str, config: Config) -> Callable[[], object]:
-    """One stage, or the reference, in the working folder; what it imports is imported."""
+    """Return a stage or the reference as a function, with its imports done."""
     if name == REFERENCE:
         import pandas as pd
 
@@ -129,16 +129,16 @@ def action(name: str, config: Config) -> Callable[[], object]:
 
 
 def peak() -> float:
-    """Most memory that this process ever had, in MB.
+    """Return the peak memory of this process in MB.
 
-    Not of getrusage: there a new process begins with the peak of the one that started it.
+    getrusage is not used, because a new process inherits the peak of its parent there.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6
 
 
 def own(rows: int) -> Iterator[tuple[str, float, float, float]]:
-    """(name, what `measure` gives) of each stage and the reference; a training list of so many rows."""
+    """Yield name and result of `measure` per stage and reference, for a training list of this length."""
     corpus = {"train_list": "own.csv", "valid_list": "own-valid.csv", "test_list": "own-test.csv"}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         Path("audio").mkdir()
@@ -150,14 +150,14 @@ def own(rows: int) -> Iterator[tuple[str, float, float, float]]:
 
 
 def official() -> Iterator[tuple[str, float, float, float]]:
-    """The same for the three official lists, which `segments` alone reads whole."""
+    """Return the same for the three official lists. Only `segments` reads them as a whole."""
     with tempfile.TemporaryDirectory() as folder:
         write_lists(Path(folder, "lists"), OFFICIAL)
         yield "segments", *measure("segments", Path(folder), {})
 
 
 def lists() -> dict:
-    """Memory that a list of 2,000,000 rows adds in the stage that needs most; reference: to hold its rows."""
+    """Measure the memory for 2,000,000 rows in the stage that needs most. The reference holds all rows."""
     table, peaks = [], {}
     for rows in ROWS:
         for name, *measured in own(rows):

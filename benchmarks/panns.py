@@ -1,8 +1,8 @@
-"""PANNs' way of reading and training (Kong et al., 2020), the reference, written from what is published.
+"""The reference: reading and training as in PANNs (Kong et al., 2020), written from the publication.
 
-Reading: an HDF5 file of int16 waveforms, opened for every clip; log-mel in every step, the Fourier transform
-as a convolution. Training: contiguous float32, Adam with amsgrad, mixup of a batch twice as large after bn0
-and SpecAugment, sigmoid and binary cross-entropy.
+Reading: an HDF5 file of int16 waveforms, opened for every clip. Every step computes log-mel, with the Fourier
+transform as a convolution. Training: contiguous float32, Adam with amsgrad, sigmoid and binary cross-entropy.
+Mixup combines a batch of twice the size after bn0 and SpecAugment.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from audionas.models import Cnn10
 
 
 class Frontend(nn.Module):
-    """Waveforms [batch, samples] to log-mel [batch, 1, frames, mels]."""
+    """Transform waveforms [batch, samples] to log-mel [batch, 1, frames, mels]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Frontend(nn.Module):
 
 
 def read(path: Path, rows: np.ndarray) -> Tensor:
-    """Waveforms float32 [len(rows), samples] of a file with int16 `waveform`, opened for every clip."""
+    """Read float32 [len(rows), samples] from int16 `waveform`; the file is opened for every clip."""
     waves = []
     for row in rows:
         with h5py.File(path, "r") as file:
@@ -54,10 +54,10 @@ def read(path: Path, rows: np.ndarray) -> Tensor:
 
 
 class Network(nn.Module):
-    """CNN10 as PANNs compute it; layers, names and weights are those of the package's CNN10.
+    """CNN10 with the computation of PANNs, and the layers, names and weights of `audionas.models.Cnn10`.
 
-    Maps log-mel [2 * batch, frames, mels] and mixup's shares [2 * batch] to probabilities [batch, classes];
-    without shares [batch, frames, mels] to [batch, classes].
+    Maps log-mel [2 * batch, frames, mels] and mixup weights [2 * batch] to probabilities [batch, classes].
+    Without weights, it maps [batch, frames, mels] to [batch, classes].
     """
 
     def __init__(self, num_classes: int, base_channels: int):
@@ -86,13 +86,13 @@ class Network(nn.Module):
 
 
 def mix(x: Tensor, shares: Tensor) -> Tensor:
-    """Each even row with the odd one after it: [2 * batch, ...] to [batch, ...]."""
+    """Mix each even row with the next odd row: [2 * batch, ...] to [batch, ...]."""
     x = x.transpose(0, -1)
     return (x[..., 0::2] * shares[0::2] + x[..., 1::2] * shares[1::2]).transpose(0, -1)
 
 
 def step(num_classes: int, base_channels: int, x: Tensor, y: Tensor) -> Callable[[], None]:
-    """One training step on log-mel [2 * batch, frames, mels] and labels [2 * batch, classes]."""
+    """Run one training step on log-mel [2 * batch, frames, mels] and labels [2 * batch, classes]."""
     network = Network(num_classes, base_channels).train().to(x.device)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, amsgrad=True)
     rng = np.random.default_rng(0)

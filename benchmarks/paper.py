@@ -1,4 +1,4 @@
-"""The hours of the whole paper, projected from counted operations and the measured speed of one step."""
+"""Projected hours of all trainings of the paper, from counted operations and the speed of one step."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from statistics import mean
 import torch
 
 from audionas.search.cnn10 import LARGEST, SPACES, Cnn10Architecture, Cnn10Space, Cnn10Subnetwork
-from benchmarks import panns, where
+from benchmarks import panns, target_device
 from benchmarks.ceilings import ceilings
+from benchmarks.operations import step_operations
 from benchmarks.steps import made, supervised
 from benchmarks.timing import interleaved
 from benchmarks.training import CLASSES, FRAMES, drawn
-from benchmarks.work import step_operations
 
 BATCH, DRAWS = 64, 200
-RATES = (10e12, 100e12)  # operations a second, to read other machines off the table
+RATES = (10e12, 100e12)  # operations per second, to look up other machines in the table
 UNIFORM = [Cnn10Subnetwork((ratio,) * 3, (depth,) * 3) for ratio, depth in ((0.6, 1), (1.0, 1), (0.8, 2))]
 BUDGETS = (0.9e6, 1.8e6, 2.7e6, 3.6e6)
 
@@ -27,8 +27,10 @@ class Run:
     """Trainings of one kind.
 
     Attributes:
-        name: for the table. count: how many. iterations: of each.
-        shared, separate: operations of a step, with and without computing once what sub-networks share.
+        name: label in the table.
+        count: number of trainings.
+        iterations: iterations per training.
+        shared, separate: operations per step, with shared layers computed once, or per sub-network.
     """
 
     name: str
@@ -38,12 +40,12 @@ class Run:
     separate: float
 
     def operations(self, separate: bool = False) -> float:
-        """Of all of them."""
+        """Return the operations of all trainings."""
         return self.count * self.iterations * (self.separate if separate else self.shared)
 
 
 def runs(clips: int = BATCH) -> Iterator[Run]:
-    """The paper's schedule (sections 3.3 and 4.3): every training, with its operations."""
+    """Return the trainings of the paper (sections 3.3 and 4.3) with their operations."""
     architecture = Cnn10Architecture(CLASSES)
 
     def step(subnetworks: list[Cnn10Subnetwork]) -> float:
@@ -69,8 +71,8 @@ def runs(clips: int = BATCH) -> Iterator[Run]:
 
 
 def paper(width: int = 64, clips: int = 0, frames: int = FRAMES) -> dict:
-    """Hours of all trainings of the paper on this machine at the measured speed of CNN10's step."""
-    clips = clips or (BATCH if where.on_gpu() else 2)
+    """Project the hours of all trainings of the paper on this machine from the speed of a CNN10 step."""
+    clips = clips or (BATCH if target_device.on_gpu() else 2)
     torch.manual_seed(0)
     x, y = made(2 * clips, frames, CLASSES)
     architecture = Cnn10Architecture(CLASSES, width)

@@ -1,33 +1,33 @@
-"""Steps of training in float32, in bfloat16 and compiled: what each takes, in seconds and memory."""
+"""Seconds and memory of training steps in float32, in bfloat16, and compiled."""
 
 from __future__ import annotations
 
 import torch
 
 from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Space
-from benchmarks import where
+from benchmarks import target_device
+from benchmarks.operations import step_operations
 from benchmarks.steps import OnceForAllSteps, Step, made, supervised
 from benchmarks.timing import repeated
 from benchmarks.training import CLASSES, FRAMES, drawn
-from benchmarks.work import step_operations
 
 WAYS = (("float32", False), ("bfloat16", False), ("float32", True), ("bfloat16", True))
 REPEATS = 10
 
 
 def _measured(step: Step) -> tuple[float, float]:
-    """Least seconds of a step, and the most bytes that it holds on the GPU (0 on a CPU)."""
-    step()  # so that what is kept between steps is there
-    if where.on_gpu():
+    """Return the minimum seconds of a step, and its peak memory in bytes on the GPU (0 on a CPU)."""
+    step()  # allocates the state that steps keep
+    if target_device.on_gpu():
         torch.cuda.reset_peak_memory_stats()
     seconds = min(repeated(step, repeats=REPEATS)[0])
-    return seconds, float(torch.cuda.max_memory_allocated()) if where.on_gpu() else 0.0
+    return seconds, float(torch.cuda.max_memory_allocated()) if target_device.on_gpu() else 0.0
 
 
 def precision(
     width: int = 64, clips: int = 64, frames: int = FRAMES, ways: tuple[tuple[str, bool], ...] = WAYS
 ) -> dict:
-    """CNN10's step and a supernet's of one draw; float32 is in TF32 where PyTorch has it so, on GPUs."""
+    """Measure a step of CNN10 and of a supernet. On GPUs, float32 convolutions use TF32, as by default."""
     architecture = Cnn10Architecture(CLASSES, width)
     x, y = made(clips, frames, CLASSES)
     draws = drawn(Cnn10Space("2-2-x", architecture), 4, 1)
@@ -38,7 +38,7 @@ def precision(
         name = f"{kind}, compiled" if compiled else kind
         torch.manual_seed(0)
         steps = {f"CNN10, {name}": (supervised(architecture, x, y, kind, compiled), work)}
-        if not compiled:  # a supernet's steps never are
+        if not compiled:  # steps of a supernet are never compiled
             supernet = OnceForAllSteps(architecture, draws, x, y, kind)
             steps[f"4 sub-networks, {name}"] = supernet.shared, of_supernet
         for what, (step, operations) in steps.items():

@@ -1,4 +1,4 @@
-"""A training step shared out over ranks."""
+"""A training step on several ranks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEPS = 6
 
 
 def _rank(rank: int, size: int, port: int, store: str, width: int, clips: int, answer: str) -> None:
-    """One of `size` processes: steps on its part of every batch, and the mean of gradients."""
+    """Run one of `size` processes: steps on its part of every batch, and averaging of gradients."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
@@ -43,7 +43,7 @@ def _rank(rank: int, size: int, port: int, store: str, width: int, clips: int, a
             loss = objective(feed.batch(iteration), iteration)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            current().wait()  # so that the average is timed without the wait for the slower one
+            current().wait()  # excludes the wait for the slower rank from the time of averaging
             computed = time.perf_counter()
             current().average([p.grad for p in objective.network.parameters()])
             averages.append(time.perf_counter() - computed)
@@ -56,7 +56,7 @@ def _rank(rank: int, size: int, port: int, store: str, width: int, clips: int, a
 
 
 def ranks(width: int = 16, clips: int = 16, frames: int = 501, sizes: tuple[int, ...] = (1, 2)) -> dict:
-    """One batch by one rank and by several, a thread each."""
+    """Measure one batch on one rank and on several, with one thread each."""
     taken = {}
     with made_store(4 * clips, frames, CLASSES) as store, TemporaryDirectory() as folder:
         for size in sizes:

@@ -1,4 +1,4 @@
-"""A batch of log-mel for a training step: read, or computed from waveforms."""
+"""A batch of log-mel for a training step: read from the store, or computed from waveforms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.timing import interleaved
 
 
 def loader(clips: int = 64, stored: int = 256, frames: int = 1001) -> dict:
-    """A batch from the store; reference: PANNs' reading, the file opened for every clip."""
+    """Read a batch from the store. The reference is PANNs, which opens the file for every clip."""
     rng = np.random.default_rng(0)
     samples = (frames - 1) * 320
     with TemporaryDirectory() as folder, made_store(stored, frames, 527) as store:

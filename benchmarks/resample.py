@@ -1,4 +1,4 @@
-"""Resamplers to 32 kHz compared by speed, by what they let alias, and by what they do to the pass-band."""
+"""Resamplers to 32 kHz, compared by speed, alias rejection, and pass-band ripple."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from benchmarks.timing import one_core, seconds
 NEW_RATE = 32_000
 RATES = (44_100, 48_000, 22_050, 11_127)
 CLIP_SECONDS = 10
-CLIPS = 5  # resampled in one timed action
-MEL_TOP = 14_000  # Hz; the log-mel front end sees nothing above
+CLIPS = 5  # clips per timed action
+MEL_TOP = 14_000  # Hz; upper limit of the log-mel front end
 REFERENCE = "librosa.resample (its default, soxr HQ)"
 PACKAGE = "audionas (what the package does)"
-_TONE = 0.5  # seconds of each test tone; its middle three fifths are measured
-_BETA = 24.0  # of the Kaiser window: side lobes lie 170 dB down
-_LOBE = 60.0  # Hz on either side that belong to a tone
+_TONE = 0.5  # seconds per test tone; the middle three fifths are measured
+_BETA = 24.0  # Kaiser window with side lobes at -170 dB
+_LOBE = 60.0  # Hz on either side that count as the tone
 
 Resampler = Callable[[np.ndarray, int], np.ndarray]  # float32 [n] at a rate in Hz to float32 at NEW_RATE
 
@@ -35,14 +35,16 @@ Resampler = Callable[[np.ndarray, int], np.ndarray]  # float32 [n] at a rate in 
 def _torchaudio(**settings) -> Resampler:
     @lru_cache(maxsize=1)
     def kernel(rate: int) -> torchaudio.transforms.Resample:
-        ratio = Fraction(rate, NEW_RATE).limit_denominator(2000)  # as the package: exact ones take gigabytes
+        ratio = Fraction(rate, NEW_RATE).limit_denominator(
+            2000
+        )  # as in the package; exact filters take gigabytes
         return torchaudio.transforms.Resample(ratio.numerator, ratio.denominator, **settings)
 
     return lambda wave, rate: kernel(rate)(torch.from_numpy(wave)).numpy()
 
 
 def _ffmpeg(resampler: str) -> Resampler:
-    """One process for each call, as a pipeline that calls the program has."""
+    """Start one process per call, as pipelines do."""
 
     def run(wave: np.ndarray, rate: int) -> np.ndarray:
         raw = ["-f", "f32le", "-ac", "1"]
@@ -56,7 +58,7 @@ def _ffmpeg(resampler: str) -> Resampler:
 
 
 def resamplers() -> dict[str, Resampler]:
-    """Name and function of each; ffmpeg's soxr only where it is built in."""
+    """Return the resamplers by name; soxr of ffmpeg only if it is built in."""
     kaiser = {"resampling_method": "sinc_interp_kaiser", "lowpass_filter_width": 64}
     kaiser |= {"rolloff": 0.9475937167399596, "beta": 14.769656459379492}
     found = {
@@ -77,13 +79,13 @@ def resamplers() -> dict[str, Resampler]:
 
 
 def responses(function: Resampler, rate: int, hertz: np.ndarray) -> Iterator[tuple[float, float]]:
-    """For each tone of `hertz`: dB of it in the output, and dB of everything else, of its level before.
+    """Return the output level per tone of `hertz`, and of everything else, in dB of the input level.
 
-    A tone above the new Nyquist frequency is to be gone, so all of it is `else`.
+    A tone above the new Nyquist frequency must vanish, so all of its output counts as `else`.
     """
     length = round(_TONE * rate)
     time = np.arange(length) / rate
-    # Faded in and out over a tenth, or the steps between tones would ring into what is measured.
+    # Fades over a tenth: steps between tones would ring into the measured part.
     fade = np.clip(np.minimum(np.arange(length), np.arange(length)[::-1]) / (0.1 * length), 0, 1)
     fade = np.sin(np.pi / 2 * fade) ** 2
     tones = [0.5 * fade * np.sin(2 * np.pi * f * time) for f in hertz]
@@ -93,7 +95,7 @@ def responses(function: Resampler, rate: int, hertz: np.ndarray) -> Iterator[tup
         part = output[round(start) : round(start + 0.6 * length * NEW_RATE / rate)]
         window = np.kaiser(len(part), _BETA)
         power = np.abs(np.fft.rfft(part * window)) ** 2
-        whole = 0.25 / 4 * len(part) * (window**2).sum()  # of a sine of amplitude 0.5, by Parseval
+        whole = 0.25 / 4 * len(part) * (window**2).sum()  # relative to a sine of amplitude 0.5, by Parseval
         own = np.abs(np.fft.rfftfreq(len(part), 1 / NEW_RATE) - f) <= _LOBE
         yield tuple(10 * np.log10(np.maximum(p.sum() / whole, 1e-20)) for p in (power[own], power[~own]))
 
@@ -101,7 +103,7 @@ def responses(function: Resampler, rate: int, hertz: np.ndarray) -> Iterator[tup
 def quality(function: Resampler, rate: int) -> dict[str, float]:
     """Rejection in dB (higher is better), and pass-band ripple in dB (lower is better).
 
-    Downsampling: the loudest alias of tones from 16.5 kHz up, and of those that alias to below 14 kHz.
+    Downsampling: the loudest alias of tones from 16.5 kHz up, overall and below 14 kHz.
     Upsampling: the loudest image, or other addition, of tones up to 90 % of the old Nyquist frequency.
     Ripple: between the loudest and the softest tone, up to 14 kHz or 90 % of the old Nyquist frequency.
     """
@@ -117,7 +119,7 @@ def quality(function: Resampler, rate: int) -> dict[str, float]:
 
 
 def compare() -> list[dict]:
-    """A row for each rate and resampler; seconds of a clip, and of a call that has next to nothing to do."""
+    """Return a row per rate and resampler, with the seconds of a clip and of an almost empty call."""
     noise = np.random.default_rng(0)
     rows = []
     for rate in RATES:
@@ -131,7 +133,7 @@ def compare() -> list[dict]:
 
 
 def resample() -> dict:
-    """See the module; the ratio is that of a clip of 44.1 kHz, the package's way to librosa's default."""
+    """Compare resamplers. The ratio is this package to the default of librosa, for a clip of 44.1 kHz."""
     with one_core():
         rows = compare()
         floor = least_seconds(0, 4 * CLIP_SECONDS * (RATES[0] + NEW_RATE))

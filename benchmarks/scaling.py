@@ -1,4 +1,4 @@
-"""How the cost of a training step grows: with clips, with width, with sub-networks."""
+"""Growth of the cost of a training step with clips, width and sub-networks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _row(axis: str, at: int, took: float, least: float, first: float, work: floa
 
 
 def _steps(clips: tuple[int, ...], widths: tuple[int, ...], frames: int) -> Iterator[tuple]:
-    """(axis, value, seconds, floor) of CNN10's step, over clips at 16 channels and over width at 4 clips."""
+    """Yield (axis, value, seconds, floor) of CNN10 steps, over clips at 16 channels and width at 4 clips."""
     for axis, points in (
         ("clips, 16 channels", [(16, n) for n in clips]),
         ("channels, 4 clips", [(width, 4) for width in widths]),
@@ -46,7 +46,7 @@ def scaling(
     counts: tuple[int, ...] = COUNTS,
     frames: int = 501,
 ) -> dict:
-    """Steps of growing size; the result is that of the most sub-networks, against as many passes."""
+    """Measure steps of growing size. The result compares the most sub-networks with separate passes."""
     rows = list(_steps(clips, widths, frames))
     architecture, (x, y) = Cnn10Architecture(CLASSES, 16), made(4, frames, CLASSES)
     for count in counts:

@@ -1,4 +1,4 @@
-"""Scores of a whole search space, and of as many sub-networks as the paper's search draws."""
+"""Scoring of a whole search space, against as many sub-networks as the search of the paper evaluates."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from audionas.search.cnn10 import Cnn10Architecture, Cnn10Space
 from audionas.supernet.calibration import calibrate_all
 from audionas.supernet.cnn10 import Cnn10Supernet, extract
 from audionas.systems.once_for_all.costs import multiply_adds
-from benchmarks import where
+from benchmarks import target_device
 from benchmarks.ceilings import least_seconds
 from benchmarks.steps import made
 from benchmarks.timing import interleaved
 from benchmarks.training import CLASSES, FRAMES, by_size
 
-DRAWN = 25  # the paper's population
+DRAWN = 25  # population of the paper
 SPACES = ("2-2-x", "2-x-x", "ew", "x-x-x")
 SIZES = {"cpu": ((16, 16), (64, 1)), "cuda": ((64, 64),)}  # channels of block 1, clips
 
@@ -25,13 +25,13 @@ def score_space(
     frames: int = FRAMES,
     repeats: int = 3,
 ) -> dict:
-    """All sub-networks in one descent of their tree, for (space, channels of block 1, clips)."""
+    """Score all sub-networks in one pass, for (space, channels of block 1, clips)."""
     results, names = [], []
-    cases = cases or tuple((s, *size) for s in SPACES for size in SIZES[where.device().type])
+    cases = cases or tuple((s, *size) for s in SPACES for size in SIZES[target_device.device().type])
     for name, width, clips in cases:
         torch.manual_seed(0)
         space = Cnn10Space(name, Cnn10Architecture(CLASSES, width))
-        supernet = Cnn10Supernet(space.architecture).eval().to(where.device())
+        supernet = Cnn10Supernet(space.architecture).eval().to(target_device.device())
         x, _ = made(clips, frames, CLASSES)
         statistics = calibrate_all(supernet, space, [x[:1]])
         drawn = space.shuffled()[:DRAWN]

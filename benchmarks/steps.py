@@ -1,4 +1,4 @@
-"""Steps of training as closures; all that benchmarks know of the interfaces of `audionas.training`."""
+"""Training steps as closures. Only this module of the benchmarks uses `audionas.training`."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from audionas.training.checkpoint import Checkpoint
 from audionas.training.feed import Batch, Feed
 from audionas.training.loop import train
 from audionas.training.objectives.supervised import Supervised
-from benchmarks import where
+from benchmarks import target_device
 
 Step = Callable[[], None]
 
 
 def made(clips: int, frames: int, classes: int) -> tuple[Tensor, Tensor]:
-    """Log-mel [clips, frames, 64] in dB and labels [clips, classes] of made clips."""
+    """Generate log-mel [clips, frames, 64] in dB and labels [clips, classes]."""
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(clips, frames, 64, generator=rng) * 10 - 40
     y = (torch.rand(clips, classes, generator=rng) < 2 / classes).float()
-    return x.to(where.device()), y.to(where.device())
+    return x.to(target_device.device()), y.to(target_device.device())
 
 
 @contextmanager
 def made_store(clips: int, frames: int, classes: int):
-    """A ClipStore of made clips, on disk."""
+    """Write a ClipStore of generated clips."""
     x, y = made(clips, frames, classes)
     y[:, 0] = 1
     with TemporaryDirectory() as folder:
@@ -53,12 +53,12 @@ def made_store(clips: int, frames: int, classes: int):
 
 
 def feed(store: ClipStore, clips: int) -> Feed:
-    """The package's batches."""
-    return Feed(store, Training(batch_size=clips), Augment(), 1.0, where.device())
+    """Yield batches of the package."""
+    return Feed(store, Training(batch_size=clips), Augment(), 1.0, target_device.device())
 
 
 def augmented(x: Tensor, y: Tensor, mixup_alpha: float = 1.0) -> Batch:
-    """A batch as the feed gives it, without the reading."""
+    """Return a batch like those of the feed, without reading."""
     if mixup_alpha:
         share, partner = draw_mixup(len(x), mixup_alpha, x.device)
         x, y = mix(x, x[partner], share), mix(y, y[partner], share)
@@ -69,7 +69,7 @@ def augmented(x: Tensor, y: Tensor, mixup_alpha: float = 1.0) -> Batch:
 def supervised(
     architecture: Cnn10Architecture, x: Tensor, y: Tensor, precision: str = "float32", compiled: bool = False
 ) -> Step:
-    """The teacher's step: mixup, SpecAugment, binary cross-entropy, Adam."""
+    """Return the training step of the teacher: mixup, SpecAugment, binary cross-entropy, Adam."""
     network = Cnn10(architecture.num_classes, architecture.base_channels).train().to(x.device)
     objective = Supervised(network, MultiLabel())
     if compiled:
@@ -85,21 +85,21 @@ def supervised(
 
 
 def adam(network: torch.nn.Module) -> torch.optim.Adam:
-    """The loop's optimiser."""
-    return torch.optim.Adam(network.parameters(), lr=1e-3, fused=where.on_gpu())
+    """Return the optimiser of the training loop."""
+    return torch.optim.Adam(network.parameters(), lr=1e-3, fused=target_device.on_gpu())
 
 
 def in_precision(precision: str) -> torch.autocast:
-    """The loop's autocast."""
-    return torch.autocast(where.device().type, torch.bfloat16, enabled=precision == "bfloat16")
+    """Return the autocast context of the training loop."""
+    return torch.autocast(target_device.device().type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 class OnceForAllSteps:
     """Steps of supernet training on one batch, for given draws of sub-networks.
 
     Attributes:
-        shared: the package's step.
-        separate: the same objective, a forward and a backward pass for each sub-network.
+        shared: the step of this package.
+        separate: the same objective, with a forward and a backward pass per sub-network.
     """
 
     def __init__(
@@ -127,14 +127,14 @@ class OnceForAllSteps:
         self.optimiser = adam(self.supernet)
 
     def shared(self) -> None:
-        """One step for each draw."""
+        """Run one step per draw."""
         for i in range(len(self.draws)):
             with in_precision(self.precision):
                 loss = self.objective(augmented(self.x, self.y, 0.0), i)
             _apply(loss, self.optimiser)
 
     def separate(self) -> None:
-        """One step for each draw; gradients of the passes are summed, as once-for-all's own code does."""
+        """Run one step per draw, and sum the gradients of all passes like the published once-for-all code."""
         for draw in self.draws:
             batch = augmented(self.x, self.y, 0.0)
             with in_precision(self.precision):
@@ -150,7 +150,7 @@ class OnceForAllSteps:
 
 
 class _Clocked(Supervised):
-    """With the time at which steps begin: of the third, and of the one that many later."""
+    """A network that records the start time of the third step, and of the step a given number later."""
 
     WARM_UP = 2
 
@@ -160,19 +160,19 @@ class _Clocked(Supervised):
 
     def __call__(self, batch: Batch, iteration: int) -> Tensor:
         if self.calls in (self.WARM_UP, self.WARM_UP + self.steps):
-            where.wait()
+            target_device.wait()
             self.began.append(time.perf_counter())
         self.calls += 1
         return super().__call__(batch, iteration)
 
     @property
     def iterations(self) -> int:
-        """That have to be run."""
+        """Return the iterations to run."""
         return self.WARM_UP + self.steps + 1
 
     @property
     def seconds(self) -> float:
-        """Of a step, from its beginning to that of the next."""
+        """Return the seconds from the start of a step to the start of the next."""
         first, last = self.began
         return (last - first) / self.steps
 
@@ -180,12 +180,12 @@ class _Clocked(Supervised):
 def bare_and_loop(
     architecture: Cnn10Architecture, store: ClipStore, clips: int, steps: int, folder: Path
 ) -> tuple[Callable[[], float], Callable[[], float]]:
-    """Seconds of a step on a store's batches, as so many take it, bare and in `training.loop.train`."""
+    """Return the seconds of a step on batches of a store, alone and in `training.loop.train`."""
 
     def start() -> tuple[_Clocked, Feed]:
         torch.manual_seed(0)
         network = Cnn10(architecture.num_classes, architecture.base_channels).train()
-        return _Clocked(network.to(where.device()), steps), feed(store, clips)
+        return _Clocked(network.to(target_device.device()), steps), feed(store, clips)
 
     def bare() -> float:
         objective, batches = start()
@@ -216,4 +216,4 @@ def _apply(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
-    loss.item()  # as the loop, which looks at every loss on a CPU, at one of 20 on a GPU
+    loss.item()  # like the loop, which reads every loss on a CPU and one of 20 on a GPU

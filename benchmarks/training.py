@@ -1,4 +1,4 @@
-"""A step of training: of CNN10, of a supernet, and what the loop adds to it."""
+"""Training steps of CNN10 and of a supernet, and the overhead of the training loop."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Space, Cnn10Subnetwork
-from benchmarks import panns, where
+from benchmarks import panns, target_device
 from benchmarks.ceilings import least_seconds
+from benchmarks.operations import step_bytes, step_operations
 from benchmarks.steps import OnceForAllSteps, bare_and_loop, made, made_store, supervised
 from benchmarks.timing import interleaved
-from benchmarks.work import step_bytes, step_operations
 
 FRAMES = 1001  # of 10 s
 CLASSES = 527
@@ -29,7 +29,7 @@ PAPER = ((64, 64),)  # channels of block 1 and clips, on a GPU
 def floor(
     architecture: Cnn10Architecture, draws: list[list[Cnn10Subnetwork]], clips: int, frames: int
 ) -> float:
-    """Least mean seconds of a step with one of these draws of sub-networks, what they share computed once."""
+    """Return a lower bound of the mean seconds of a step with these draws, shared layers counted once."""
     return sum(
         least_seconds(
             step_operations(architecture, draw, frames, clips), step_bytes(architecture, draw, frames, clips)
@@ -41,13 +41,13 @@ def floor(
 def supernet_floor(
     architecture: Cnn10Architecture, draws: list[list[Cnn10Subnetwork]], clips: int, frames: int
 ) -> float:
-    """`floor`, and the teacher's forward pass."""
+    """Return `floor` plus the forward pass of the teacher."""
     teacher = least_seconds(step_operations(architecture, [LARGEST], frames, clips) / 3)
     return teacher + floor(architecture, draws, clips, frames)
 
 
 def row(what: str, ours: float, reference: float, least: float) -> dict[str, str]:
-    """Of a table of steps."""
+    """Return a row of a table of steps."""
     return {
         "": what,
         "ours, s": f"{ours:.3f}",
@@ -59,7 +59,7 @@ def row(what: str, ours: float, reference: float, least: float) -> dict[str, str
 
 
 def by_size(what: str, counted: str, names: list[str], results: list[tuple[float, float, float]]) -> dict:
-    """A result from (ours, reference, floor) in s of each size: the first one, and all as its table."""
+    """Return a result from (ours, reference, floor) in s per size: the first size, and a table of all."""
     ours, reference, least = results[0]
     return {
         "what": what,
@@ -73,8 +73,8 @@ def by_size(what: str, counted: str, names: list[str], results: list[tuple[float
 
 
 def train_step(sizes: tuple[tuple[int, int], ...] = (), frames: int = FRAMES) -> dict:
-    """CNN10's step for (channels of block 1, clips); the first size is the result, the others its table."""
-    results, sizes = [], sizes or (PAPER if where.on_gpu() else ((16, 16), (64, 4)))
+    """Measure a CNN10 step per (channels of block 1, clips). The first size is the result."""
+    results, sizes = [], sizes or (PAPER if target_device.on_gpu() else ((16, 16), (64, 4)))
     for width, clips in sizes:
         torch.manual_seed(0)
         x, y = made(2 * clips, frames, CLASSES)
@@ -92,14 +92,14 @@ def train_step(sizes: tuple[tuple[int, int], ...] = (), frames: int = FRAMES) ->
 
 
 def drawn(space: Cnn10Space, count: int, steps: int) -> list[list[Cnn10Subnetwork]]:
-    """Uniform draws of so many sub-networks for so many steps."""
+    """Draw sub-networks uniformly for a number of steps."""
     rng = np.random.default_rng(0)
     return [[space[i] for i in rng.integers(len(space), size=count)] for _ in range(steps)]
 
 
 def supernet_step(sizes: tuple[tuple[int, int], ...] = (), frames: int = FRAMES, draws: int = 4) -> dict:
-    """A step of four sub-networks of `2-2-x` for (channels of block 1, clips), shared and separate."""
-    results, sizes = [], sizes or (PAPER if where.on_gpu() else ((16, 16), (64, 2)))
+    """Measure a step of four sub-networks of `2-2-x` per (channels of block 1, clips)."""
+    results, sizes = [], sizes or (PAPER if target_device.on_gpu() else ((16, 16), (64, 2)))
     for width, clips in sizes:
         architecture = Cnn10Architecture(CLASSES, width)
         chosen = drawn(Cnn10Space("2-2-x", architecture), 4, draws)
@@ -118,8 +118,8 @@ def supernet_step(sizes: tuple[tuple[int, int], ...] = (), frames: int = FRAMES,
 
 
 def loop(width: int = 0, clips: int = 0, frames: int = 0, steps: int = LOOP_STEPS) -> dict:
-    """A step within `training.loop.train`, which reads, checks, reports and saves, and the same step bare."""
-    size = (*PAPER[0], FRAMES) if where.on_gpu() else (16, 16, 251)
+    """Measure a step in `training.loop.train`, and the same step without reading, checks, logs and saves."""
+    size = (*PAPER[0], FRAMES) if target_device.on_gpu() else (16, 16, 251)
     width, clips, frames = (
         given or default for given, default in zip((width, clips, frames), size, strict=True)
     )

@@ -24,8 +24,8 @@ from benchmarks import (
     scoring,
     training,
 )
+from benchmarks.operations import step_operations
 from benchmarks.steps import OnceForAllSteps, made
-from benchmarks.work import step_operations
 
 ROOT = Path(__file__).parents[2]
 TINY = (

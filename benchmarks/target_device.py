@@ -1,4 +1,4 @@
-"""The device that is measured: the CPU, unless `--device cuda` asks for the GPU."""
+"""The measured device: the CPU, or the GPU with `--device cuda`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ _chosen = torch.device("cpu")
 
 
 def choose(name: str) -> None:
-    """Measure this device from now on."""
+    """Select the device to measure."""
     global _chosen
     _chosen = torch.device(name)
 
 
 def device() -> torch.device:
-    """The device that is measured."""
+    """Return the measured device."""
     return _chosen
 
 
 def on_gpu() -> bool:
-    """Whether that is a GPU, which computes on while Python goes on."""
+    """Return whether the device is a GPU, which runs asynchronously."""
     return _chosen.type == "cuda"
 
 
 def wait() -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if on_gpu():
         torch.cuda.synchronize()
