@@ -336,7 +336,7 @@ def test_a_bad_list_is_refused_before_anything_is_got(project, monkeypatch, limi
     asked = []
     monkeypatch.setattr(Local, "get", lambda self, clip: asked.append(clip))
     for bad, words in (
-        (lines[90].replace(",0.0,", ",soon,"), "line 91: start or end is no number"),
+        (lines[90].replace(",0.0,", ",soon,"), "line 91: start or end is not a number"),
         (lines[90].replace(",0.0,", ",0.0,,"), "line 91: expected 6 fields"),
     ):
         assert bad != lines[90]
