@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
             except OSError as error:
                 print(f"not deleted: {kept.path}: {error.strerror}; ask the owner of the file")
     for kept in verdict.outputs:
-        print(f"changed: {kept.path}: differs from dvc.lock in {', '.join(kept.of)}")
+        print(f"changed: {kept.path}: does not match dvc.lock in {', '.join(kept.of)}")
     for path, why in verdict.unread.items():
         print(f"not read: {path}: {why}")
     for output in verdict.unlisted:

@@ -65,7 +65,7 @@ def test_a_damaged_object_is_named_with_its_stage_and_mended_as_the_message_says
     overwrite(damaged, content)
     (project / "one").unlink()
     said = run(project, "audionas", "verify-cache", fails=True)
-    assert f"{damaged.relative_to(project)}: holds one: one" in said
+    assert f"{damaged.relative_to(project)}: part of one: one" in said
     assert "--delete" in said
     assert "dvc repro" in said
     run(project, "audionas", "verify-cache", "--delete", fails=True)
@@ -96,7 +96,7 @@ def test_an_output_changed_in_place_is_told_from_a_damaged_cache(project: Path) 
     assert not verdict.objects
     assert [kept.path for kept in verdict.outputs] == [project / "two/a"]
     said = run(project, "audionas", "verify-cache", fails=True)
-    assert "delete the file, then `dvc checkout PATH`" in said
+    assert "delete the file and run `dvc checkout PATH`" in said
     (project / "two/a").unlink()
     run(project, "dvc", "checkout", "two")
     assert (project / "two/a").read_text() == "a\n"
@@ -208,4 +208,4 @@ def test_outputs_of_every_pipeline_are_read(project: Path) -> None:
 
 def test_a_subfolder_is_as_good(project: Path) -> None:
     overwrite(object_of(project, "one\n"), b"two\n")
-    assert "holds one: one" in run(project / "two", "audionas", "verify-cache", fails=True)
+    assert "part of one: one" in run(project / "two", "audionas", "verify-cache", fails=True)
