@@ -148,6 +148,7 @@ def test_what_is_listed_is_got_or_missing(states, random):
     assert (classes.got <= classes.listed).all() and classes.got.sum() == sum(len(s[1]) for s in here)
 
 
+@pytest.mark.slow
 def test_a_long_list_takes_little_memory():
     def peak(n):
         tracemalloc.start()
@@ -237,6 +238,7 @@ def class_list(number):
     return [(f"/m/{i}", odd[i] if i < len(odd) else f"Class {i}, a kind of") for i in range(number)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 10, 25, 527])
 def test_report_is_written_whole_and_the_same_twice(number, tmp_path):
     splits = corpus_of(class_list(number), 1200, lost=(0, 3))

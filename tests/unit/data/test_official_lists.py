@@ -206,6 +206,7 @@ def test_a_part_that_cannot_go_on_starts_anew(server, tmp_path, change):
     require_whole(server, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [500, 503, 429, "hang"])
 def test_passing_faults_are_tried_again(server, tmp_path, fault):
     server.faults[TRAIN] = [fault]

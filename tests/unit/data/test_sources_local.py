@@ -376,6 +376,7 @@ def test_threads_get_their_own_bytes(tmp_path):
             assert got == [f"{ytid}.wav".encode() for ytid in ids[number:] + ids[:number]]
 
 
+@pytest.mark.slow
 def test_the_index_is_small(tmp_path):
     count = 20_000
     tarred(tmp_path / "a.tar", *(f"class {i % 50}/Y{i:011d}.wav" for i in range(count)))

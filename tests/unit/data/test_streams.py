@@ -247,6 +247,7 @@ def _bytes_a_clip(act, few=2_000, more=22_000) -> float:
     return (peak(more) - peak(few)) / (more - few)
 
 
+@pytest.mark.slow
 def test_segments_of_a_long_list_take_little_memory(tmp_path, monkeypatch):
     def act(n: int) -> None:
         folder = tmp_path / str(n)

@@ -76,7 +76,7 @@ def test_a_clip_that_is_not_on_the_list_is_named(tmp_path, monkeypatch):
     tiny.make(tmp_path)
     store = ClipStore(data_paths.logmel("test"))
     data_paths.segments("test").write_text("clip_id,source\ntest0,tape\n")
-    with pytest.raises(UserError, match=r"segments/test\.csv: no clip 'test1', which .*test\.h5 holds"):
+    with pytest.raises(UserError, match=r"segments/test\.csv: clip 'test1' of .*test\.h5 is missing"):
         _sources(data_paths.segments("test"), store)
 
 

@@ -173,6 +173,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_a_hostile_model_file_is_refused_by_name_in_little_memory(tmp_path: Path, whole: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pt")
     (tmp_path / "folder.pt").mkdir()
@@ -212,6 +213,7 @@ def test_only_what_is_the_projects_is_said_to_be_deleted(tmp_path: Path, monkeyp
             Classifier(place)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_changes_nothing_or_is_noticed(

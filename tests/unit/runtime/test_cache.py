@@ -14,6 +14,8 @@ from audionas.cli import main
 from audionas.runtime.dvc_cache import verify
 from audionas.runtime.errors import UserError
 
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
 PIPELINE = """
 stages:
   one:

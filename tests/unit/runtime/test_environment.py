@@ -63,6 +63,7 @@ def test_a_number_of_workers_that_is_none_is_refused(value, monkeypatch):
         workers()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["soon", "nan", "-1"])
 def test_a_time_limit_that_is_none_is_refused(value, monkeypatch, capsys):
     monkeypatch.setenv("AUDIONAS_TIME_LIMIT", value)

@@ -22,6 +22,7 @@ def files_below(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_tables_are_of_a_folder_without_the_budget_that_was_taken_out(monkeypatch, caplog):
     made.make(Path(), constraints=["5k"])
     wanted = files_below(paths.RESULTS)

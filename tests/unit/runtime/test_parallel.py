@@ -58,6 +58,7 @@ def _kill(item, killers, sign, folder):
     return item
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSEGV])
 @pytest.mark.parametrize("killers", [{0}, {5}, {19}, {3, 4, 11}])
 def test_the_item_that_kills_its_worker_is_found_and_the_others_are_done(sign, killers, monkeypatch):

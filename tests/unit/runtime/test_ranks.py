@@ -103,6 +103,7 @@ for kind in ("teacher", "supernet"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False])
 def test_two_ranks_equal_one(project, frozen):
     """The same global batch, in float64: masks, mixup, sub-networks, BatchNorm and the mean of gradients."""
@@ -155,6 +156,7 @@ for ranks in (1, 3):
 """
 
 
+@pytest.mark.slow
 def test_ranks_pack_the_store_that_one_packs(project):
     import numpy as np
 

@@ -144,6 +144,7 @@ def test_anchors_and_merges_of_usual_size_are_read(tmp_path):
     assert load_config(path).study.chosen_space == "2-2-x"
 
 
+@pytest.mark.slow
 def test_every_key_of_every_section_stands_in_the_file(tmp_path):
     """A default in the code would be a value that DVC does not see."""
     whole = yaml.safe_load((ROOT / "profiles/audioset.yaml").read_text())

@@ -88,6 +88,7 @@ def tried(config: Config, path: Path, content: bytes, read: Callable[[Config], N
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", READ)
 def test_whatever_is_damaged_is_named_or_of_no_weight(study: Config, kind: str) -> None:
     path, read = READ[kind]

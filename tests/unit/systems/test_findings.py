@@ -38,6 +38,7 @@ def near(rng, spread: float = 1.0, alike: float = 0.3) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["space", "constraint", "seed", "network", "valid mAP"])
 
 
+@pytest.mark.slow
 def test_spaces_of_one_spread_are_seldom_called_steadier():
     rng, trials = np.random.default_rng(0), 250
     wrong = sum(deviation_difference(near(rng), "x-x-x", STUDY)[0].significant for _ in range(trials))

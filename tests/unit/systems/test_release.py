@@ -65,6 +65,7 @@ def recording(tmp_path: Path) -> Path:
     return tmp_path / "noise.wav"
 
 
+@pytest.mark.slow
 def test_the_files_are_those_that_the_table_names_and_the_cards_know_them() -> None:
     shipped = pd.read_csv("results/tables/ship.csv")
     assert sorted(p.stem for p in Path("models/release").glob("*.pt")) == ["12k", "5k", "supernet"]
@@ -101,6 +102,7 @@ def test_what_is_shipped_keeps_its_budget_and_is_the_best_by_validation_that_doe
     )
 
 
+@pytest.mark.slow
 def test_with_the_papers_tolerance_what_is_released_is_within_it_on_both_sides(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     release(tmp_path, {"released": "tolerance", "tolerance": "1.5k"}, constraints=["5k", "12500"])

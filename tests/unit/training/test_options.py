@@ -137,6 +137,7 @@ def test_channels_are_sorted_once_where_the_sampled_phase_begins(monkeypatch):
         assert sorted_at == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("averaging", ["ema", "swa"])
 def test_with_options_a_resumed_supernet_equals_an_uninterrupted_one(project, monkeypatch, averaging):
     """Stopped after each iteration, so before and after the sort, and before and within the average."""

@@ -117,6 +117,7 @@ def key(**changes) -> str:
     return max(Path(".state").glob("x-0-*.pt"), key=lambda path: path.stat().st_mtime_ns).name
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_bound_to_all_that_its_state_follows_from(project, monkeypatch):
     monkeypatch.setenv("AUDIONAS_TIME_LIMIT", "0")
     training = tiny.PARAMS["training"]

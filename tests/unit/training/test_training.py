@@ -189,6 +189,7 @@ GOLDEN = [
 ]
 
 
+@pytest.mark.slow
 def test_compiled_networks_compute_the_same_in_one_graph_each(project, monkeypatch):
     """All of the compiler but its last part, which makes C++ and takes a minute."""
     whole = partial(torch.compile, fullgraph=True, dynamic=False, backend="aot_eager")
@@ -215,6 +216,7 @@ def test_compiled_networks_compute_the_same_in_one_graph_each(project, monkeypat
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 2
 
 
+@pytest.mark.slow
 def test_a_teacher_learns(project):
     config = tiny.make(
         Path(), teacher={"iterations": 150}, training={**tiny.PARAMS["training"], "valid_every": 150}

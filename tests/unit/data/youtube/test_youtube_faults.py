@@ -55,6 +55,7 @@ def test_damaged_media_give_no_clip(server, source, media, name, how, ranges):
     assert tones(one.get(clip()))[0] == TONES[2:4], "and the next clip is well"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flac", "ogg", "webm", "m4a"])
 def test_a_flipped_bit_never_gives_other_seconds(server, source, media, name):
     one = source()
