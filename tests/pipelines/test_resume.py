@@ -40,7 +40,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
     for iteration in (3, 4, 5):
         checkpoint.save({"iteration": iteration})
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:50])
-    assert checkpoint.load() == {"iteration": 4} and "the previous checkpoint is tried" in caplog.text
+    assert checkpoint.load() == {"iteration": 4} and "trying the previous checkpoint" in caplog.text
     checkpoint.path.unlink()  # killed between the two renames
     assert checkpoint.load() == {"iteration": 4}
     checkpoint.remove()
@@ -50,7 +50,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
     Checkpoint("run", "one", tmp_path).save({"iteration": 3})
     (tmp_path / "run-one.pt").rename(tmp_path / "run-two.pt")
-    with pytest.raises(UserError, match=r"run-two\.pt: a checkpoint of another configuration"):
+    with pytest.raises(UserError, match=r"run-two\.pt: this checkpoint is of another configuration"):
         Checkpoint("run", "two", tmp_path).load()
 
 

@@ -1,1 +1,1 @@
-"""Predictions, their metrics, and intervals."""
+"""Predictions and metrics."""

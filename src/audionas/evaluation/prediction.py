@@ -1,4 +1,4 @@
-"""Batches of a store, and what a network predicts for them."""
+"""Batches of a store, and predictions of a network."""
 
 from __future__ import annotations
 
@@ -13,27 +13,33 @@ from audionas.data.store import ClipStore
 from audionas.runtime.device import device_of, enough_memory
 from audionas.runtime.ranks import current
 
-_FULL_SCALE = 32_767  # of int16 waveforms, as the stage `resample` writes them
+_FULL_SCALE = 32_767  # of the int16 waveforms that the stage `resample` writes
 
 
 def as_float(rows: Tensor) -> Tensor:
-    """Rows of a store as float32: features [batch, frames, mels] as they are, int16 waveforms in -1..1."""
+    """Convert rows of a store to float32. Features do not change; int16 waveforms are scaled to -1..1."""
     return rows.float() / _FULL_SCALE if rows.dtype == torch.int16 else rows.float()
 
 
 def batches(store: ClipStore, batch_size: int, rows: np.ndarray | None = None) -> Iterator[Tensor]:
-    """Batches of a store as float32, in order or of the given rows.
+    """Iterate over a store in float32 batches.
 
-    Features are [up to batch_size, frames, mels], waveforms [up to batch_size, samples] in -1..1.
+    Args:
+        store: features or waveforms.
+        batch_size: clips per batch; the last batch may be smaller.
+        rows: row numbers [n]; by default all rows in order.
+
+    Yields:
+        Features [batch, frames, mels], or waveforms [batch, samples] in -1..1.
     """
     rows = np.arange(len(store)) if rows is None else rows
     for start in range(0, len(rows), batch_size):
-        chosen = np.sort(rows[start : start + batch_size])  # a file is read fastest in order
+        chosen = np.sort(rows[start : start + batch_size])  # sequential reads are fastest
         yield as_float(torch.from_numpy(np.asarray(store.data[chosen])))
 
 
 def calibration_batches(store: ClipStore, batch_size: int, count: int, seed: int = 0) -> list[Tensor]:
-    """At most `count` batches of training clips, drawn without replacement with a generator of their own."""
+    """Return at most `count` batches of clips, drawn without replacement with a separate random generator."""
     rows = np.random.default_rng(seed).permutation(len(store))[: batch_size * count]
     return list(batches(store, batch_size, rows))
 
@@ -45,10 +51,18 @@ def predict(
     batch_size: int = 64,
     activation: Callable[[Tensor], Tensor] = torch.sigmoid,
 ) -> np.ndarray:
-    """Probabilities float32 [clips, classes] of a network in eval mode; batches are shared out over ranks.
+    """Return the probabilities, float32 [clips, classes], of a network in eval mode.
+
+    The batches are distributed over the ranks. Every rank returns the probabilities of all clips.
 
     Args:
-        activation: from logits to probabilities, `Task.activation`.
+        network: maps a batch to logits [batch, classes].
+        store: features or waveforms of the split.
+        batch_size: clips per batch.
+        activation: maps logits to probabilities; `Task.activation`.
+
+    Raises:
+        UserError: the device memory is too small.
     """
     device, ranks = device_of(network), current()
     training = network.training
@@ -62,5 +76,5 @@ def predict(
 
 
 def scoring_memory(store: ClipStore, batch_size: int) -> AbstractContextManager[None]:
-    """As `enough_memory`, for a pass over a store."""
+    """Return `enough_memory` for a pass over a store."""
     return enough_memory(f"scoring {store.path} in batches of {batch_size}", "lower training.batch_size")

@@ -1,4 +1,7 @@
-"""Is what DVC keeps still what it was? Disks rot and copies break off; DVC trusts what it has hashed once."""
+"""Verification of DVC's cache and outputs.
+
+DVC does not hash a file again after it has stored it, so it does not detect disk errors and partial copies.
+"""
 
 from __future__ import annotations
 
@@ -23,43 +26,44 @@ _DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
 class Kept(NamedTuple):
-    """A file whose MD5 is known: an object of the cache, or one of an output in the project's folder."""
+    """A file with a recorded MD5: an object of the cache, or a file of an output in the workspace."""
 
     path: Path
     md5: str
-    of: frozenset[str]  # the outputs that need it, as `STAGE: PATH`
+    of: frozenset[str]  # outputs that contain it, as `STAGE: PATH`
 
 
 @dataclass
 class Verdict:
-    """What `verify` found."""
+    """The result of `verify`."""
 
     files: int = 0
     size: int = 0  # bytes read
-    objects: list[Kept] = field(default_factory=list)  # damaged ones of the cache
-    outputs: list[Kept] = field(default_factory=list)  # files in place that are not what dvc.lock says
-    unread: dict[Path, str] = field(default_factory=dict)  # what could not be read, and why
-    unlisted: list[str] = field(default_factory=list)  # folders in place whose list the cache has not
-    absent: list[str] = field(default_factory=list)  # outputs that the cache has not, or not wholly
-    leftover: list[Path] = field(default_factory=list)  # of writes that were cut short; never read by DVC
+    objects: list[Kept] = field(default_factory=list)  # damaged objects of the cache
+    outputs: list[Kept] = field(default_factory=list)  # files in the workspace that differ from dvc.lock
+    unread: dict[Path, str] = field(default_factory=dict)  # unreadable paths, and the reason
+    unlisted: list[str] = field(
+        default_factory=list
+    )  # folders in the workspace whose list is not in the cache
+    absent: list[str] = field(default_factory=list)  # outputs that are not completely in the cache
+    leftover: list[Path] = field(default_factory=list)  # files of interrupted writes; DVC does not read them
 
     @property
     def sound(self) -> bool:
-        """Whether all that is here could be read and is what it was."""
+        """Whether all files are readable and have their recorded MD5."""
         return not (self.objects or self.outputs or self.unread or self.unlisted)
 
 
 def verify(cache: Path, project: Path = Path(), progress: bool = True) -> Verdict:
-    """Hash again every object of a DVC cache, and every output that is in place.
+    """Hash every object of a DVC cache and every output in the workspace.
 
-    Outputs are those of `dvc.lock` in the project's folder, and of each `pipelines/NAME/dvc.lock`.
-
-    Nothing should run meanwhile: an output that a stage is writing counts as changed.
+    The outputs are those of `dvc.lock` in the project's folder and of each `pipelines/NAME/dvc.lock`. No
+    stage should run at the same time, because an output that is being written is reported as changed.
 
     Args:
         cache: folder of the objects, such as .dvc/cache/files/md5.
-        project: the project's folder; where it has no dvc.lock, only the objects are checked.
-        progress: show a bar, in bytes.
+        project: folder of the project; without a dvc.lock, only the objects are checked.
+        progress: show a progress bar, in bytes.
 
     Raises:
         UserError: there is neither a cache nor a dvc.lock, or a dvc.lock is damaged.
@@ -103,7 +107,7 @@ def verify(cache: Path, project: Path = Path(), progress: bool = True) -> Verdic
 
 
 def _listed(folder: Path, unread: dict[Path, str]) -> list[Path]:
-    """What a folder holds; why it can't be read goes to `unread`."""
+    """Return the content of a folder; record it in `unread` if it cannot be read."""
     try:
         return list(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
@@ -114,12 +118,12 @@ def _listed(folder: Path, unread: dict[Path, str]) -> list[Path]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # in a folder that is closed to us
+    except OSError:  # the folder is not accessible
         return False
 
 
 def _outputs(lock: Path, project: Path) -> dict[str, tuple[str, str]]:
-    """Of each output that DVC caches, as `STAGE: PATH`, its path in the project and its object's name."""
+    """Return path and object name of each output in a lock file, by `STAGE: PATH`."""
     folder = lock.parent.relative_to(project)
     remedy = f"git checkout {lock.relative_to(project)}"
     pipeline = "" if lock.parent == project else f"{(folder / 'dvc.yaml').as_posix()}:"
@@ -131,15 +135,18 @@ def _outputs(lock: Path, project: Path) -> dict[str, tuple[str, str]]:
             for out in stage.get("outs", ())
         }
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise UserError(f"{lock}: damaged ({error}); bring it back with `{remedy}`") from None
+        raise UserError(f"{lock}: damaged ({error}); restore it with `{remedy}`") from None
     for output, (path, oid) in found.items():
         if not _inside(path) or not _OBJECT.fullmatch(oid):
-            raise UserError(f"{lock}: {output}: no path in this folder, or no MD5; `{remedy}`")
+            raise UserError(
+                f"{lock}: {output}: the path is outside this folder, or the MD5 is invalid; restore the file "
+                f"with `{remedy}`"
+            )
     return found
 
 
 def _parts(cache: Path, path: str, oid: str) -> dict[str, str] | None:
-    """The files of an output and their MD5s; None where it is a folder whose list is not here, or damaged."""
+    """Return the files of an output and their MD5s; None if the list of a folder is missing or damaged."""
     if not oid.endswith(".dir"):
         return {path: oid}
     try:
@@ -159,7 +166,7 @@ def _at(cache: Path, oid: str) -> Path:
 
 
 def _digest(path: Path) -> tuple[str, int, str]:
-    """MD5 and size of a file, or why it can't be read."""
+    """Return MD5 and size of a file, and the reason if it cannot be read."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

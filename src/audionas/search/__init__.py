@@ -1,1 +1,1 @@
-"""Search spaces and the search for the best network within a budget. Nothing here needs PyTorch."""
+"""Search spaces and search strategies for networks within a budget. This package does not import PyTorch."""

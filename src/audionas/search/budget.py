@@ -1,4 +1,4 @@
-"""Which configurations of a finite space meet a constraint on their costs."""
+"""Selection of the configurations of a finite space that meet a cost constraint."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from audionas.settings.values import Constraint
 
 
 def within(space: FiniteSpace[Configuration], constraint: Constraint) -> list[Configuration]:
-    """The configurations at or under a constraint, in the order of the space.
+    """Return the configurations at or under a constraint, in the order of the space.
 
     Raises:
-        UserError: there is none; names the smallest.
+        UserError: no configuration meets the constraint; the message gives the smallest costs.
     """
 
     def over(limit: int | None, cost: int) -> bool:
@@ -37,16 +37,18 @@ def within(space: FiniteSpace[Configuration], constraint: Constraint) -> list[Co
 
 
 def near(space: FiniteSpace[Configuration], constraint: Constraint, tolerance: int) -> list[Configuration]:
-    """The configurations that meet a constraint as OFA-AEC reads it, in the order of the space.
+    """Return the configurations that meet a constraint as defined by OFA-AEC, in the order of the space.
 
-    On parameters: |parameters - constraint| <= tolerance (section 2.4 of OFA-AEC). On multiply-adds: at most
-    so many, as in Once-for-all (Cai et al., 2020).
+    For parameters: |parameters - constraint| <= tolerance (OFA-AEC, section 2.4). For multiply-adds: at most
+    the constraint, as in Once-for-all (Cai et al., 2020).
 
     Args:
-        tolerance: parameters, to both sides of the constraint.
+        space: search space.
+        constraint: limits on parameters and multiply-adds.
+        tolerance: number of parameters above and below the constraint.
 
     Raises:
-        UserError: there is none; names the nearest sizes below and above.
+        UserError: no configuration meets the constraint; the message gives the nearest sizes.
     """
     limit, most = constraint
     costs = {configuration: space.costs(configuration) for configuration in space}
@@ -61,7 +63,7 @@ def near(space: FiniteSpace[Configuration], constraint: Constraint, tolerance: i
     if most is not None:
         asked.append(f"at most {most:,} multiply-adds")
         least = min(cost.macs for cost in (sized or costs).values())
-        nearest = nearest if not sized else []  # the size exists: only the multiply-adds are too many
+        nearest = nearest if not sized else []  # sizes match, and only the multiply-adds are too high
         nearest.append(f"need {least:,} multiply-adds or more")
     raise UserError(
         f"no sub-network of space {space.name} has {' and '.join(asked)}; the nearest "
@@ -70,7 +72,7 @@ def near(space: FiniteSpace[Configuration], constraint: Constraint, tolerance: i
 
 
 def _around(limit: int, costs: Iterable[Costs]) -> str:
-    """The nearest numbers of parameters below and above a limit."""
+    """Format the nearest parameter counts below and above a limit."""
     sizes = {cost.params for cost in costs}
     below = max((size for size in sizes if size < limit), default=None)
     above = min((size for size in sizes if size > limit), default=None)

@@ -27,8 +27,8 @@ class Cnn10Subnetwork:
     """A configuration of the elastic blocks 2, 3 and 4.
 
     Attributes:
-        ratios: share of each block's channels that is used, the first ones.
-        depths: convolutions used in each block, 1 or 2.
+        ratios: fraction of the channels of each block that is used, starting with the first.
+        depths: number of convolutions in each block, 1 or 2.
     """
 
     ratios: tuple[float, float, float]
@@ -43,13 +43,13 @@ LARGEST = Cnn10Subnetwork((1.0, 1.0, 1.0), (2, 2, 2))
 
 @dataclass(frozen=True)
 class Cnn10Architecture:
-    """The largest network, which holds all sub-networks: a CNN10 of some width.
+    """The largest network of a space, a CNN10 that contains all sub-networks.
 
     Args:
-        num_classes: how many classes.
-        base_channels: channels of block 1; every further block doubles them.
+        num_classes: number of classes.
+        base_channels: channels of block 1; each later block has twice as many as the previous one.
         mels: mel bins of the input.
-        width_rounding: `floor` gives int(ratio * channels), `nearest` rounds; OFA-AEC does not say which.
+        width_rounding: `floor` truncates ratio * channels, `nearest` rounds it; OFA-AEC does not specify it.
     """
 
     num_classes: int = 527
@@ -59,13 +59,13 @@ class Cnn10Architecture:
 
     @property
     def hidden(self) -> int:
-        """Output width of the first linear layer, which is static."""
+        """Output width of the first linear layer, which is not elastic."""
         return 8 * self.base_channels
 
     def widths(self, subnetwork: Cnn10Subnetwork) -> tuple[int, int, int, int]:
-        """Channels of the four blocks."""
+        """Return the channels of the four blocks."""
         full = [self.base_channels * 2**i for i in range(4)]
-        # An error in the last binary digit must not lower the floor.
+        # Floating-point error must not lower the floor.
         exact = [
             round(ratio * channels, 6) for ratio, channels in zip(subnetwork.ratios, full[1:], strict=True)
         ]
@@ -73,26 +73,26 @@ class Cnn10Architecture:
         return (full[0], *cut)
 
     def parameters(self, subnetwork: Cnn10Subnetwork) -> int:
-        """Trainable parameters; 5,219,279 for the paper's CNN10."""
+        """Return the number of trainable parameters; 5,219,279 for the CNN10 of OFA-AEC."""
         form = self.widths(subnetwork), (2, *subnetwork.depths)
         return count_parameters(*form, self.hidden, self.num_classes, self.mels)
 
     def multiply_adds(self, subnetwork: Cnn10Subnetwork, frames: int) -> int:
-        """Multiply-adds for one clip; 13.02 G for the paper's CNN10 and 1001 frames."""
+        """Return the multiply-adds of one clip; 13.02 G for the CNN10 of OFA-AEC and 1001 frames."""
         form = self.widths(subnetwork), (2, *subnetwork.depths)
         return count_multiply_adds(*form, self.hidden, self.num_classes, self.mels, frames)
 
 
 class Cnn10Space(FiniteSpace[Cnn10Subnetwork]):
-    """All sub-networks that one supernet is trained for: depths outermost, ratios innermost.
+    """All sub-networks of one supernet. The order is lexicographic: depths first, then ratios.
 
     Args:
-        name: `x-x-x` (512 configurations), `2-x-x` (256), `2-2-x` (128, the paper's choice) or `ew` (125).
-        architecture: the largest network; the paper's CNN10 by default.
-        frames: of a clip, for the multiply-adds; 10 s with a hop of 10 ms by default.
+        name: `x-x-x` (512 configurations), `2-x-x` (256), `2-2-x` (128, the choice of OFA-AEC) or `ew` (125).
+        architecture: largest network; the CNN10 of OFA-AEC by default.
+        frames: frames per clip, for the multiply-adds; by default 10 s with a hop of 10 ms.
 
     Raises:
-        UserError: no space has this name.
+        UserError: there is no space of this name.
     """
 
     def __init__(self, name: str, architecture: Cnn10Architecture | None = None, frames: int = 1001):
@@ -136,16 +136,16 @@ class Cnn10Space(FiniteSpace[Cnn10Subnetwork]):
         return Cnn10Subnetwork(mixed(first.ratios, second.ratios), mixed(first.depths, second.depths))
 
     def encode(self, configuration: Cnn10Subnetwork) -> np.ndarray:
-        """Ratios, then depths, of blocks 2, 3 and 4: float64 [6]."""
+        """Return ratios, then depths, of blocks 2, 3 and 4: float64 [6]."""
         return np.array([*configuration.ratios, *configuration.depths])
 
     def describe(self, configuration: Cnn10Subnetwork) -> dict[str, float]:
-        """Columns r2, r3, r4 (ratios) and d2, d3, d4 (depths)."""
+        """Return the columns r2, r3, r4 (ratios) and d2, d3, d4 (depths)."""
         choices = (*configuration.ratios, *configuration.depths)
         return dict(zip(("r2", "r3", "r4", "d2", "d3", "d4"), choices, strict=True))
 
     def costs(self, configuration: Cnn10Subnetwork) -> Costs:
-        """See `SearchSpace`; multiply-adds are of one clip of `frames`."""
+        """See `SearchSpace`. The multiply-adds are for one clip of `frames` frames."""
         architecture = self.architecture
         return Costs(
             architecture.parameters(configuration), architecture.multiply_adds(configuration, self.frames)

@@ -1,4 +1,4 @@
-"""The Pareto front of cost and score."""
+"""Pareto front of cost and score."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 def pareto_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Which points are Pareto-optimal, at the least cost and the highest score.
+    """Return a mask of the Pareto-optimal points, which minimise cost and maximise score.
 
     Args:
-        costs: the lower, the better; [n].
-        scores: the higher, the better; [n].
+        costs: costs [n].
+        scores: scores [n].
 
     Returns:
-        bool [n]; of equal points only the first is on the front.
+        bool [n]; of equal points, only the first is True.
     """
     front, best = np.zeros(len(costs), bool), -np.inf
     for i in np.lexsort((np.arange(len(costs)), -scores, costs)):

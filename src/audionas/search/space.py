@@ -1,4 +1,4 @@
-"""The search space protocol: all that strategies and budgets know of what they search."""
+"""The search space interface that strategies and budgets use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Configuration = TypeVar("Configuration", bound=Hashable)
 
 
 class Costs(NamedTuple):
-    """What a network costs.
+    """Costs of a network.
 
     Attributes:
         params: trainable parameters.
@@ -25,51 +25,51 @@ class Costs(NamedTuple):
 
 
 class SearchSpace(ABC, Generic[Configuration]):
-    """Configurations of a network, and the operations that strategies build on.
+    """The configurations of a network, and the operations that strategies use.
 
-    A configuration is any hashable value. A space knows the network's input, so that it can count costs.
+    A configuration is any hashable value. A space knows the input size of the network, to compute costs.
 
     Attributes:
-        name: as error messages and tables call the space.
+        name: name in error messages and tables.
     """
 
     name: str
 
     @abstractmethod
     def sample(self, generator: np.random.Generator) -> Configuration:
-        """A random configuration, each as likely as any other."""
+        """Draw a configuration uniformly."""
 
     @abstractmethod
     def mutate(
         self, configuration: Configuration, probability: float, generator: np.random.Generator
     ) -> Configuration:
-        """A copy in which each choice is drawn again with this probability."""
+        """Return a copy in which each choice is drawn again with the given probability."""
 
     @abstractmethod
     def cross(
         self, first: Configuration, second: Configuration, generator: np.random.Generator
     ) -> Configuration:
-        """A child that takes each choice from one of its parents, with equal probability."""
+        """Return a child that takes each choice from either parent with equal probability."""
 
     @abstractmethod
     def encode(self, configuration: Configuration) -> np.ndarray:
-        """Its choices as float64 [choices]: features of a model-based strategy. No two encode alike."""
+        """Return the choices as a unique float64 vector [choices], a feature for model-based strategies."""
 
     @abstractmethod
     def describe(self, configuration: Configuration) -> dict[str, Any]:
-        """Its choices as columns of a table row."""
+        """Return the choices by the names of table columns."""
 
     @abstractmethod
     def costs(self, configuration: Configuration) -> Costs:
-        """Its parameters and multiply-adds."""
+        """Return the number of parameters and of multiply-adds."""
 
 
 class FiniteSpace(SearchSpace[Configuration], Sequence[Configuration]):
-    """A search space that is the sequence of all its configurations.
+    """A search space that lists all its configurations.
 
     Args:
-        name: as error messages and tables call the space.
-        configurations: every configuration, once.
+        name: name in error messages and tables.
+        configurations: all configurations, without duplicates.
     """
 
     def __init__(self, name: str, configurations: Iterable[Configuration]):
@@ -83,21 +83,21 @@ class FiniteSpace(SearchSpace[Configuration], Sequence[Configuration]):
         return self._configurations[index]
 
     def sample(self, generator: np.random.Generator) -> Configuration:
-        """See `SearchSpace`; one draw of `generator.integers`."""
+        """See `SearchSpace`. Calls `generator.integers` once."""
         return self[generator.integers(len(self))]
 
     def shuffled(self) -> list[Configuration]:
-        """Every configuration in one fixed random order: its first n are a fair sample."""
+        """Return all configurations in a fixed random order, so that the first n are a random sample."""
         return [self[i] for i in np.random.default_rng(0).permutation(len(self))]
 
     @cached_property
     def smallest(self) -> Configuration:
-        """The configuration with the fewest parameters; the first of equals."""
+        """The configuration with the fewest parameters; the first one in case of a tie."""
         return min(self, key=self._params)
 
     @cached_property
     def largest(self) -> Configuration:
-        """The configuration with the most parameters; the last of equals."""
+        """The configuration with the most parameters; the last one in case of a tie."""
         return max(reversed(self), key=self._params)
 
     def _params(self, configuration: Configuration) -> int:

@@ -8,5 +8,5 @@ from audionas.search.space import FiniteSpace
 
 
 def space_table(space: FiniteSpace) -> pd.DataFrame:
-    """One row for each configuration: the columns of `describe`, then `params` and `macs`."""
+    """Return one row per configuration, with the columns of `describe`, then `params` and `macs`."""
     return pd.DataFrame([space.describe(each) | space.costs(each)._asdict() for each in space])

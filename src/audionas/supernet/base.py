@@ -1,4 +1,4 @@
-"""What a supernet offers to calibration, scoring and training."""
+"""The supernet interface that calibration, scoring and training use."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from audionas.supernet.statistics import NormStatistics
 
 
 class SortableLayer(NamedTuple):
-    """An elastic convolution whose output channels can be put in another order, by the names of modules.
+    """An elastic convolution whose output channels can be permuted. All attributes are module names.
 
     Attributes:
         layer: the convolution.
-        norm: the BatchNorm that follows it.
-        reader: the layer that takes its channels as inputs in the largest sub-network.
+        norm: the BatchNorm after it.
+        reader: the layer that takes its output channels as input in the largest sub-network.
     """
 
     layer: str
@@ -26,10 +26,10 @@ class SortableLayer(NamedTuple):
 
 
 class Supernet(nn.Module, Generic[Configuration]):
-    """A network whose weights hold those of every sub-network of a search space.
+    """A network that shares its weights with every sub-network of a search space.
 
     Attributes:
-        sortable: elastic convolutions in the order in which the largest sub-network runs them.
+        sortable: elastic convolutions, in the order of the forward pass of the largest sub-network.
     """
 
     sortable: tuple[SortableLayer, ...] = ()
@@ -42,15 +42,17 @@ class Supernet(nn.Module, Generic[Configuration]):
         keep: Tensor | None = None,
         statistics: NormStatistics | None = None,
     ) -> Iterator[tuple[Configuration, Tensor]]:
-        """Sub-networks with their logits [batch, classes] for x, in any order; one given twice comes twice.
+        """Yield each sub-network with its logits [batch, classes], in any order. Duplicates are kept.
 
         Args:
             x: input [batch, ...].
+            subnetworks: sub-networks to run.
             keep: mask of x, False where the input is dropped.
-            statistics: BatchNorm statistics to collect or to use in place of the layers' own; no gradients.
+            statistics: BatchNorm statistics to collect, or to use instead of the layers' running statistics;
+                only without gradients.
         """
         raise NotImplementedError
 
     def prefix(self, subnetwork: Configuration) -> tuple[int, ...]:
-        """Sort key: sub-networks that share their first layers are neighbours."""
+        """Return a sort key that puts sub-networks with common first layers next to each other."""
         raise NotImplementedError

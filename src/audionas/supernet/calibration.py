@@ -16,9 +16,10 @@ from audionas.supernet.statistics import NormStatistics
 def calibrate_all(
     supernet: Supernet[Configuration], subnetworks: Sequence[Configuration], batches: Iterable[Tensor]
 ) -> NormStatistics:
-    """Statistics of every sub-network over the batches, shared where sub-networks begin alike.
+    """Estimate the BatchNorm statistics of every sub-network over batches [batch, ...].
 
-    The weights and the layers' own statistics stay as they are.
+    Sub-networks with common first layers share statistics. The weights and the running statistics of the
+    layers do not change.
     """
     statistics = NormStatistics()
     supernet.eval()

@@ -19,12 +19,12 @@ from audionas.supernet.base import SortableLayer, Supernet
 from audionas.supernet.layers import DynamicConv2d, DynamicLinear
 from audionas.supernet.statistics import Key, NormStatistics
 
-_CONVOLUTIONS = [(block, layer) for block in (2, 3, 4) for layer in (1, 2)]  # the elastic ones
+_CONVOLUTIONS = [(block, layer) for block in (2, 3, 4) for layer in (1, 2)]  # the elastic convolutions
 _READERS = [*(f"block{block}.conv{layer}" for block, layer in _CONVOLUTIONS[1:]), "fc1"]
 
 
 class DynamicBlock(ConvBlock):
-    """A convolution block whose width and depth are chosen with each call."""
+    """A convolution block whose width and depth are chosen in each call."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(in_channels, out_channels)
@@ -33,7 +33,7 @@ class DynamicBlock(ConvBlock):
 
 
 class Cnn10SupernetSpec(Section):
-    """What `Cnn10Supernet` is built from."""
+    """The specification of a `Cnn10Supernet`."""
 
     num_classes: Annotated[int, Field(gt=0, le=1_000_000)]
     base_channels: Width
@@ -44,10 +44,10 @@ class Cnn10SupernetSpec(Section):
 
 
 class Cnn10Supernet(Cnn10, Supernet[Cnn10Subnetwork]):
-    """A CNN10 whose blocks 2, 3 and 4 are elastic in width and depth; its state dict is that of a CNN10.
+    """A CNN10 whose blocks 2, 3 and 4 are elastic in width and depth. Its state dict is that of a CNN10.
 
-    The key of BatchNorm statistics is (width, depth) of every block before, then 1 for the block's first
-    layer, or its own width and 2 for the second; that of bn0 is empty.
+    A key of BatchNorm statistics starts with (width, depth) of all previous blocks. It ends with 1 for the
+    first layer of a block, and with (width, 2) for the second. The key of bn0 is empty.
 
     Args:
         architecture: the largest network.
@@ -55,8 +55,8 @@ class Cnn10Supernet(Cnn10, Supernet[Cnn10Subnetwork]):
     """
 
     name = "cnn10-supernet"
-    # One order for each convolution. Only the largest network has learned when channels are sorted, and it
-    # reads only conv2's channels of the block before. Depth 1 replaces them by channels in no learned order.
+    # Only the largest network is trained before the channels are sorted. There, conv2 reads conv1, and the
+    # next block reads conv2. With depth 1 the next block reads conv1, but does not determine its order.
     sortable = tuple(
         SortableLayer(f"block{block}.conv{layer}", f"block{block}.bn{layer}", reader)
         for (block, layer), reader in zip(_CONVOLUTIONS, _READERS, strict=True)
@@ -73,7 +73,7 @@ class Cnn10Supernet(Cnn10, Supernet[Cnn10Subnetwork]):
             head_dropout=head_dropout,
         )
         self.architecture = architecture
-        self.largest_spec = self.spec  # of the largest network as a `Cnn10`
+        self.largest_spec = self.spec  # spec of the largest network as a `Cnn10`
         self.spec = {
             **asdict(architecture),
             "block_dropout": block_dropout,
@@ -87,13 +87,13 @@ class Cnn10Supernet(Cnn10, Supernet[Cnn10Subnetwork]):
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Cnn10Supernet:
-        """The supernet that has this `spec`."""
+        """Build the supernet from a specification."""
         largest = {key: value for key, value in spec.items() if not key.endswith("_dropout")}
         dropouts = {key: value for key, value in spec.items() if key.endswith("_dropout")}
         return cls(Cnn10Architecture(**largest), **dropouts)
 
     def forward(self, x: Tensor, keep: Tensor | None = None, subnetwork: Cnn10Subnetwork = LARGEST) -> Tensor:
-        """Logits [batch, classes] of one sub-network for x [batch, frames, mels]."""
+        """Return the logits [batch, classes] of one sub-network for x [batch, frames, mels]."""
         [(_, logits)] = self.outputs(x, [subnetwork], keep=keep)
         return logits
 
@@ -105,18 +105,20 @@ class Cnn10Supernet(Cnn10, Supernet[Cnn10Subnetwork]):
         keep: Tensor | None = None,
         statistics: NormStatistics | None = None,
     ) -> Iterator[tuple[Cnn10Subnetwork, Tensor]]:
-        """Sub-networks with their logits [batch, classes], every common beginning computed once.
+        """Yield each sub-network with its logits [batch, classes]. Common prefixes are computed once.
 
-        Block 1 runs once, each variant of block 2 once, and so on down the tree. The first convolution of
-        a block runs once for all its widths: a narrower one outputs the first channels of the widest. With
-        `statistics`, the second does so too (`DynamicConv2d.widening`). Without them and with gradients, the
-        sum over sub-networks has the gradients of separate passes; dropout masks are shared as well. The
-        order is that of the tree, not of `subnetworks`; one given twice comes twice.
+        The sub-networks form a tree: block 1 runs once, each variant of block 2 once, and so on. The first
+        convolution of a block runs once for all widths, because a narrower one outputs the first channels of
+        the widest. With `statistics`, the second convolution shares work too (`DynamicConv2d.widening`).
+        Gradients of the sum equal those of separate passes; dropout masks are shared. The order is that of
+        the tree, not of `subnetworks`. Duplicates are kept.
 
         Args:
-            x: log-mel [batch, frames, mels] in dB.
-            keep: SpecAugment's mask [batch, frames, mels].
-            statistics: BatchNorm statistics to collect or to use in place of the layers' own; no gradients.
+            x: log-mel spectrograms [batch, frames, mels] in dB.
+            subnetworks: sub-networks to run.
+            keep: SpecAugment mask [batch, frames, mels].
+            statistics: BatchNorm statistics to collect, or to use instead of the layers' running statistics;
+                only without gradients.
         """
         members = [(self.architecture.widths(s), (2, *s.depths), s) for s in subnetworks]
         members.sort(key=lambda member: member[:2])
@@ -131,7 +133,7 @@ class Cnn10Supernet(Cnn10, Supernet[Cnn10Subnetwork]):
         yield from self._descend(x, 0, members, (), norm, statistics is not None)
 
     def prefix(self, subnetwork: Cnn10Subnetwork) -> tuple[int, ...]:
-        """Width and depth, block after block."""
+        """Return width and depth of blocks 2, 3 and 4."""
         pairs = zip(self.architecture.widths(subnetwork)[1:], subnetwork.depths, strict=True)
         return tuple(number for pair in pairs for number in pair)
 
@@ -166,7 +168,13 @@ class Cnn10Supernet(Cnn10, Supernet[Cnn10Subnetwork]):
 def extract(
     supernet: Cnn10Supernet, subnetwork: Cnn10Subnetwork, statistics: NormStatistics | None = None
 ) -> Cnn10:
-    """A sub-network as a `Cnn10` with copied weights; BatchNorm has `statistics`, or else the layers' own."""
+    """Return a sub-network as a `Cnn10` with copied weights.
+
+    Args:
+        supernet: source of the weights.
+        subnetwork: sub-network to extract.
+        statistics: its BatchNorm statistics; by default the running statistics of the supernet's layers.
+    """
     architecture, spec = supernet.architecture, supernet.largest_spec
     widths = architecture.widths(subnetwork)
     depths = (2, *subnetwork.depths)

@@ -1,4 +1,4 @@
-"""Scores of all sub-networks in one pass that computes their common beginnings once, and their file."""
+"""Scores of all sub-networks, computed in one pass with shared prefixes, and the scores file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from audionas.supernet.statistics import NormStatistics
 
 
 class _Scores(FileArray):
-    """Probabilities in an unnamed file of the working directory: 31 GB for OFA-AEC's largest space.
+    """Probabilities in an unnamed temporary file: 31 GB for the largest space of OFA-AEC.
 
     Args:
         shape: [sub-networks, clips, classes].
@@ -42,7 +42,7 @@ class _Scores(FileArray):
             raise os_error(error, Path.cwd()) from error
 
     def put(self, rows, start: int, values: np.ndarray) -> None:
-        """Scores [rows, clips, classes] of the clips from `start` on."""
+        """Write scores [rows, clips, classes] of consecutive clips, the first of which is `start`."""
         at = start * self.shape[2] * self.dtype.itemsize
         try:
             for row, scores in zip(rows, values, strict=True):
@@ -60,17 +60,20 @@ def predict_all(
     batch_size: int = 64,
     bar: tqdm | None = None,
 ) -> FileArray:
-    """Probabilities float32 [sub-networks, clips, classes], common beginnings computed once.
+    """Return probabilities, float32 [sub-networks, clips, classes]. Common prefixes are computed once.
 
-    The probabilities of one batch are in memory: 69 MB for OFA-AEC's largest space and batch.
+    Only the probabilities of one batch are in memory: 69 MB for the largest space and batch of OFA-AEC.
 
     Args:
-        supernet: in eval mode.
-        statistics: of all sub-networks, from `calibrate_all`.
-        bar: counts the clips.
+        supernet: supernet in eval mode.
+        subnetworks: sub-networks to run.
+        statistics: BatchNorm statistics of all sub-networks, from `calibrate_all`.
+        store: features of the split.
+        batch_size: clips per batch.
+        bar: progress bar that counts clips.
 
     Raises:
-        UserError: the disk has no room for all probabilities; raised before any is computed.
+        UserError: the disk is too small for all probabilities; raised before the computation starts.
     """
     device = device_of(supernet)
     index = {subnetwork: i for i, subnetwork in enumerate(subnetworks)}
@@ -80,7 +83,7 @@ def predict_all(
         with scoring_memory(store, batch_size):
             outputs = dict(supernet.outputs(x.to(device), subnetworks, statistics=statistics))
             rows = [index[subnetwork] for subnetwork in outputs]
-            # A copy waits for the GPU: one a batch, not one a sub-network.
+            # Each copy synchronises with the GPU, so there is one copy per batch.
             probabilities = torch.stack([logits.sigmoid() for logits in outputs.values()]).cpu()
         scores.put(rows, start, probabilities.numpy())
         start += len(x)
@@ -97,15 +100,18 @@ def score(
     batch_size: int = 64,
     progress: bool = False,
 ) -> list[float]:
-    """Mean average precision of each sub-network, common beginnings computed once.
+    """Return the mean average precision of each sub-network. Common prefixes are computed once.
 
-    The outputs are those of the extracted and calibrated networks. Ranks share out the sub-networks, those
-    that begin alike together.
+    The outputs equal those of extracted and calibrated networks. The sub-networks are distributed over the
+    ranks; those with common prefixes go to the same rank.
 
     Args:
+        supernet: trained supernet.
+        subnetworks: sub-networks to score.
         calibration: batches [batch, frames, mels] of training clips for the BatchNorm statistics.
-        store: log-mel of the split to score on.
-        progress: show bars.
+        store: log-mel spectrograms of the split to score on.
+        batch_size: clips per batch.
+        progress: show progress bars.
     """
     ranks = current()
     supernet.eval()
@@ -133,7 +139,7 @@ def score_space(
     batch_size: int = 64,
     name: str = "",
 ) -> pd.DataFrame:
-    """`space_table` with columns `mAP`, the validation score, and `supernet`, the supernet's name."""
+    """Return `space_table` with the additional columns `mAP` (validation score) and `supernet` (`name`)."""
     table = space_table(space)
     table["mAP"] = score(supernet, space, calibration, valid, batch_size, progress=True)
     table["supernet"] = name
@@ -141,7 +147,7 @@ def score_space(
 
 
 def fingerprint(path: Path) -> str:
-    """The name of a supernet in its scores: the first 12 digits of its file's SHA-256."""
+    """Return the identifier of a supernet in a scores file: the first 12 hex digits of its SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
@@ -149,16 +155,18 @@ def fingerprint(path: Path) -> str:
 def read_scores(
     path: Path, space: FiniteSpace[Configuration], supernet: Path | None = None
 ) -> dict[Configuration, float]:
-    """mAP of every sub-network from a scores file.
+    """Read the mAP of every sub-network from a scores file.
 
     Args:
-        supernet: the file whose scores they must be; not checked if None.
+        path: scores file.
+        space: search space of the scores.
+        supernet: model file that the scores must belong to; None skips this check.
 
     Raises:
-        UserError: the file is missing or damaged, its rows are not those of the space, a score is not
-            between 0 and 1, or the scores are of another supernet.
+        UserError: the file is missing or damaged, its rows do not match the space, a score is not between 0
+            and 1, or the scores belong to another supernet.
     """
-    mend = remedy(path)
+    fix = remedy(path)
     try:
         table = pd.read_csv(path, dtype={"supernet": str})
         expected = space_table(space)
@@ -169,16 +177,16 @@ def read_scores(
     except OSError as error:
         raise os_error(error, path) from None
     except KeyError as error:
-        raise UserError(f"{path}: no column {error}; {mend}") from None
+        raise UserError(f"{path}: no column {error}; {fix}") from None
     except (ValueError, TypeError, OverflowError) as error:
         why = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: not a readable scores file ({why}); {mend}") from None
+        raise UserError(f"{path}: not a readable scores file ({why}); {fix}") from None
     if not same:
         raise UserError(
-            f"{path}: its rows are not the sub-networks of space {space.name} at this size; {mend}"
+            f"{path}: the rows are not the sub-networks of space {space.name} at this size; {fix}"
         )
     if not values.between(0, 1).all():
-        raise UserError(f"{path}: its scores are not all between 0 and 1; {mend}")
+        raise UserError(f"{path}: some scores are not between 0 and 1; {fix}")
     if supernet is not None and names != {fingerprint(supernet)}:
-        raise UserError(f"{path}: the scores of another supernet than {supernet}; {mend}")
+        raise UserError(f"{path}: the scores do not belong to {supernet}; {fix}")
     return dict(zip(space, values, strict=True))

@@ -1,4 +1,4 @@
-"""A supernet's channels sorted by importance, so that narrow sub-networks have the most important ones."""
+"""Channel sorting by importance, so that narrow sub-networks use the most important channels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from audionas.supernet.base import Supernet
 
 
 def channel_orders(supernet: Supernet) -> dict[str, Tensor]:
-    """Output channels of every sortable convolution, most important first: int64 [channels] by layer name.
+    """Return the channel order of every sortable convolution, most important first.
 
     The importance of a channel is the L1 norm of the weights that read it, as in the code of Once-for-all
-    (Cai et al., 2020). The norm of its own filter says nothing, since BatchNorm divides by it.
+    (Cai et al., 2020). The norm of the channel's own filter is irrelevant, because BatchNorm divides by it.
+
+    Returns:
+        Output channel indices, int64 [channels], by layer name.
     """
     return {
         each.layer: _importance(supernet.get_submodule(each.reader).weight).argsort(
@@ -27,11 +30,12 @@ def channel_orders(supernet: Supernet) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def sort_channels(supernet: Supernet, companions: Iterable[tuple[str, Tensor]] = ()) -> None:
-    """Sort the channels of all sortable layers in place; the largest sub-network computes the same.
+    """Sort the channels of all sortable layers in place. The largest sub-network's output does not change.
 
     Args:
-        companions: names of parameters, and tensors that belong to them element by element, such as an
-            optimiser's moments.
+        supernet: supernet to sort.
+        companions: parameter names with tensors of the same shape, such as optimiser moments. They are
+            permuted like their parameters.
     """
     axes: dict[str, list[tuple[int, Tensor]]] = {}
     orders = channel_orders(supernet)
@@ -46,5 +50,5 @@ def sort_channels(supernet: Supernet, companions: Iterable[tuple[str, Tensor]] =
 
 
 def _importance(weight: Tensor) -> Tensor:
-    """L1 norm of the weights of each input, [inputs], from weights [outputs, inputs, ...]."""
+    """L1 norm [inputs] of the weights [outputs, inputs, ...] that read each input channel."""
     return weight.detach().abs().transpose(0, 1).flatten(1).sum(dim=1)

@@ -9,17 +9,17 @@ Key = tuple[int, ...]
 
 
 class NormStatistics:
-    """BatchNorm statistics for each layer and the path of choices that leads to it.
+    """BatchNorm statistics by layer and by the sequence of choices before that layer.
 
-    The input of a layer depends only on the choices before it. Sub-networks that begin alike therefore share
-    their statistics, exactly. Widths of one layer share them too: each channel has its own statistics, and a
-    narrower layer has the first ones. Statistics are cumulative averages over the batches seen, as
-    `nn.BatchNorm2d(momentum=None)` makes them.
+    The input of a layer depends only on the previous choices. Sub-networks with a common prefix therefore
+    have exactly equal statistics and share them. Widths of one layer share them too, because a narrower
+    layer uses the first channels. Statistics are cumulative averages over the batches, as in
+    `nn.BatchNorm2d(momentum=None)`.
 
     Attributes:
-        values: running mean [channels], running variance [channels] and the number of batches, by key. The
-            supernet chooses the keys.
-        collecting: whether `normalise` updates the statistics, or uses them.
+        values: running mean [channels], running variance [channels] and number of batches, by key. The
+            supernet defines the keys.
+        collecting: True to update the statistics in `normalise`, False to use them.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class NormStatistics:
         self.collecting = True
 
     def normalise(self, bn: nn.BatchNorm2d, x: Tensor, key: Key) -> Tensor:
-        """x [batch, channels, ...] normalised by its batch while collecting, by the statistics afterwards."""
+        """Normalise x [batch, channels, ...] by its batch while collecting, else by the statistics."""
         c = x.shape[1]
         weight, bias = bn.weight[:c], bn.bias[:c]
         if not self.collecting:

@@ -1,4 +1,4 @@
-"""Objectives of supernet training: what one step minimises."""
+"""Training objectives of a supernet."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from audionas.training.objectives.distillation import Distilled
 
 
 class OnceForAll(Distilled):
-    """Distillation to the largest sub-network first, then to k sampled ones a step (OFA-AEC, section 2.3).
+    """Distillation of the largest sub-network, then of k sampled ones per step (OFA-AEC, section 2.3).
 
     Args:
+        network: supernet to train.
         task, teacher, settings, store, batch_size: as in `Distilled`.
-        space: whose sub-networks learn.
-        seed: of the draws of sub-networks.
+        space: search space of the sub-networks.
+        schedule: iterations of both phases, sampling rule and k.
+        seed: seed of the sub-network draws.
     """
 
     network: Supernet
@@ -49,25 +51,25 @@ class OnceForAll(Distilled):
         self._draw = RULES[schedule.sampling]
 
     def compile(self) -> None:
-        """Compile only the teacher: each of hundreds of sub-networks would be a graph of its own."""
+        """Compile only the teacher, because each of hundreds of sub-networks would need a separate graph."""
         self.teacher_forward = compiled(self.teacher)
 
     def begin(self, iteration: int, companions: Iterable[tuple[str, Tensor]]) -> None:
-        """Sort the channels where the sampled phase begins, if the parameters ask for it.
+        """Sort the channels at the start of the sampled phase, if `supernet.sort_channels` is set.
 
-        Adam's moments move with their weights, so that the next step is the one that the largest network
-        would have taken. Fresh moments would take a step of full length in every weight.
+        Adam's moments are permuted with their weights, so that sorting does not change the next step of the
+        largest network. Reset moments would change every weight by a full learning-rate step.
         """
         if self.schedule.sort_channels and iteration == self.schedule.largest_iterations:
             sort_channels(self.network, companions)
 
     def outputs(self, x: Tensor, keep: Tensor | None, iteration: int) -> Iterator[Tensor]:
-        """Logits of this step's sub-networks, their common beginnings computed once."""
+        """Yield logits [batch, classes] of this step's sub-networks. Common prefixes are computed once."""
         for _, logits in self.network.outputs(x, self.sample(iteration), keep=keep):
             yield logits
 
     def sample(self, iteration: int) -> list[Configuration]:
-        """The sub-networks of one step: a function of seed and iteration, equal in every process."""
+        """Return the sub-networks of one step. They depend only on seed and iteration, so all ranks agree."""
         if iteration < self.schedule.largest_iterations:
             return [self.space.largest]
         generator = np.random.default_rng((self.seed, iteration))
@@ -77,8 +79,8 @@ class OnceForAll(Distilled):
 class InPlace(OnceForAll):
     """In-place distillation (BigNAS, Yu et al., 2020; AlphaNet, Wang et al., 2021).
 
-    The largest sub-network learns from the teacher, the others from its outputs in the same step. Labels,
-    where they have a weight, reach the others through the largest only.
+    The largest sub-network learns from the teacher, and the others learn from its outputs in the same step.
+    Only the largest sub-network uses labels, if `distillation.hard_label_weight` is above 0.
     """
 
     def __call__(self, batch: Batch, iteration: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which systems there are; the parameters of a project name theirs."""
+"""Registry of the systems. The parameters of a project name its system."""
 
 from __future__ import annotations
 
@@ -11,42 +11,44 @@ from audionas.runtime.errors import UserError
 from audionas.settings.experiment import Experiment
 from audionas.settings.file import PARAMS, read_yaml, validated
 
-SYSTEMS = ("once_for_all",)  # the first is that of parameters which name none
+SYSTEMS = ("once_for_all",)  # the first is the default
 
 
 def load_config(path: str | Path = PARAMS) -> Experiment:
-    """Read and check a parameters file by the configuration of the system that it names.
+    """Read a parameters file, and validate it with the configuration of its system.
 
-    Raises UserError naming the file, the key and the fix.
+    Raises:
+        UserError: the file is missing or invalid; the message gives the file, the key and the fix.
     """
     path = Path(path)
     raw = read_yaml(path)
     if not isinstance(raw, dict) or not raw:
-        raise UserError(f"{path}: holds no keys; copy a profile over it, or restore it with git")
+        raise UserError(f"{path}: contains no keys; copy a profile over it, or restore it with git")
     return validated(raw, path, system_module(raw.get("system") or SYSTEMS[0], path, "config").Config)
 
 
 def check(config: Experiment, path: str | Path = PARAMS) -> None:
-    """Check what the parameters promise, as far as it can be known from them, by the rules of their system.
+    """Check the parameters with the rules of their system, without reading data.
 
-    Paths among them are relative to the folder of their pipeline.
+    Paths in the parameters are relative to the folder of their pipeline.
 
-    Raises UserError naming `path`, the key and the fix.
+    Raises:
+        UserError: a parameter is invalid; the message gives `path`, the key and the fix.
     """
     with chdir(pipeline_folder(path)):
         _module_of(config, "study").check(config, path)
 
 
 def summary(config: Experiment) -> str:
-    """What the parameters ask for, in one line."""
+    """Return a one-line summary of the experiment."""
     return _module_of(config, "study").summary(config)
 
 
 def commands_of_project() -> ModuleType:
-    """The commands of the system that `params.yaml` of this folder names.
+    """Return the commands of the system that `params.yaml` of this folder names.
 
-    They are those of the main system where no `params.yaml` can be read, so that help is there anywhere. A
-    stage reads the file again and raises its errors.
+    If no `params.yaml` can be read, the default system is used, so that help works in any folder. A stage
+    reads the file again and raises its errors.
     """
     try:
         raw = read_yaml(PARAMS)
@@ -61,21 +63,29 @@ def _module_of(config: Experiment, module: str) -> ModuleType:
 
 
 def system_module(name: object, path: Path, module: str) -> ModuleType:
-    """A module of the system `name`, as `path` gives it.
+    """Import a module of the system `name`.
 
-    Raises UserError: there is no such system.
+    Args:
+        name: name of the system, as read from `path`.
+        path: parameters file, for the error message.
+        module: name of the module.
+
+    Raises:
+        UserError: there is no such system.
     """
     if name not in SYSTEMS:
-        raise UserError(f"{path}: system: {name!r:.60} is none; write one of {', '.join(SYSTEMS)}")
+        raise UserError(
+            f"{path}: system: {name!r:.60} is not a system; set it to one of {', '.join(SYSTEMS)}"
+        )
     return import_module(f"audionas.systems.{name}.{module}")
 
 
 def parameter_files() -> list[Path]:
-    """`params.yaml` of this folder, and of each pipeline below `pipelines/`."""
+    """Return `params.yaml` of this folder, and of each pipeline in `pipelines/`."""
     return [PARAMS, *sorted(Path("pipelines").glob(f"*/{PARAMS}"))]
 
 
 def pipeline_folder(path: str | Path) -> Path:
-    """The folder in which stages with these parameters run: that of a `dvc.yaml` beside them, or this one."""
+    """Return the folder of the stages: that of `path` if it contains a `dvc.yaml`, else this folder."""
     folder = Path(path).parent
     return folder if (folder / "dvc.yaml").exists() else Path()

@@ -1,4 +1,4 @@
 """Training of one network.
 
-`run` is what recipes use; `objectives/` holds the losses, `loop` the steps, `feed` the batches.
+Recipes use `run`. `objectives/` holds the losses, `loop` the optimiser steps and `feed` the batches.
 """

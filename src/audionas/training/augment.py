@@ -1,4 +1,4 @@
-"""SpecAugment and mixup on batches of log-mel spectrograms, drawn on the device that computes."""
+"""SpecAugment and mixup on batches of log-mel spectrograms, drawn on the device of the training."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ def spec_augment(
     device: torch.device | str = "cpu",
     part: slice = ALL,
 ) -> Tensor:
-    """SpecAugment (Park et al., 2019) as a mask [batch, frames, mels], 0 where the input is dropped.
+    """SpecAugment (Park et al., 2019) as a float32 mask [batch, frames, mels], 0 where the input is dropped.
 
-    Every clip draws its own masks: a width up to the largest, then a place, uniformly, as PANNs do.
-    The mask is applied after bn0, where 0 is the mean.
+    Each clip has its own masks. As in PANNs, the width is uniform up to the maximum, then the position is
+    uniform. The network applies the mask after bn0, where 0 is the mean.
 
     Args:
-        part: of the batch whose masks are wanted; all are drawn.
+        batch, frames, mels: shape of the input.
+        settings: number and maximum width of the masks.
+        device: device of the mask.
+        part: clips whose masks are returned. Masks of the whole batch are drawn in any case, so that all
+            ranks use the same random numbers.
     """
     time = _masks(batch, frames, settings.time_masks, settings.time_mask_frames, device, part)
     mel = _masks(batch, mels, settings.mel_masks, settings.mel_mask_bins, device, part)
@@ -42,13 +46,13 @@ def _masks(
 
 
 def draw_mixup(batch: int, alpha: float, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Mixup (Zhang et al., 2018): shares [batch] of Beta(alpha, alpha), and each clip's partner [batch]."""
+    """Mixup (Zhang et al., 2018): weights [batch] from Beta(alpha, alpha), and partner indices [batch]."""
     concentration = torch.tensor(float(alpha), device=device)
     share = torch.distributions.Beta(concentration, concentration).sample((batch,))
     return share, torch.randperm(batch, device=device)
 
 
 def mix(values: Tensor, others: Tensor, share: Tensor) -> Tensor:
-    """`share` [batch] of each of `values` [batch, ...] and the rest of its partner in `others`."""
+    """Return `share * values + (1 - share) * others`, with values [batch, ...] and share [batch]."""
     weight = share.view(-1, *[1] * (values.ndim - 1))
     return weight * values + (1 - weight) * others

@@ -1,4 +1,4 @@
-"""Training state that survives a killed process; `audionas.runtime.state` says what its key is made of."""
+"""Checkpoints of a training. `audionas.runtime.state` defines their keys."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ _LARGEST, _OPERATIONS = 64 << 30, 20_000_000
 
 
 class Checkpoint:
-    """One run's state file, written whole or not at all, and the one before it.
+    """The latest checkpoint of a run and the one before it. Files are written atomically.
 
     Args:
-        name: of the run.
-        key: of what the state follows from (`state_key`); another key is another run.
-        basis: what the key was made of (`basis_of`), to report what differs.
+        name: name of the run.
+        key: hash of everything that determines the state (`state_key`); another key means another run.
+        folder: folder of the files.
+        basis: input of the hash (`basis_of`), to report differences between runs.
     """
 
     def __init__(self, name: str, key: str, folder: Path = STATE, basis: Mapping[str, str] | None = None):
@@ -35,25 +36,28 @@ class Checkpoint:
         self.previous = self.path.with_suffix(".previous.pt")
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write the state: tensors and plain values. The last one is kept until this one is on disk.
+        """Write the state: tensors and plain values. The previous file is kept until the new one is on disk.
 
-        Raises UserError when it cannot be written: the disk is full, or the folder is not writable.
+        Raises:
+            UserError: the file cannot be written because the disk is full or the folder is not writable.
         """
         try:
             with atomic_write(self.path) as temporary:
                 torch.save({"key": self.key, "basis": self.basis, **state}, temporary)
                 if self.path.exists():
                     self.path.replace(self.previous)
-        except (OSError, RuntimeError) as error:  # torch wraps what the file system says
+        except (OSError, RuntimeError) as error:  # torch wraps errors of the file system
             raise UserError(
-                f"{self.path}: the checkpoint could not be written ({str(error).splitlines()[0]}); make room "
-                "or fix the folder's permissions, then run again: it resumes from the previous checkpoint"
+                f"{self.path}: the checkpoint could not be written ({str(error).splitlines()[0]}); free disk "
+                "space or fix the permissions of the folder, then run again to resume from the previous "
+                "checkpoint"
             ) from error
 
     def load(self) -> dict[str, Any] | None:
-        """The last state that is whole, or None where there is none; a damaged one is reported.
+        """Return the latest intact state, or None if there is none. Logs a warning for a damaged file.
 
-        Raises UserError for a state of another configuration.
+        Raises:
+            UserError: the state belongs to another configuration.
         """
         for path in (self.path, self.previous):
             if not path.exists():
@@ -62,19 +66,21 @@ class Checkpoint:
                 state = load_archive(path, _LARGEST, _OPERATIONS)
                 if not isinstance(state, dict):
                     raise ValueError("not the state of a training")
-            except Exception as error:  # torch raises many kinds for a damaged file
-                log.warning("%s: damaged (%s); the previous checkpoint is tried", path, error)
+            except Exception as error:  # torch raises many types for a damaged file
+                log.warning("%s: damaged (%s); trying the previous checkpoint", path, error)
                 continue
             state.pop("basis", None)
             if state.pop("key", None) != self.key:
-                raise UserError(f"{path}: a checkpoint of another configuration; delete it and run again")
+                raise UserError(
+                    f"{path}: this checkpoint is of another configuration; delete it and run again"
+                )
             return state
         return None
 
     def report_unused(self) -> None:
-        """Log which checkpoint of this run is not used, and what differs: it was made under another key.
+        """Log a warning if this run has a checkpoint under another key, with the differences.
 
-        The newest one is kept until this run ends, so that an edit can be reverted; older ones are removed.
+        The newest one is kept until this run ends, so that the user can revert an edit. Others are removed.
         """
         others = sorted(self._others(), key=lambda path: path.stat().st_mtime_ns)
         for path in others[:-1]:
@@ -83,8 +89,8 @@ class Checkpoint:
             try:
                 state = load_archive(path, _LARGEST, _OPERATIONS)
                 what = differences(dict(state["basis"]), self.basis)
-            except Exception as error:  # torch raises many kinds for a damaged file
-                what = f"unknown, for it is damaged ({type(error).__name__})"
+            except Exception as error:  # torch raises many types for a damaged file
+                what = f"unknown, because the file is damaged ({type(error).__name__})"
             log.warning(
                 "%s: not used; what differs: %s. It is kept until this run ends; revert the change to use it",
                 path,
@@ -100,7 +106,7 @@ class Checkpoint:
         ]
 
     def remove(self) -> None:
-        """The run has ended and its output is written: no checkpoint of it, under any key, is needed."""
-        half_written = self.path.parent.glob(f".{self.path.name}.*.tmp")  # by kills in the middle of `save`
+        """Remove all checkpoints of this run, under any key. Call it after the output is written."""
+        half_written = self.path.parent.glob(f".{self.path.name}.*.tmp")  # left by a kill during `save`
         for path in (self.path, self.previous, *half_written, *self._others()):
             path.unlink(missing_ok=True)

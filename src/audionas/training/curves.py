@@ -9,28 +9,32 @@ from pathlib import Path
 
 
 class Curves:
-    """Writes points of a curve as DVCLive does, one table a metric, and the last values as `metrics.json`.
+    """Writes curves with DVCLive: one table per metric, and the last values in `metrics.json`.
 
-    The folder is emptied first: a resumed run writes the points of its history again.
+    The folder is emptied on entry. A resumed run writes its history again.
+
+    Args:
+        folder: folder of the curves.
+        history: points of the run before it was interrupted, in order.
     """
 
     def __init__(self, folder: Path, history: list[dict[str, float]]):
         self.folder, self.history = folder, history
 
     def __enter__(self) -> Curves:
-        from dvclive import Live  # takes half a second to import
+        from dvclive import Live  # imported here because the import takes half a second
 
         with self._named_errors():
             if self.folder.exists():
                 shutil.rmtree(self.folder)
-            # Neither dvc.yaml nor an experiment: the pipeline declares the folder itself.
+            # DVCLive writes no dvc.yaml and no experiment, because the pipeline declares the folder.
             self.live = Live(str(self.folder), save_dvc_exp=False, dvcyaml=None, monitor_system=False)
             for point in self.history:
                 self.add(point)
         return self
 
     def add(self, point: dict[str, float]) -> None:
-        """One point; `iteration` is the step, the rest are metrics."""
+        """Add one point; `iteration` is the step, all other entries are metrics."""
         with self._named_errors():
             self.live.step = point["iteration"]
             for name, value in point.items():
@@ -44,10 +48,10 @@ class Curves:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """Errors of the operating system name the folder."""
+        """Make OSError name the whole folder."""
         try:
             yield
         except OSError as error:
             if error.errno:
-                error.filename = str(self.folder)  # removing a file names it without its folder
+                error.filename = str(self.folder)  # shutil.rmtree names only the file
             raise

@@ -1,4 +1,4 @@
-"""Training batches: drawn, read, augmented and held on the device that computes."""
+"""Training batches: sampling, reading, augmentation and transfer to the device."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from audionas.settings.audio import Augment
 from audionas.settings.training import Training
 from audionas.training.augment import draw_mixup, mix, spec_augment
 
-_SHARE = 0.5  # of the device's free memory that a split may take
-_ORDER, _BATCH = 0, 1  # what is drawn, so that no two draws follow from the same numbers
+_SHARE = 0.5  # largest share of the device's free memory that a split may occupy
+_ORDER, _BATCH = 0, 1  # part of each seed, so that epoch orders and batches use different random streams
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step learns from.
+    """One training batch.
 
     Attributes:
-        x: float32 features [batch, frames, mels], or waveforms [batch, samples] in -1..1; mixed with mixup.
-        y: labels float32 [batch, classes], mixed alike.
-        keep: SpecAugment's mask [batch, frames, mels], 0 where the input is dropped; None without masks.
-        rows: int64 [batch] of the store.
+        x: float32 features [batch, frames, mels], or waveforms [batch, samples] in -1..1, after mixup.
+        y: float32 labels [batch, classes], after mixup.
+        keep: SpecAugment mask [batch, frames, mels], 0 where the input is dropped; None without masks.
+        rows: row numbers in the store, int64 [batch].
     """
 
     x: Tensor
@@ -41,7 +41,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A batch before it is read: rows of the store, the first `clips` of them, and their mixup partners."""
+    """A batch before it is read.
+
+    Attributes:
+        iteration: the iteration of the batch.
+        rows: row numbers to read: the clips, then their partners if another rank may hold them.
+        clips: number of clips in the batch; they are the first rows.
+        partner: positions in `rows` of the mixup partners.
+        share: mixup weight of each clip [clips]; None without mixup.
+        keep: SpecAugment mask; None without masks.
+    """
 
     iteration: int
     rows: Tensor
@@ -52,24 +61,24 @@ class _Drawn:
 
 
 class Feed:
-    """Batches of one size, each a function of the seed and the iteration alone.
+    """Produces batches of one size.
 
-    So a resumed run and any number of data-parallel ranks draw the same ones; each rank gets its part of a
-    batch, disjoint from the others'. The store is held on the device whole where it fits; else the next rows
-    are read to pinned memory while the step computes.
+    A batch depends only on the seed and the iteration. A resumed run and any number of data-parallel ranks
+    therefore draw the same batches. Each rank gets a disjoint part of a batch. On a GPU, the whole store is
+    kept in device memory if it fits. Otherwise the next rows are read to pinned memory during the step.
 
     Args:
         store: features or waveforms of the training split.
-        settings: batch size (of all ranks together) and sampler. A batch may span the end of an epoch.
-        augment: SpecAugment's masks; None for none. Waveforms have none.
-        mixup_alpha: of Beta(alpha, alpha); 0 for none.
-        device: that computes.
-        seed: of all draws.
-        resident: hold the split on the device; by default where it fits. The CPU reads the file.
-        ranks: this process among others.
+        settings: batch size (over all ranks) and sampler. A batch may span the end of an epoch.
+        augment: SpecAugment settings; None disables it. Waveforms are never masked.
+        mixup_alpha: parameter of Beta(alpha, alpha); 0 disables mixup.
+        device: device of the training.
+        seed: seed of all random draws.
+        resident: keep the split in GPU memory; by default if it fits. Ignored on the CPU.
+        ranks: data-parallel ranks; by default those of this process.
 
     Raises:
-        UserError: the batch cannot be shared out evenly.
+        UserError: the batch size is not a multiple of the number of ranks.
     """
 
     def __init__(
@@ -90,8 +99,8 @@ class Feed:
         self.ranks = ranks or current()
         if self.batch_size % self.ranks.size:
             raise UserError(
-                f"params.yaml: training.batch_size is {self.batch_size}, which {self.ranks.size} processes "
-                "cannot share evenly; make it a multiple"
+                f"params.yaml: training.batch_size is {self.batch_size}, which is not a multiple of the "
+                f"{self.ranks.size} processes; set it to a multiple"
             )
         self.labels = torch.from_numpy(np.array(store.labels)).to(self.device)
         balanced = settings.sampler == "balanced"
@@ -104,7 +113,7 @@ class Feed:
         self._prefetched: tuple[_Drawn, Future] | None = None
 
     def batch(self, iteration: int) -> Batch:
-        """This rank's part of an iteration's batch; reseeds torch's global generators."""
+        """Return this rank's part of an iteration's batch. Reseeds torch's global generators."""
         if self._reader is None:
             drawn = self._draw(iteration)
             x = self._read(drawn.rows)
@@ -120,11 +129,11 @@ class Feed:
         return Batch(x, y, drawn.keep, drawn.rows[:clips])
 
     def clip_ids(self, iteration: int) -> list[str]:
-        """Ids of an iteration's batch, all ranks' parts, for messages."""
+        """Return the clip ids of an iteration's batch over all ranks, for error messages."""
         return [self.store.clip_ids[row] for row in self._rows(iteration).tolist()]
 
     def _rows(self, iteration: int) -> Tensor:
-        """Rows [batch] that all ranks together learn from: the place of the iteration in endless epochs."""
+        """Row numbers [batch] over all ranks; `iteration` counts batches across all epochs."""
         parts, start, left = [], iteration * self.batch_size, self.batch_size
         while left:
             epoch, at = divmod(start, self._sampler.epoch)
@@ -152,7 +161,7 @@ class Feed:
         share, partner = draw_mixup(self.batch_size, self.mixup_alpha, self.device)
         if self.ranks.size == 1:
             return _Drawn(iteration, rows, clips, partner, share, keep)
-        both = torch.cat([rows[part], rows[partner[part]]])  # a partner may belong to another rank
+        both = torch.cat([rows[part], rows[partner[part]]])  # another rank may hold the partner
         return _Drawn(iteration, both, clips, slice(clips, None), share[part], keep)
 
     def _fits(self) -> bool:
@@ -173,21 +182,21 @@ class Feed:
 
 
 class _Uniform:
-    """Every clip once an epoch, in a drawn order."""
+    """Uniform sampling: every clip once per epoch, in random order."""
 
     def __init__(self, labels: Tensor):
         self.epoch = len(labels)
 
     def draw(self, device: torch.device) -> Tensor:
-        """Rows of an epoch."""
+        """Return the row numbers of one epoch, int64 [epoch]."""
         return torch.randperm(self.epoch, device=device)
 
 
 class _Balanced:
-    """One clip of every class an epoch, in a drawn order: PANNs' balanced sampling (Kong et al., 2020).
+    """Balanced sampling of PANNs (Kong et al., 2020): one clip of every class per epoch, in random order.
 
-    PANNs goes through a class's clips in turn; here each is drawn anew, so that no class needs a position.
-    Clips without a label count as a class of their own.
+    PANNs iterates over the clips of a class. Here each clip is drawn at random, so there is no position to
+    save. Clips without a label form a separate class.
     """
 
     def __init__(self, labels: Tensor):
@@ -199,7 +208,7 @@ class _Balanced:
         self.epoch = len(kinds)
 
     def draw(self, device: torch.device) -> Tensor:
-        """Rows of an epoch."""
+        """Return the row numbers of one epoch, int64 [epoch]."""
         order = torch.randperm(self.epoch, device=device)
         counts = self._counts[order]
         within = (torch.rand(self.epoch, device=device) * counts).long().clamp_max(counts - 1)

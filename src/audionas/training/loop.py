@@ -1,4 +1,4 @@
-"""The training loop: one optimiser step after another, resumable to the bit."""
+"""The training loop. A resumed run gives bit-identical results."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from audionas.training.objectives.base import Objective
 
 log = logging.getLogger(__name__)
 
-_CHECK_LOSS_EVERY = {"cpu": 1, "cuda": 20}  # iterations; each check waits for the device
+_CHECK_LOSS_EVERY = {"cpu": 1, "cuda": 20}  # iterations; each check synchronises with the device
 _LESS_MEMORY = (
     "lower training.batch_size or supernet.networks_per_step, or set training.precision to bfloat16 on a GPU"
 )
-_STEP = 2  # what is drawn: `feed` has 0 and 1
+_STEP = 2  # part of the seed; `feed` uses 0 and 1
 
 
 def train(
@@ -47,29 +47,32 @@ def train(
     validate: Callable[[nn.Module], dict[str, float]],
     description: str,
 ) -> float:
-    """Train `objective.network` in place with Adam, from the checkpoint on if there is one.
+    """Train `objective.network` in place with Adam. Resumes from the checkpoint if there is one.
 
-    Every draw follows from the seed and the iteration, so there is no generator whose state could be lost.
-    The ranks of one training (see `audionas.runtime.ranks`) each take a part of every batch; gradients are
-    averaged once a step, and the first rank writes. A checkpoint of one number of ranks resumes with any
-    other. The checkpoint is kept; remove it once the network is written.
+    All random draws depend only on the seed and the iteration, so there is no generator state to save.
+    Each rank (see `audionas.runtime.ranks`) processes a part of every batch. Gradients are averaged once per
+    step, and only the first rank writes files. A run may resume with a different number of ranks. The caller
+    removes the checkpoint after the network is written.
 
     Args:
-        iterations: optimiser steps in all.
-        settings: schedule, averaging, precision, and how often to validate and to save.
-        learning_rate: of which the schedule takes a share in each step.
-        curves: folder for DVCLive's curves: loss (mean since the last point) and what `validate` gives.
-        validate: measures, on all ranks, the network it is given: the trained one, or the averaged weights.
-        description: before the progress bar.
+        objective: network and loss.
+        feed: source of the batches.
+        iterations: total number of optimiser steps.
+        settings: schedule, averaging, precision, and intervals of validation and checkpoints.
+        learning_rate: base learning rate; the schedule scales it in each step.
+        checkpoint: where the state is saved.
+        curves: folder for DVCLive curves: mean loss since the last point, and the values of `validate`.
+        validate: returns metrics of a network; called on all ranks, with the trained or averaged weights.
+        description: label of the progress bar and of messages.
 
     Returns:
-        Duration in seconds, over all starts.
+        Duration in seconds, summed over all starts of the run.
 
     Raises:
-        ValueError: the feed mixes clips, and the objective does not allow it.
-        UserError: the loss is not finite (names the batch's clips), memory or disk are too small, or another
-            rank has ended. The last good checkpoint stays.
-        Interrupted: SIGTERM, Ctrl-C or the time limit; a checkpoint was written.
+        ValueError: the feed uses mixup and the objective does not allow it.
+        UserError: the loss is not finite (lists the clips of the batch), memory or disk is too small, or
+            another rank has ended. The last valid checkpoint is kept.
+        Interrupted: SIGTERM, Ctrl-C or the time limit, after a checkpoint is written.
     """
     if feed.mixup_alpha and not objective.allows_mixup:
         raise ValueError("a stored target belongs to one clip; mixup_alpha must be 0 with it")
@@ -117,7 +120,7 @@ def train(
             if due:
                 saved = time.monotonic()
             if stop:
-                ranks.wait()  # a rank that ends ends the others
+                ranks.wait()  # the exit of one rank terminates the others
                 reason = interruption.reason or "another rank"
                 raise Interrupted(
                     f"{description}: stopped by {reason} after iteration {done} of {iterations}; run it "
@@ -132,7 +135,7 @@ def train(
 
 
 class _State:
-    """What a checkpoint holds: network, optimiser, average, iteration, and the curve so far."""
+    """State in a checkpoint: network, optimiser, weight average, iteration and training curve."""
 
     def __init__(
         self, objective, feed: Feed, settings: Training, learning_rate: float, iterations: int, name: str
@@ -147,7 +150,7 @@ class _State:
         self._unchecked: list[Tensor] = []  # losses of the steps since the last check
 
     def step(self) -> None:
-        """One optimiser step; does not wait for the device."""
+        """Run one optimiser step, without synchronising with the device."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate * schedules.rate(self.settings, self.iteration, self.iterations)
         self.objective.begin(self.iteration, self.companions())
@@ -176,7 +179,7 @@ class _State:
         self.average.update(self.iteration)
 
     def companions(self) -> Iterator[tuple[str, Tensor]]:
-        """What belongs to a parameter element by element: Adam's moments and the average, by its name."""
+        """Tensors with one element per weight: Adam's moments and the weight average, by parameter name."""
         for name, weight in self.network.named_parameters():
             for value in self.optimiser.state.get(weight, {}).values():
                 if value.shape == weight.shape:
@@ -184,7 +187,7 @@ class _State:
         yield from self.average.named_parameters()
 
     def check_losses(self) -> float:
-        """The last loss; raises UserError where one since the last check is not finite."""
+        """Return the last loss. Raises UserError if a loss since the last check is not finite."""
         losses = torch.stack(self._unchecked).double()
         self.ranks.average([losses])
         values = losses.tolist()
@@ -192,7 +195,7 @@ class _State:
             if not math.isfinite(value):
                 raise UserError(
                     f"{self.name}: the loss became {value} in iteration {iteration + 1}; lower the learning "
-                    f"rate, or look at the batch's clips: {', '.join(self.feed.clip_ids(iteration))}"
+                    f"rate, or check the clips of the batch: {', '.join(self.feed.clip_ids(iteration))}"
                 )
         for value in values:
             self.total += value
@@ -201,7 +204,7 @@ class _State:
         return values[-1]
 
     def add_point(self, validate: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
-        """Add a point to the curve: the mean loss since the last one, and what `validate` gives."""
+        """Add a point to the curve: the mean loss since the last point, and the values of `validate`."""
         measures = validate(self.average.measured())
         point = {"iteration": self.iteration, "loss": self.total / self.since, **measures}
         self.history.append(point)
@@ -210,7 +213,7 @@ class _State:
         return point
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values."""
+        """Return the state as tensors and plain values."""
         return {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -223,7 +226,7 @@ class _State:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume where `state_dict` was taken."""
+        """Restore a state from `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load_state_dict(state["average"])

@@ -1,4 +1,4 @@
-"""One training as a recipe reads it: fit, calibrate, measure, save."""
+"""The interface for training recipes: fit, calibrate, measure, save."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from audionas.training.objectives.base import Objective
 
 
 class Corpus(Protocol):
-    """Section `corpus`, as far as a training reads it."""
+    """The part of section `corpus` that a training reads."""
 
     name: str
 
 
 class TrainingConfig(Protocol):
-    """The sections that every training reads; a system's `Config` has them among others."""
+    """The sections that every training reads. The `Config` of a system has these and others."""
 
     corpus: Corpus
     training: Training
@@ -43,7 +43,7 @@ class TrainingConfig(Protocol):
 
 
 class TrainingRun:
-    """The training of one network, from fresh weights or the last checkpoint to the file. Use it in `with`.
+    """A context manager that trains one network and writes its file. Resumes from the last checkpoint.
 
         with TrainingRun(config, Path("models/teacher/0.pt"), stage="teacher", seed=0, ...) as run:
             network = Cnn10(num_classes=4).to(run.device)
@@ -51,25 +51,25 @@ class TrainingRun:
             run.calibrate(network)
             run.save(network, {"kind": "teacher", **run.measure(network)})
 
-    Entering sets threads, determinism and the seed, so networks are built inside. One process, or the ranks
-    of one, trains for an output at a time.
+    Entry sets the number of threads, determinism and the seed, so networks must be built inside the block.
+    Only one process (or one group of ranks) can train for an output at a time.
 
     Args:
-        config: the configuration of the system.
-        output: the model file, as in `models/teacher/0.pt`. `results/curves/teacher/0/` gets the curves and
-            `logs/seconds/teacher/0.txt` the duration, which is a log: no two runs take equally long.
-        stage: its name in `dvc.yaml`. The code that it declares there binds the checkpoint.
-        seed: of the fresh weights and of all draws.
-        task: gives objectives the loss, and validation the metric.
+        config: configuration of the system.
+        output: model file, such as `models/teacher/0.pt`. Curves are written to `results/curves/teacher/0/`.
+            The duration is written to `logs/seconds/teacher/0.txt`; it is a log because it varies.
+        stage: name of the stage in `dvc.yaml`. A change of the code that it declares invalidates checkpoints.
+        seed: seed of the initial weights and of all random draws.
+        task: gives the loss and the validation metric.
         train, valid: stores of the two splits.
-        sections: names of further sections of `config` that bear on the result.
-        inputs: further files that bear on the result, such as the teacher's.
+        sections: names of further sections of `config` that affect the result.
+        inputs: further files that affect the result, such as the teacher's model file.
 
     Attributes:
-        device: that computes; set on entering.
+        device: device of the training; set on entry.
 
     Raises:
-        UserError: on entering, if another process trains for this output, the device is missing, or the
+        UserError: on entry, if another process trains for this output, the device is missing, or the
             labels of a split do not fit the task.
     """
 
@@ -110,7 +110,7 @@ class TrainingRun:
 
     @cached_property
     def calibration(self) -> list[Tensor]:
-        """Batches of training clips on the device, over which BatchNorm statistics are estimated."""
+        """Batches of training clips, on the device, for the estimation of BatchNorm statistics."""
         size, count = self.config.training.batch_size, self.config.calibration.batches
         return [x.to(self.device) for x in calibration_batches(self.train, size, count)]
 
@@ -124,30 +124,32 @@ class TrainingRun:
         learning_rate: float | None = None,
         validate: Callable[[nn.Module], dict[str, float]] | None = None,
     ) -> None:
-        """Train the objective's network in place; resumes from a checkpoint of the same run.
+        """Train the network of the objective in place. Resumes from a checkpoint of the same run.
 
-        Same means equal arguments, network, settings, inputs and code. Call it once in a run.
+        A checkpoint is of the same run if arguments, network, settings, inputs and code are equal. Call this
+        method once per run.
 
         Args:
-            iterations: optimiser steps in all.
-            augment: SpecAugment's masks; None for none.
-            mixup_alpha: of mixup's Beta(alpha, alpha); 0 for none.
-            learning_rate: in place of `training.learning_rate`.
-            validate: gives the points of the validation curve; by default the task's metric, for averaged
-                weights after `calibrate`.
+            objective: network and loss.
+            iterations: total number of optimiser steps.
+            augment: SpecAugment settings; None disables it.
+            mixup_alpha: parameter of Beta(alpha, alpha); 0 disables mixup.
+            learning_rate: replaces `training.learning_rate`.
+            validate: returns the metrics of a network for the validation curve. By default the metric of the
+                task; averaged weights are calibrated first.
 
         Raises:
-            RuntimeError: this run has trained already.
-            UserError, Interrupted, ValueError: as `training.loop.train`.
+            RuntimeError: the method was called before in this run.
+            UserError, Interrupted, ValueError: as in `training.loop.train`.
         """
         if self._checkpoint is not None:
-            raise RuntimeError("a TrainingRun trains once; open another one")
+            raise RuntimeError("fit() was called twice on one TrainingRun; create another TrainingRun")
         settings = self.config.training
         if settings.compile:
             objective.compile()
 
         def measure(network: nn.Module) -> dict[str, float]:
-            if network is not objective.network:  # averaged weights have no statistics of their own yet
+            if network is not objective.network:  # averaged weights have no BatchNorm statistics yet
                 self.calibrate(network)
             return self._metric(network)
 
@@ -167,11 +169,11 @@ class TrainingRun:
         )
 
     def calibrate(self, network: nn.Module) -> None:
-        """Estimate the network's BatchNorm statistics over `calibration`; leaves it in eval mode."""
+        """Estimate the network's BatchNorm statistics from `calibration`. Leaves the network in eval mode."""
         calibrate(network, self.calibration)
 
     def measure(self, network: nn.Module) -> dict[str, float]:
-        """The network's metric on validation, with the number of clips and classes that it is the mean of."""
+        """Return the validation metric, and the number of clips and classes that it covers."""
         return {
             **self._metric(network),
             "valid_clips": len(self.valid),
@@ -179,11 +181,12 @@ class TrainingRun:
         }
 
     def save(self, network: Network, about: dict[str, Any]) -> None:
-        """Write the network, what is known about it and the duration; then remove the checkpoint.
+        """Write the network, its metadata and the duration, then remove the checkpoint.
 
         Args:
-            about: plain values that identify the model in tables; seed, corpus, number of training clips,
-                classes and the settings of the features are added.
+            network: trained network.
+            about: plain values that identify the model in tables. The method adds the seed, the corpus, the
+                number of training clips, the classes and the feature settings.
         """
         if current().first:
             about = {
@@ -200,14 +203,14 @@ class TrainingRun:
                 temporary.write_text(f"{self._seconds:.1f}\n", encoding="utf-8")
             if self._checkpoint is not None:
                 self._checkpoint.remove()
-        current().wait()  # no rank ends before the network is written
+        current().wait()  # no rank exits before the network is written
 
     def _metric(self, network: nn.Module) -> dict[str, float]:
         probabilities = predict(network, self.valid, self.config.training.batch_size, self.task.activation)
         return {f"valid_{self.task.metric_name}": self.task.metric(self.valid.labels, probabilities)}
 
     def _open_checkpoint(self, objective: Objective, arguments: dict[str, float]) -> Checkpoint:
-        """The checkpoint of this run, named by all that its state follows from."""
+        """Return the checkpoint of this run. Its key hashes everything that determines the state."""
         run = {
             **arguments,
             "output": self.output.as_posix(),

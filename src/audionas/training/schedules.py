@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the share of the learning rate that each iteration takes."""
+"""Learning-rate schedules: the factor of the learning rate in each iteration."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from audionas.settings.training import Training
 
 
 def rate(settings: Training, iteration: int, iterations: int) -> float:
-    """Share of the learning rate in `iteration` (from 0) of a run of `iterations`.
+    """Return the factor of the learning rate in `iteration` (from 0) of a run of `iterations`.
 
-    Rises linearly for `warmup_iterations` (Goyal et al., 2017), from 1 / warmup_iterations up to 1; what is
-    left of the run is constant (the paper) or half a cosine down to 0 (Loshchilov and Hutter, 2017).
+    The factor rises linearly from 1 / warmup_iterations to 1 (Goyal et al., 2017). After the warm-up it is
+    constant (OFA-AEC) or follows half a cosine down to 0 (Loshchilov and Hutter, 2017).
     """
     warmup = settings.warmup_iterations
     if iteration < warmup:

@@ -132,7 +132,7 @@ def test_paths_from_lists_and_locks_stay_in_the_folder(project: Path) -> None:
     assert not verify(project / OBJECTS, project, progress=False).outputs
     lock = (project / "dvc.lock").read_text()
     (project / "dvc.lock").write_text(lock.replace("path: one", "path: ../a"))
-    with pytest.raises(UserError, match="no path in this folder"):
+    with pytest.raises(UserError, match="the path is outside this folder"):
         verify(project / OBJECTS, project)
 
 
@@ -201,7 +201,7 @@ def test_outputs_of_every_pipeline_are_read(project: Path) -> None:
     assert verdict.absent == ["one: one", f"{stage}one: one"]
     lock = (folder / "dvc.lock").read_text()
     (folder / "dvc.lock").write_text(lock.replace("path: one", "path: ../../../one"))
-    with pytest.raises(UserError, match=r"no path in this folder.*git checkout pipelines/extra/dvc\.lock"):
+    with pytest.raises(UserError, match=r"outside this folder.*git checkout pipelines/extra/dvc\.lock"):
         verify(project / OBJECTS, project)
     (project / "dvc.lock").unlink()
     (folder / "dvc.lock").write_text(lock)

@@ -71,14 +71,14 @@ def test_scores_of_another_space_or_damaged_are_refused(stores, tmp_path):
     assert len(read_scores(path, space)) == 128
     other = Path("other.pt")
     other.write_bytes(b"another")
-    with pytest.raises(UserError, match=r"scores.csv: the scores of another supernet than other.pt; give"):
+    with pytest.raises(UserError, match=r"scores.csv: the scores do not belong to other.pt; give"):
         read_scores(path, space, other)
     with pytest.raises(UserError, match="not the sub-networks of space"):
         read_scores(path, Cnn10Space("2-2-x"))
     table = pd.read_csv(path)
     for wrong in (1.01, -0.01, float("nan")):
         table.assign(mAP=table.mAP.where(table.index != 5, wrong)).to_csv("wrong.csv", index=False)
-        with pytest.raises(UserError, match=r"wrong.csv: its scores are not all between 0 and 1; give"):
+        with pytest.raises(UserError, match=r"wrong.csv: some scores are not between 0 and 1; give"):
             read_scores(Path("wrong.csv"), space)
     table.head(60).to_csv(path, index=False)
     with pytest.raises(UserError, match="not the sub-networks"):

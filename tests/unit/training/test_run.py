@@ -147,7 +147,7 @@ def test_a_run_holds_its_lock_until_it_ends_and_trains_once(project):
     assert not lock.exists()
     with opened(project, "models/x/0.pt") as run:
         run.fit(Supervised(network(), run.task), iterations=6)
-        with pytest.raises(RuntimeError, match="trains once"):
+        with pytest.raises(RuntimeError, match="called twice on one TrainingRun"):
             run.fit(Supervised(network(), run.task), iterations=6)
 
 

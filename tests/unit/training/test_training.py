@@ -111,7 +111,7 @@ def test_ranks_share_a_batch_without_overlap(project, sampler, mixup_alpha):
         for all_of_it, *shares in zip(whole, *parts, strict=True):
             assert [len(share) for share in shares] == [4, 4, 4]
             torch.testing.assert_close(torch.cat(shares), all_of_it)
-    with pytest.raises(UserError, match=r"training\.batch_size is 12, which 5 processes cannot share"):
+    with pytest.raises(UserError, match=r"batch_size is 12, which is not a multiple of the 5 processes"):
         Feed(store, options, project.augment, ranks=Ranks(0, 5))
 
 

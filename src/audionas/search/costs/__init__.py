@@ -1,1 +1,1 @@
-"""Costs of networks, counted by arithmetic: parameters and multiply-adds."""
+"""Analytic costs of networks: parameters and multiply-adds."""

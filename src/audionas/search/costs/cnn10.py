@@ -1,10 +1,10 @@
-"""Parameters and multiply-adds of a CNN10, by arithmetic alone."""
+"""Parameters and multiply-adds of a CNN10, computed without building the network."""
 
 from __future__ import annotations
 
 
 def _conv_weights(widths: tuple[int, ...], depths: tuple[int, ...]) -> list[int]:
-    """Weights of each block's convolutions."""
+    """Number of convolution weights of each block."""
     inputs = (1, *widths[:-1])
     return [9 * a * w + (d == 2) * 9 * w * w for a, w, d in zip(inputs, widths, depths, strict=True)]
 
@@ -12,7 +12,7 @@ def _conv_weights(widths: tuple[int, ...], depths: tuple[int, ...]) -> list[int]
 def count_parameters(
     widths: tuple[int, ...], depths: tuple[int, ...], hidden: int, num_classes: int, mels: int
 ) -> int:
-    """Trainable parameters of a CNN10 with these block widths and depths."""
+    """Return the number of trainable parameters of a CNN10 with these block widths and depths."""
     norms = 2 * mels + sum(2 * w * d for w, d in zip(widths, depths, strict=True))
     linear = (widths[-1] + 1) * hidden + (hidden + 1) * num_classes
     return sum(_conv_weights(widths, depths)) + norms + linear
@@ -21,7 +21,7 @@ def count_parameters(
 def count_multiply_adds(
     widths: tuple[int, ...], depths: tuple[int, ...], hidden: int, num_classes: int, mels: int, frames: int
 ) -> int:
-    """Multiply-adds of its convolutions and linear layers for one clip of `frames`."""
+    """Return the multiply-adds of the convolutions and linear layers for one clip of `frames` frames."""
     convolutions = sum(
         weights * (frames // 2**i) * (mels // 2**i) for i, weights in enumerate(_conv_weights(widths, depths))
     )

@@ -1,1 +1,1 @@
-"""Strategies that search a space for its best configuration, one module each."""
+"""Search strategies, one module each."""

@@ -1,4 +1,4 @@
-"""What a strategy is, and the loop that runs one."""
+"""The strategy interface, and the search loop."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from audionas.search.space import Configuration, SearchSpace
 
 
 class Strategy(ABC, Generic[Configuration]):
-    """Asks for configurations and is told their scores, until it asks for no more."""
+    """A search strategy with the ask-and-tell interface."""
 
     @abstractmethod
     def ask(self) -> Sequence[Configuration]:
-        """Configurations to score; none when the search is over."""
+        """Return the next configurations to score; an empty sequence ends the search."""
 
     @abstractmethod
     def tell(self, scores: Mapping[Configuration, float]) -> None:
-        """The scores of the configurations that the last `ask` returned; the higher, the better."""
+        """Receive the scores of the configurations from the last `ask`; higher is better."""
 
 
 class Found(NamedTuple, Generic[Configuration]):
     """The result of a search.
 
     Attributes:
-        configuration: the best one.
-        scored: how many different configurations the strategy asked for.
+        configuration: the best configuration.
+        scored: number of distinct configurations that the strategy asked for.
     """
 
     configuration: Configuration
@@ -34,7 +34,7 @@ class Found(NamedTuple, Generic[Configuration]):
 
 
 def rank(space: SearchSpace[Configuration], configuration: Configuration, score: float) -> tuple[float, ...]:
-    """Sort key, best first: the highest score, then the fewest parameters, then the least encoding."""
+    """Return a sort key, best first: highest score, then fewest parameters, then smallest encoding."""
     return -score, space.costs(configuration).params, *space.encode(configuration).tolist()
 
 
@@ -43,14 +43,16 @@ def search(
     space: SearchSpace[Configuration],
     scores: Mapping[Configuration, float],
 ) -> Found[Configuration]:
-    """Run a strategy to its end; the best configuration that it asked for.
+    """Run a strategy to its end, and return the best configuration that it asked for.
 
     Args:
-        scores: score of (at least) every configuration that the strategy may ask for.
+        strategy: strategy to run.
+        space: search space of the configurations; breaks ties.
+        scores: score of every configuration that the strategy may ask for.
     """
     seen: dict[Configuration, float] = {}
     while asked := strategy.ask():
-        told = {configuration: scores[configuration] for configuration in asked}
-        strategy.tell(told)
-        seen |= told
+        results = {configuration: scores[configuration] for configuration in asked}
+        strategy.tell(results)
+        seen |= results
     return Found(min(seen, key=lambda each: rank(space, each, seen[each])), len(seen))

@@ -14,16 +14,17 @@ from audionas.settings.search import Evolution as EvolutionSettings
 class Evolution(Strategy[Configuration]):
     """Evolutionary search as in Once-for-all (Cai et al., 2020).
 
-    The first generation is random. Each further one holds the best of the generation before, as parents, and
-    `population` children of them, which are mutations of one parent or crossings of two.
+    The first generation is random. Each later generation contains the best configurations of the previous
+    one, as parents, and `population` children. A child is a mutation of one parent or a crossover of two.
 
-    Every child is a candidate. A child that is not one is drawn again. After `_ATTEMPTS` draws a random
-    candidate replaces it, so that the search ends for any constraint.
+    Every child must be a candidate; otherwise it is drawn again. After `_ATTEMPTS` draws, a random candidate
+    replaces it, so that the search ends for any constraint.
 
     Args:
-        space: mutates, crosses and ranks configurations.
-        candidates: the configurations of the space that may be asked for.
-        seed: of all draws.
+        space: search space; mutates, crosses and ranks configurations.
+        candidates: configurations of the space that meet the constraint.
+        settings: population, generations, parent share and mutation settings.
+        seed: seed of all random draws.
     """
 
     _ATTEMPTS = 20
@@ -43,7 +44,7 @@ class Evolution(Strategy[Configuration]):
         self._left = settings.generations
 
     def ask(self) -> Sequence[Configuration]:
-        """The next generation: parents first, then children."""
+        """Return the next generation: parents first, then children."""
         size = self.settings.population
         if not self._left:
             return ()
@@ -58,7 +59,7 @@ class Evolution(Strategy[Configuration]):
         return self._generation
 
     def tell(self, scores: Mapping[Configuration, float]) -> None:
-        """The scores that choose the next generation's parents."""
+        """Store the scores, which determine the parents of the next generation."""
         self._scores.update(scores)
 
     def _candidate(self) -> Configuration:

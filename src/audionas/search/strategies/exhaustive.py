@@ -9,19 +9,19 @@ from audionas.search.strategies.base import Strategy
 
 
 class Exhaustive(Strategy[Configuration]):
-    """Scores every candidate, so that the result is the best there is.
+    """Scores every candidate, so the result is optimal.
 
-    Feasible for a small space whose scores share their computation, as those of weight-sharing supernets do
-    (OFA-AEC, section 2.4, scores a sample instead).
+    This is feasible for small spaces if the scores share computation, as in a weight-sharing supernet.
+    OFA-AEC (section 2.4) scores a random sample instead.
     """
 
     def __init__(self, candidates: Sequence[Configuration]):
         self._candidates = candidates
 
     def ask(self) -> Sequence[Configuration]:
-        """All candidates, once."""
+        """Return all candidates in the first call, and none afterwards."""
         asked, self._candidates = self._candidates, ()
         return asked
 
     def tell(self, scores: Mapping[Configuration, float]) -> None:
-        """Ignored: nothing is left to choose."""
+        """Ignore the scores, because the search has only one step."""

@@ -14,8 +14,9 @@ class Random(Exhaustive[Configuration]):
     """Scores a random sample of the candidates (OFA-AEC, section 2.4; Bergstra and Bengio, 2012).
 
     Args:
-        population: how many candidates are drawn, without replacement; all, if there are fewer.
-        seed: of the draw.
+        candidates: configurations that meet the constraint.
+        population: number of candidates to draw without replacement; all candidates if there are fewer.
+        seed: seed of the draw.
     """
 
     def __init__(self, candidates: Sequence[Configuration], population: int, seed: int):

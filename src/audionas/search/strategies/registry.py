@@ -1,4 +1,4 @@
-"""The strategy that `params.yaml` names."""
+"""Selection of the strategy from `params.yaml`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def strategy_of(
     candidates: Sequence[Configuration],
     seed: int,
 ) -> Strategy[Configuration]:
-    """The strategy of `search.strategy`, over the candidates that meet a constraint."""
+    """Return the strategy of `search.strategy` for the candidates that meet a constraint."""
     if settings.strategy == "random":
         return Random(candidates, settings.population, seed)
     if settings.strategy == "evolution":

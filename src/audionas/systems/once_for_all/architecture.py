@@ -7,7 +7,7 @@ from audionas.systems.once_for_all.config import Config
 
 
 def architecture_of(config: Config) -> Cnn10Architecture:
-    """The CNN10 that the parameters ask for."""
+    """Return the architecture of the largest CNN10 of the parameters."""
     network = config.network
     return Cnn10Architecture(
         network.num_classes, network.base_channels, config.features.mels, network.width_rounding
@@ -15,5 +15,9 @@ def architecture_of(config: Config) -> Cnn10Architecture:
 
 
 def space_of(config: Config, name: str) -> Cnn10Space:
-    """The search space of this name, over the experiment's network and clips."""
+    """Return the search space `name` for the network and the clips of the experiment.
+
+    Raises:
+        UserError: there is no space of this name.
+    """
     return Cnn10Space(name, architecture_of(config), config.frames)

@@ -1,4 +1,4 @@
-"""A network of an experiment with fresh weights."""
+"""Networks of an experiment with initial weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from audionas.systems.once_for_all.config import Config
 
 
 def cnn10(config: Config, **form) -> Cnn10:
-    """A CNN10 with fresh weights in this experiment's size; `form` may give widths and depths."""
+    """Return a CNN10 with initial weights and the size of the experiment.
+
+    Args:
+        config: configuration of the system.
+        form: optional `widths` and `depths` of the blocks.
+    """
     network = config.network
     return Cnn10(
         network.num_classes,

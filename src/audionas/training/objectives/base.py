@@ -1,4 +1,4 @@
-"""The interface between the training loop and what it minimises."""
+"""The interface between the training loop and its objective."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Objective:
     """Maps a `Batch` and the iteration to a scalar loss.
 
     Attributes:
-        network: what is trained; maps a batch's x, and keep or None, to logits [batch, classes].
-        task: its labels; gives the loss and the output activation.
-        forward: the network, or its compiled form, as a step calls it.
-        allows_mixup: whether batches may be mixed.
+        network: network to train; maps x and keep (or None) of a batch to logits [batch, classes].
+        task: gives the loss and the output activation.
+        forward: the network, or its compiled form, that a step calls.
+        allows_mixup: whether the batches may use mixup.
     """
 
     allows_mixup = True
@@ -28,24 +28,25 @@ class Objective:
         self.forward: Callable[..., Tensor] = network
 
     def __call__(self, batch: Batch, iteration: int) -> Tensor:
-        """See the class."""
+        """Return the mean loss of a batch as a scalar tensor."""
         raise NotImplementedError
 
     def compile(self) -> None:
-        """Compile what a step runs in one static form: one graph a network, whose shapes never change.
+        """Compile the forward pass of a training step with static shapes, as one graph per network.
 
-        Validation, whose batches are of other sizes, runs uncompiled.
+        Validation is not compiled, because its batches have other sizes.
         """
         self.forward = compiled(self.network)
 
     def begin(self, iteration: int, companions: Iterable[tuple[str, Tensor]]) -> None:
-        """Called before the batch of every iteration; may rearrange the network, and its companions alike.
+        """Hook that runs before each iteration. It may permute weights, and must permute companions equally.
 
         Args:
-            companions: names of parameters, and tensors that belong to them element by element.
+            iteration: iteration that starts, from 0.
+            companions: parameter names with tensors of the same shape, such as optimiser moments.
         """
 
 
 def compiled(network: nn.Module) -> Callable[..., Tensor]:
-    """The network by torch.compile, in one graph: what cannot be compiled is an error, not a slow step."""
+    """Compile a network as one static graph. A graph break is an error, so that no step is silently slow."""
     return torch.compile(network, fullgraph=True, dynamic=False)

@@ -1,4 +1,4 @@
-"""Knowledge distillation: training on a teacher's probabilities (Hinton et al., 2015)."""
+"""Knowledge distillation: training on the probabilities of a teacher (Hinton et al., 2015)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from audionas.training.objectives.base import Objective, compiled
 
 
 class Distilled(Objective):
-    """The task's loss with the teacher's probabilities for one network.
+    """The loss of the task, with the teacher's probabilities as target.
 
-    For several labels that is binary cross-entropy (equation 2 of once-for-all, `reference/ofa-aec.md`). With
-    `teacher_input` stored, the teacher's outputs for every clip as it is are computed once, before the first
-    step; they do not follow the student's augmentation. (Shen and Xing, 2022, store those of every crop.)
+    For multi-label tasks this is binary cross-entropy (equation 2 of OFA-AEC, `reference/ofa-aec.md`). If
+    `teacher_input` is stored, the teacher's outputs for all clips are computed once, without augmentation.
+    (Shen and Xing, 2022, store the outputs of every crop instead.)
 
     Args:
-        task: of both networks.
-        teacher: whose weights stay as they are.
-        store: the training split; needed for `teacher_input` stored, and only for that.
-        batch_size: of the teacher's pass over it.
+        network: student network.
+        task: task of both networks.
+        teacher: teacher network; its weights are frozen.
+        settings: input of the teacher and weight of the labels.
+        store: training split; only used if `teacher_input` is stored.
+        batch_size: batch size of the teacher's pass over the store.
 
     Raises:
-        ValueError: stored without a store.
+        ValueError: `teacher_input` is stored and there is no store.
     """
 
     def __init__(
@@ -46,16 +48,16 @@ class Distilled(Objective):
         self.settings = settings
         self.teacher = teacher.eval().requires_grad_(False).to(device_of(network))
         self.teacher_forward: Callable[..., Tensor] = self.teacher
-        self.stored: Tensor | None = None  # the teacher's probabilities [clips, classes]
+        self.stored: Tensor | None = None  # teacher probabilities [clips, classes]
         if settings.teacher_input == "stored":
             if store is None:
                 raise ValueError("distillation.teacher_input stored needs the store of the training split")
             probabilities = predict(self.teacher, store, batch_size, task.activation)
             self.stored = torch.from_numpy(probabilities).to(device_of(network))
-            self.allows_mixup = False  # a stored target belongs to one clip
+            self.allows_mixup = False  # each stored target belongs to one unmixed clip
 
     def compile(self) -> None:
-        """See `Objective`; the teacher too."""
+        """See `Objective`. Compiles the teacher as well."""
         super().compile()
         self.teacher_forward = compiled(self.teacher)
 
@@ -67,7 +69,7 @@ class Distilled(Objective):
 
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
-        """The teacher's probabilities, mixed with the labels where the parameters ask for it."""
+        """Return the target [batch, classes]: teacher probabilities, interpolated with the labels."""
         if self.stored is not None:
             soft = self.stored[batch.rows]
         else:
@@ -77,5 +79,5 @@ class Distilled(Objective):
         return torch.lerp(soft, batch.y, self.settings.hard_label_weight)
 
     def outputs(self, x: Tensor, keep: Tensor | None, iteration: int) -> Iterator[Tensor]:
-        """Logits of all networks that learn in this step."""
+        """Yield the logits [batch, classes] of each network that is trained in this step."""
         yield self.forward(x, keep)

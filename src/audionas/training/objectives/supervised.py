@@ -1,4 +1,4 @@
-"""Training on the labels alone."""
+"""Supervised training with labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from audionas.training.objectives.base import Objective
 
 
 class Supervised(Objective):
-    """The task's loss with the labels: binary cross-entropy for several labels, cross-entropy for one."""
+    """The loss of the task with labels as target: binary cross-entropy or cross-entropy."""
 
     def __call__(self, batch: Batch, iteration: int) -> Tensor:
         """See `Objective`."""

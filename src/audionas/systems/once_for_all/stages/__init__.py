@@ -1,1 +1,1 @@
-"""Stages of once-for-all, from the teacher to the release."""
+"""Stages of the system `once_for_all`, from the teacher to the release."""

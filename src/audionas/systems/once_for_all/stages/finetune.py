@@ -1,4 +1,4 @@
-"""`finetune@constraint,iterations,seed`: continual fine-tuning by distillation (section 4.3)."""
+"""`finetune@constraint,iterations,seed`: fine-tuning by distillation (OFA-AEC, section 4.3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from audionas.training.run import TrainingRun
 
 
 def run(config: Config, space: str, constraint: str, iterations: int, seed: int) -> None:
-    """A found network and the teacher to models/finetuned/{constraint}-{iterations}-{seed}.pt."""
+    """Fine-tune a found network, and write models/finetuned/{constraint}-{iterations}-{seed}.pt."""
     source = paths.found(space, constraint, seed)
     with TrainingRun(
         config,

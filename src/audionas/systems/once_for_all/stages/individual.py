@@ -1,4 +1,4 @@
-"""`individual@recipe,size,seed`, `init@constraint,seed`: networks trained one by one (sections 3.2, 4.3)."""
+"""`individual@recipe,size,seed`, `init@constraint,seed`: individual trainings (OFA-AEC, 3.2 and 4.3)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from audionas.systems.once_for_all.stages.single_network import train_single_net
 
 
 def run(config: Config, recipe: str, size: str, seed: int) -> None:
-    """A uniform network of `size` (RATIOxDEPTH), by `baseline` (BCE) or `kd` (distillation).
+    """Train a uniform network of `size` (RATIOxDEPTH) with recipe `baseline` (labels) or `kd` (distillation).
 
     Writes models/individual/{recipe}-{size}-{seed}.pt.
     """
@@ -27,7 +27,7 @@ def run(config: Config, recipe: str, size: str, seed: int) -> None:
 
 
 def run_init(config: Config, space: str, constraint: str, seed: int) -> None:
-    """The architecture found for a constraint, from fresh weights, by distillation ("Init+100K").
+    """Train the architecture found for a constraint from initial weights by distillation ("Init+100K").
 
     Writes models/init/{constraint}-{seed}.pt.
     """

@@ -1,4 +1,4 @@
-"""`ranked@index,seed`: a sub-network trained by itself, to test how well the supernet's scores rank."""
+"""`ranked@index,seed`: train one sub-network individually, to test the ranking of the supernet's scores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from audionas.systems.once_for_all.stages.single_network import train_single_net
 
 
 def run(config: Config, space: str, index: int, seed: int) -> None:
-    """Sub-network `index` of a drawn order of the space, from fresh weights, by distillation.
+    """Train sub-network `index` of `FiniteSpace.shuffled` from initial weights by distillation.
 
-    Writes models/ranked/{index}-{seed}.pt, and its validation mAP to
+    Writes the network to models/ranked/{index}-{seed}.pt, and its validation mAP to
     results/scores/ranked/{index}-{seed}.json.
     """
     subnetwork = space_of(config, space).shuffled()[index]
@@ -32,4 +32,4 @@ def run(config: Config, space: str, index: int, seed: int) -> None:
     if current().first:
         with atomic_write(paths.ranking(index, seed)) as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    current().wait()  # no rank ends before it is written
+    current().wait()  # no rank exits before the file is written

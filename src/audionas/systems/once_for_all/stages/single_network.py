@@ -1,4 +1,4 @@
-"""The recipe of the stages that train one network by itself, from fresh weights (sections 3.2, 4.3)."""
+"""The recipe of all stages that train one network from initial weights (OFA-AEC, sections 3.2 and 4.3)."""
 
 from __future__ import annotations
 
@@ -27,16 +27,20 @@ def train_single_network(
     recipe: Literal["baseline", "kd"],
     about: dict[str, Any],
 ) -> dict[str, float]:
-    """Train a network of the sub-network's widths and depths from fresh weights, and write it to `output`.
+    """Train a network with the widths and depths of a sub-network from initial weights.
 
     Args:
-        stage: its name in `dvc.yaml`.
-        recipe: `baseline` learns from the labels and reads neither the teacher nor the section
-            `distillation`; `kd` learns from the teacher.
-        about: which network it is; `ratios` and `depths` are added.
+        config: configuration of the system.
+        subnetwork: gives widths and depths.
+        output: model file to write.
+        stage: name of the stage in `dvc.yaml`.
+        seed: seed of the weights and of all random draws, and of the teacher.
+        recipe: `baseline` uses labels, and neither the teacher nor the section `distillation`; `kd` uses the
+            teacher.
+        about: metadata of the model file; the function adds `ratios`, `depths`, `recipe` and `iterations`.
 
     Returns:
-        The validation mAP, with the number of clips and classes.
+        Validation mAP, number of clips and number of classes, as `TrainingRun.measure` returns them.
     """
     baseline, teacher_path = recipe == "baseline", paths.teacher(seed)
     sections = ("network", "augment", "individual", "calibration")

@@ -1,4 +1,4 @@
-"""`supernet@space,seed`: once-for-all training by distillation (section 2.3)."""
+"""`supernet@space,seed`: once-for-all training by distillation (OFA-AEC, section 2.3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audionas.training.run import TrainingRun
 
 
 def run(config: Config, space: str, seed: int) -> None:
-    """models/teacher/{seed}.pt and data/logmel/{train,valid}.h5 to models/supernet/{space}-{seed}.pt."""
+    """Train a supernet with models/teacher/{seed}.pt, and write models/supernet/{space}-{seed}.pt."""
     search_space, schedule = space_of(config, space), config.supernet
     iterations = schedule.largest_iterations + schedule.sampled_iterations
     batch_size = config.training.batch_size
@@ -48,11 +48,11 @@ def run(config: Config, space: str, seed: int) -> None:
         )
 
         def validate(network: Cnn10Supernet) -> dict[str, float]:
-            """mAP of both ends of the space, with statistics of their own; the supernet keeps its own."""
+            """mAP of the smallest and largest sub-network, each with separate BatchNorm statistics."""
             ends = {"smallest": search_space.smallest, "largest": search_space.largest}
             scores = score(network, list(ends.values()), run.calibration, run.valid, batch_size)
             return {f"valid_mAP_{name}": value for name, value in zip(ends, scores, strict=True)}
 
         run.fit(objective, iterations=iterations, augment=config.augment, validate=validate)
-        # Not calibrated: statistics belong to sub-networks; scoring and search estimate them.
+        # The supernet is not calibrated: scoring and search estimate the statistics of each sub-network.
         run.save(supernet, {"kind": "supernet", "space": space, "recipe": "OFA", "iterations": iterations})

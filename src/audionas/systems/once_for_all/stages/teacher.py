@@ -1,4 +1,4 @@
-"""`teacher@seed`: CNN10 with mixup and SpecAugment (section 3.2)."""
+"""`teacher@seed`: CNN10 with mixup and SpecAugment (OFA-AEC, section 3.2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audionas.training.run import TrainingRun
 
 
 def run(config: Config, seed: int) -> None:
-    """data/logmel/{train,valid}.h5 to models/teacher/{seed}.pt."""
+    """Train the teacher on data/logmel, and write models/teacher/{seed}.pt."""
     iterations = config.teacher.iterations
     about = {"kind": "teacher", "recipe": "BCE + mixup + SpecAugment", "iterations": iterations}
     with TrainingRun(
