@@ -1,28 +1,28 @@
-# `make demo` and `make test` set up what they need; `make help` lists all.
+# `make demo` and `make test` install their dependencies; `make help` lists all targets.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Anything here, as on a machine that has an NVIDIA driver, also installs what only a GPU loads: make install GPU=1.
+# If not empty, GPU packages are installed too. Set by an NVIDIA driver, or by `make install GPU=1`.
 GPU := $(wildcard /dev/nvidiactl)
 SET_UP := $(BIN)/python tools/set_up.py
 FOR := $(if $(GPU),--gpu)
 DEMO := $(VENV)/.demo$(FOR)
 ALL := $(VENV)/.all$(FOR)
-# DVC and the stages are found beside the interpreter, whether or not the environment is activated.
+# Use the programs of the environment, even if it is not activated.
 RUN := PATH="$(abspath $(BIN)):$$PATH"
 
 .PHONY: help install demo test test-fast test-cluster test-hostile lint check-lock lock bench docs clean
 
 help:
-	@echo "make demo     set up $(VENV) with what the DAG needs, run it on params.yaml, and show the tables"
-	@echo "make install  set up $(VENV) with all of requirements.lock (needs Python 3.11 or 3.12); with GPU=1 also"
-	@echo "              what only a GPU loads, as happens by itself where there is an NVIDIA driver"
-	@echo "make test     run all tests (some with: make test ARGS='-m engine' or ARGS='-k teacher')"
-	@echo "make test-fast  run the unit tests that take no more than a few seconds each"
-	@echo "make test-cluster  run the tests that need root, Slurm, sshd and Swift; what is not there is skipped"
-	@echo "make test-hostile  feed seeded damage to every reader: no traceback, no hang, no crash (6 minutes)"
-	@echo "make lint     check style and the lock of dependencies"
-	@echo "make check-lock  check that dvc.lock fits the parameters and the code, without any data"
+	@echo "make demo     install what the pipeline needs in $(VENV), run it with params.yaml, and show the tables"
+	@echo "make install  install all of requirements.lock in $(VENV) (needs Python 3.11 or 3.12); GPU packages are"
+	@echo "              included with GPU=1 or if there is an NVIDIA driver"
+	@echo "make test     run all tests (select some with ARGS='-m engine' or ARGS='-k teacher')"
+	@echo "make test-fast  run the fast unit tests"
+	@echo "make test-cluster  run the tests that need root, Slurm, sshd and Swift; skips what is not installed"
+	@echo "make test-hostile  test every reader with damaged files: no traceback, no hang, no crash (6 minutes)"
+	@echo "make lint     check code style and the installed dependencies"
+	@echo "make check-lock  check dvc.lock against the parameters and the code, without data"
 	@echo "make lock     write requirements.lock from pyproject.toml, with hashes (needs uv)"
 	@echo "make bench    run the benchmarks"
 	@echo "make docs     copy the tables and figures of the last run into docs/demo.md and the README"
@@ -32,7 +32,7 @@ define install
 	@echo "Setting up $(VENV) from requirements.lock, with packages for $(if $(GPU),GPU and CPU,the CPU)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(SET_UP) install $(FOR) $(1)
-	@$(BIN)/python workflow/safe_dvc.py  # what it changes in DVC, and why, stands there
+	@$(BIN)/python workflow/safe_dvc.py  # its docstring explains the changes to DVC
 endef
 SOURCES := requirements.lock pyproject.toml tools/set_up.py workflow/safe_dvc.py
 
@@ -73,12 +73,12 @@ lint: install
 	$(RUN) snakefmt --check -l 110 Snakefile workflow
 	$(SET_UP) check $(FOR)
 
-# A clone without data can tell whether dvc.lock, params.yaml and the code agree.
+# This check also works in a clone without data.
 check-lock: install
 	$(RUN) audionas check
 	$(RUN) dvc repro --dry --allow-missing --all-pipelines | tee /dev/stderr | grep --quiet "up to date"
 
-# New versions: make lock ARGS=--upgrade, or ARGS='--upgrade-package NAME'.
+# To upgrade: make lock ARGS=--upgrade, or ARGS='--upgrade-package NAME'.
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--annotation-style split --custom-compile-command 'make lock' --quiet --output-file requirements.lock $(ARGS)
@@ -89,7 +89,7 @@ bench: install
 docs: install
 	$(RUN) python tools/update_docs.py demo
 
-# What stages write, and nothing else of these folders. DVC's cache stays: `dvc checkout` brings all of it back.
+# Removes only the outputs of stages. `dvc checkout` restores them from DVC's cache.
 clean:
 	rm -rf data/segments data/raw data/audio data/logmel
 	rm -rf models/teacher models/supernet models/found models/within models/finetuned models/individual models/init models/ranked models/release

@@ -1,2 +1,2 @@
-# Not `include:`, which would leave the run without a default target.
+# `include:` would not set the default target.
 workflow.include("workflow/Snakefile", overwrite_default_target=True)

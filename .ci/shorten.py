@@ -1,4 +1,4 @@
-"""Cut an experiment's iterations to a few, so that every stage runs in seconds; for CI, not for results."""
+"""Reduce the iterations of an experiment, so that every stage runs in seconds. For CI only."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import yaml
 
 
 def main() -> None:
-    """Rewrite the parameters file named on the command line."""
+    """Rewrite the parameters file given on the command line."""
     path = Path(sys.argv[1])
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
     params["teacher"]["iterations"] = params["individual"]["iterations"] = 10

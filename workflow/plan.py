@@ -1,19 +1,19 @@
-"""What Snakemake is to run, as DVC sees it.
+"""The plan of a Snakemake run, derived from DVC.
 
-The `dvc.yaml` files are the only definition of the DAG and DVC alone judges what is stale. `make` asks it and
-freezes the answer in a plan, from which `rules/stages.smk` makes one rule per stage. The only files that
-Snakemake looks at are stamps, one per stage: a fresh stage has one, a stale stage and all that depends on it
-have none.
+The `dvc.yaml` files define the DAG, and only DVC decides which stages are stale. `make` stores this decision
+in a plan, and `rules/stages.smk` creates one rule per stage from it. Snakemake only checks stamp files. A
+fresh stage has a stamp; a stale stage and all stages that depend on it have none.
 
-There may be several pipelines: `main` is defined by `dvc.yaml` in the project's folder, any other by
-`pipelines/NAME/dvc.yaml`. A plan holds all stages of the chosen pipelines, and those stages of other
-pipelines that they depend on.
+There may be several pipelines. `dvc.yaml` in the project's folder defines `main`, and
+`pipelines/NAME/dvc.yaml` defines any other. A plan contains all stages of the chosen pipelines, and the
+stages of other pipelines that they depend on.
 
-`run` is the job of one stage. Jobs may outlive the Snakemake that sent them to a cluster, and another one may
-send the same stage again: whoever holds its lock runs it; the other finds it done, or goes on with it.
+`run` is the job of one stage. A cluster job may outlive its Snakemake process, and another Snakemake may
+submit the same stage again. Only the job that holds the stage's lock runs it. The other job waits, then finds
+the stage up to date or resumes it.
 
-`begin` and `settle` keep each `dvc.lock` as `dvc repro` would have written it. DVC appends an entry when a
-stage has run, so parallel jobs would leave their entries in the order in which they happened to end.
+`record_lock_order` and `restore_lock_order` keep the entry order of each `dvc.lock` equal to that of `dvc
+repro`. DVC appends an entry when a stage ends, so parallel jobs would append in the order in which they end.
 """
 
 import ctypes
@@ -37,39 +37,42 @@ from pathlib import Path
 import safe_dvc
 
 PIPELINES = Path("pipelines")
-MAIN = "main"  # the pipeline in the project's folder
+MAIN = "main"  # name of the pipeline in the project's folder
 ALL = "all"
 HOME = Path(".state/plan")
 PLAN = HOME / "plan.json"
 STAMPS = HOME / "stamps"
 LOCKS = HOME / "locks"
 LOCK_ORDER = HOME / "lock-order.json"
-DRIVER = HOME / "driver"  # locked by the Snakemake that plans or runs
+DRIVER = HOME / "driver"  # lock file of the Snakemake process that plans or runs
 SNAKEMAKE_LOCKS = Path(".snakemake/locks")
-CLUSTERS = "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"  # in the environment of their jobs
-_PR_SET_PDEATHSIG = 1  # of Linux' prctl
-_SPARE = 120.0  # seconds before a job's end for a checkpoint, and for what had to start before the stage
+CLUSTERS = "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"  # environment variables of cluster jobs
+_PR_SET_PDEATHSIG = 1  # option of Linux prctl
+_MARGIN = 120.0  # seconds of a job's time limit that are kept for its start and the last checkpoint
 DEFAULTS = {"threads": 1, "mem_mb": 1000, "gpus": 0, "ranks": 1, "runtime": 60, "retries": 0}
-RULES = {"all", "results"}  # which are no stages
+RULES = {"all", "results"}  # rules that are not stages
 
 
 def make(pipelines: str = MAIN) -> dict:
-    """Ask DVC what is stale, write the plan, and leave exactly the fresh stages with a stamp.
+    """Ask DVC which stages are stale, write the plan, and create stamps for exactly the fresh stages.
 
     Args:
-        pipelines: names of the pipelines to plan, separated by commas, or `all`.
+        pipelines: comma-separated names of the pipelines to plan, or `all`.
+
+    Returns:
+        The plan; see `load`.
     """
     chosen = _chosen(pipelines)
     for folder in chosen.values():
         _check_parameters(folder)
-    gc.disable()  # looking for garbage in all that DVC and Snakemake keep takes a second
-    _begin_with_dvc()
+    gc.disable()  # garbage collection over the objects of DVC and Snakemake takes a second
+    _patch_dvc()
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo, lock_repo
     from dvc.repo.reproduce import get_active_graph, plan_repro
     from dvc.stage import PipelineStage
 
-    _disable_rwlock()  # a stage that an earlier run has left running is stale, and waited for
+    _disable_rwlock()  # a stage that still runs from an earlier run is stale, and `run` waits for it
     stages, stale, entries, watched = {}, set(), {}, set()
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         graph = get_active_graph(repo.index.graph)
@@ -78,7 +81,7 @@ def make(pipelines: str = MAIN) -> dict:
         rules = _rule_names([stage.addressing for stage in repo.index.stages])
         defined = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
         targets = [stage for stage in defined if Path(stage.path_in_repo).parent in folders]
-        # As `dvc repro` goes through them: what a stage needs comes before it.
+        # In the order of `dvc repro`: dependencies come first.
         for stage in plan_repro(graph, targets) if targets else ():
             name, needs = stage.addressing, [needed.addressing for needed in graph.successors(stage)]
             if stale.intersection(needs) or _stale(stage, made):
@@ -90,7 +93,7 @@ def make(pipelines: str = MAIN) -> dict:
                 entries.setdefault(Path(stage.path_in_repo).parent, []).append(stage.name)
             rule = rules[name]
             stamp = (STAMPS / rule).as_posix()
-            stages[name] = {"rule": rule, "stamp": stamp, "needs": needs, **_reserved(name, stage.meta)}
+            stages[name] = {"rule": rule, "stamp": stamp, "needs": needs, **_resources(name, stage.meta)}
         locks = {
             (folder / "dvc.lock").as_posix(): {
                 "planned": planned,
@@ -112,11 +115,11 @@ def make(pipelines: str = MAIN) -> dict:
 
 
 def _chosen(pipelines: str) -> dict[str, Path]:
-    """The folders of pipelines by name; ends with a message where there is no such pipeline."""
+    """Return pipeline folders by name. Exits with a message if a pipeline does not exist."""
     found = {MAIN: Path()} if Path("dvc.yaml").exists() else {}
     for path in sorted(PIPELINES.glob("*/dvc.yaml")):
         if path.parent.name in (MAIN, ALL):
-            sys.exit(f"{path.parent}: `{path.parent.name}` is no name for a pipeline; rename the folder")
+            sys.exit(f"{path.parent}: the name `{path.parent.name}` is reserved; rename the folder")
         found[path.parent.name] = path.parent
     if pipelines == ALL:
         return found
@@ -130,7 +133,7 @@ def _chosen(pipelines: str) -> dict[str, Path]:
 
 
 def _check_parameters(folder: Path) -> None:
-    """Refuse parameters that the stages would refuse, before DVC reads them, with the same words."""
+    """Exit with the error message of the stages if they would reject the parameters."""
     if "cmd: audionas" in (folder / "dvc.yaml").read_text(encoding="utf-8"):
         from audionas.runtime.errors import UserError
         from audionas.systems import registry
@@ -143,10 +146,14 @@ def _check_parameters(folder: Path) -> None:
 
 
 def _stale(stage: "Stage", made: list[Path]) -> bool:  # noqa: F821 - DVC is imported late
-    """What DVC says of a stage, as `dvc repro --allow-missing` would of what no stage makes.
+    """Return whether DVC considers a stage stale, ignoring missing files that no stage produces.
 
-    Whoever pulls a study need not have the recordings that it began with. A missing file in `made`, or a
-    folder of such, is still to be made.
+    A user who pulls a study does not need the original recordings, as with `dvc repro --allow-missing`. A
+    missing path that contains, or lies in, an output of a stage still makes the stage stale.
+
+    Args:
+        stage: stage of DVC.
+        made: outputs of all stages.
     """
     changed = [entry for entries in stage.status().values() for entry in entries]
     if not changed:
@@ -165,7 +172,12 @@ def _stale(stage: "Stage", made: list[Path]) -> bool:  # noqa: F821 - DVC is imp
 
 
 def load() -> dict:
-    """The plan as it was frozen: what every process but the main one reads."""
+    """Read the plan. All processes except the main one use it.
+
+    Returns:
+        `pipelines`: names; `files`: SHA-256 by path; `locks`: stage names by lock file; `stages`: rule,
+        stamp, dependencies and resources by stage.
+    """
     try:
         plan = json.loads(PLAN.read_text(encoding="utf-8"))
         return {
@@ -176,34 +188,36 @@ def load() -> dict:
         problem = "is missing"
     except (ValueError, KeyError, TypeError):
         problem = "is damaged"
-    sys.exit(f"{PLAN} {problem}; start snakemake again, and it plans anew")
+    sys.exit(f"{PLAN} {problem}; restart snakemake to create a new plan")
 
 
 def open_plan(pipelines: str = MAIN) -> dict:
-    """The plan for Snakemake's main process: a new one, or that of the run which holds this folder.
+    """Return the plan for Snakemake's main process: a new plan, or that of an active run in this folder.
+
+    Snakemake's own locks survive a SIGKILL, but a lock of the operating system does not. The main process
+    holds such a lock during its lifetime. A process that acquires it can safely remove the locks of a killed
+    run.
 
     Args:
-        pipelines: as `make` takes them.
-
-    Snakemake's own locks outlive a SIGKILL. A lock of the operating system does not, and the main process
-    holds one for its lifetime: whoever gets it knows that no other is alive, and removes what locks a killed
-    one has left.
+        pipelines: as in `make`.
     """
     if not _claim():
         try:
             plan = load()
         except SystemExit as damage:
-            print(f"Warning: {damage.code.partition(';')[0]}; it is made anew", file=sys.stderr)
+            print(f"Warning: {damage.code.partition(';')[0]}; creating a new plan", file=sys.stderr)
         else:
-            _warn(plan, pipelines)
+            _warn_of_differences(plan, pipelines)
             return plan
     return make(pipelines)
 
 
 def _claim() -> bool:
-    """Whether this process is the one that plans and runs here, from now until its end."""
+    """Try to become the only process that plans and runs in this folder; return whether it succeeded."""
     HOME.mkdir(parents=True, exist_ok=True)
-    driver = os.open(DRIVER, os.O_CREAT | os.O_RDWR, 0o666)  # stays open; started processes do not inherit it
+    driver = os.open(
+        DRIVER, os.O_CREAT | os.O_RDWR, 0o666
+    )  # stays open until exit; child processes do not inherit it
     while True:
         locked = SNAKEMAKE_LOCKS.is_dir() and any(SNAKEMAKE_LOCKS.iterdir())
         try:
@@ -211,39 +225,39 @@ def _claim() -> bool:
         except BlockingIOError:
             if locked:
                 return False
-            time.sleep(0.1)  # the other one plans, or lists
-        except OSError:  # a file system without such locks: only the user can tell whether a run is alive
+            time.sleep(0.1)  # the other process is planning, and has no Snakemake lock yet
+        except OSError:  # no flock on this file system, so an active run cannot be detected
             return not locked
         else:
             if locked:
-                print("The last run here was killed; its locks are removed", file=sys.stderr)
+                print("The last run in this folder was killed; removing its locks", file=sys.stderr)
                 shutil.rmtree(SNAKEMAKE_LOCKS)
             return True
 
 
-def _warn(plan: dict, pipelines: str) -> None:
-    """Say so where the plan that stays as it is was made for other pipelines, or from other files."""
+def _warn_of_differences(plan: dict, pipelines: str) -> None:
+    """Print a warning if the plan of the active run is for other pipelines or other files."""
     if plan["pipelines"] != list(_chosen(pipelines)):
         print(
-            f"Warning: a run of pipeline {', '.join(plan['pipelines'])} holds this folder. What follows is "
-            f"about that run, not about {pipelines}.",
+            f"Warning: a run of pipeline {', '.join(plan['pipelines'])} holds this folder. The output "
+            f"below is about that run, not about {pipelines}.",
             file=sys.stderr,
         )
     if changed := _changed(plan):
         print(
-            f"Warning: {changed} changed since this plan was made, and a run holds this folder. What follows "
-            "is of the files as they were. If nothing runs here any more, `snakemake --unlock` has the next "
-            "one plan anew.",
+            f"Warning: {changed} changed since this plan was made, and a run holds this folder. The output "
+            "below is based on the old files. If no run is active, use `snakemake --unlock`; the next run "
+            "then creates a new plan.",
             file=sys.stderr,
         )
 
 
 def check() -> None:
-    """Refuse to go on with a plan made from parameters or a pipeline that have been edited since."""
+    """Exit if parameters or pipelines changed after the plan was made."""
     if changed := _changed(load()):
         sys.exit(
-            f"{changed} changed while this run was going on, so it would mix two experiments. "
-            "Nothing was run for this stage: start snakemake again, and it plans anew."
+            f"{changed} changed during this run, so the run would mix two experiments. "
+            "This stage did not run; restart snakemake to create a new plan."
         )
 
 
@@ -252,26 +266,35 @@ def _changed(plan: dict) -> str:
 
 
 def run(stage: str, log: str, minutes: str = "") -> None:
-    """Have DVC judge and run one stage, by no more than one process at a time; ends with DVC's exit code.
+    """Run one stage with DVC if it is stale, and exit with DVC's exit code.
 
-    The lock holds on every machine that shares this folder, as far as its file system knows flock (Lustre:
-    mounted with -o flock), until DVC and the stage have ended, however that comes: the stage holds it too.
-    SIGTERM is for the stage, which may have something to save: DVC waits for it, and records what has ended
-    already. A training is told to end by itself before the minutes that Slurm gives the job are over. The log
-    is appended to, for who waited adds a line.
+    A lock ensures that only one process runs the stage. It works on all machines that share this folder, if
+    the file system supports flock (Lustre: mount option -o flock). The stage inherits the lock, so the lock
+    is held until both DVC and the stage have ended.
+
+    SIGTERM is forwarded to the stage, so that it can save a checkpoint. DVC waits for the stage and records
+    completed ones. Under Slurm, a training stops by itself before the time limit of the job. The log is
+    opened for appending, because jobs that waited write to it too.
+
+    Args:
+        stage: DVC's name of the stage.
+        log: path of the log file.
+        minutes: time limit of the job; used only under Slurm.
     """
     allowed = float(minutes) * 60 if minutes and "SLURM_JOB_ID" in os.environ else float("inf")
-    deadline = time.monotonic() + allowed - min(allowed / 10, _SPARE)
+    deadline = time.monotonic() + allowed - min(allowed / 10, _MARGIN)
     try:
         rule = load()["stages"][stage]["rule"]
     except KeyError:
-        sys.exit(f"{PLAN}: no stage {stage!r} in it; `snakemake -n` makes it anew and lists what there is")
+        sys.exit(
+            f"{PLAN}: no stage {stage!r} in the plan; `snakemake -n` creates a new plan and lists its stages"
+        )
     LOCKS.mkdir(parents=True, exist_ok=True)
     lock = os.open(LOCKS / rule, os.O_CREAT | os.O_RDWR, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print(f"another job runs {stage} already: waiting for its end", flush=True)
+        print(f"another job already runs {stage}: waiting until it ends", flush=True)
         fcntl.flock(lock, fcntl.LOCK_EX)
     written = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o666)
     for stream in (sys.stdout, sys.stderr):
@@ -280,13 +303,13 @@ def run(stage: str, log: str, minutes: str = "") -> None:
     where = f"{socket.gethostname()}, job {os.environ.get('SLURM_JOB_ID', 'of this machine')}"
     print(f"--- {stage} on {where}, {datetime.now():%Y-%m-%d %H:%M:%S}", flush=True)
     check()
-    import psutil  # noqa: F401 - a signal may come in the middle of an import, where `_hand_on` could not
+    import psutil  # noqa: F401 - `_forward_signal` cannot import it during another import
 
-    _begin_with_dvc()
-    signal.signal(signal.SIGTERM, _hand_on)
-    _start_with(lock, deadline)
-    # By this shell DVC runs the stage. Bash gives its place to the one command there is; another may stay
-    # between, die of the SIGTERM, and have DVC believe that the stage has ended.
+    _patch_dvc()
+    signal.signal(signal.SIGTERM, _forward_signal)
+    _configure_stage_start(lock, deadline)
+    # DVC starts the stage with this shell. Bash replaces itself by a single command. Another shell may remain
+    # as the parent, die of SIGTERM, and make DVC believe that the stage has ended.
     os.environ["SHELL"] = shutil.which("bash") or "/bin/sh"
     if any(name in os.environ for name in CLUSTERS):
         _disable_rwlock()
@@ -295,32 +318,38 @@ def run(stage: str, log: str, minutes: str = "") -> None:
     sys.exit(main(["--wait-for-lock", "repro", "--single-item", stage]))
 
 
-_asked = False  # by SIGTERM to end
+_terminating = False  # whether SIGTERM was received
 
 
-def _hand_on(number: int, _frame: object) -> None:
-    """Pass SIGTERM to the stage, or keep it from beginning. What DVC itself is about, it ends.
+def _forward_signal(number: int, _frame: object) -> None:
+    """Forward SIGTERM to the stage, or prevent its start. DVC itself completes what it is doing.
 
-    Once: Slurm tells the stage too, and a launcher that is told thrice leaves before its ranks have saved.
+    The signal is forwarded only once. Slurm also signals the stage, and a launcher that receives three
+    signals exits before its ranks have saved a checkpoint.
     """
     import psutil
 
-    global _asked
-    children = [] if _asked else psutil.Process().children()
-    _asked = True
+    global _terminating
+    children = [] if _terminating else psutil.Process().children()
+    _terminating = True
     for child in children:
         with suppress(psutil.NoSuchProcess):
             child.send_signal(number)
 
 
-def _start_with(lock: int, deadline: float) -> None:
-    """Have DVC start a stage that holds the lock, knows its time, and gets SIGTERM when this process dies."""
+def _configure_stage_start(lock: int, deadline: float) -> None:
+    """Make DVC start the stage with the lock, the time limit, and SIGTERM on the death of this process.
+
+    Args:
+        lock: file descriptor of the stage's lock.
+        deadline: end of the time limit, on the clock `time.monotonic`.
+    """
     import dvc.stage.run as starting
 
     prepare, system = starting.prepare_kwargs, ctypes.CDLL(None)
 
     def prepared(*arguments, **options) -> dict:
-        if _asked:
+        if _terminating:
             sys.exit(128 + signal.SIGTERM)
         given = prepare(*arguments, **options)
         if sys.platform == "linux":
@@ -332,53 +361,55 @@ def _start_with(lock: int, deadline: float) -> None:
     starting.prepare_kwargs = prepared
 
 
-def _begin_with_dvc() -> None:
-    """Change DVC as `safe_dvc` does; end where it is not the DVC whose internals are known here."""
+def _patch_dvc() -> None:
+    """Apply `safe_dvc`. Exits if the installed version of DVC is not supported."""
     if not safe_dvc.supported():
         sys.exit(
-            f"DVC {version('dvc')} is installed, and workflow/plan.py relies on internals of DVC "
+            f"DVC {version('dvc')} is installed, but workflow/plan.py requires DVC "
             f"{safe_dvc.TESTED}; run `make install`, or use `dvc repro` instead of snakemake"
         )
     safe_dvc.activate()
 
 
 def _disable_rwlock() -> None:
-    """Have DVC neither note nor ask which process uses which file.
+    """Disable DVC's record of which process uses which file.
 
-    It knows them by process numbers, which mean nothing on another machine: asked there, it takes running
-    stages for dead ones and makes them fail. Stages are kept apart by `run`.
+    DVC identifies processes by their ids, which are meaningless on another machine. There, DVC treats running
+    stages as dead and makes them fail. The lock in `run` replaces this record.
     """
     import dvc.rwlock
 
     dvc.rwlock.rwlock = lambda *_: nullcontext()
 
 
-def begin(plan: dict) -> None:
-    """Note the order in which `dvc repro` leaves each `dvc.lock`: old entries first, new ones as they run."""
+def record_lock_order(plan: dict) -> None:
+    """Record the entry order of each `dvc.lock`: old entries, then new ones in the order of `dvc repro`."""
     from dvc.repo import Repo, lock_repo
 
-    noted = _noted_orders()
+    noted = _recorded_orders()
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
-        entries = {lock: _lock_entries(lock) for lock in {*noted, *plan["locks"]}}  # while nobody writes them
+        entries = {
+            lock: _lock_entries(lock) for lock in {*noted, *plan["locks"]}
+        }  # read while DVC's lock is held
     for lock in noted.keys() & plan["locks"].keys():
         known = {*entries[lock], *plan["locks"][lock]["defined"]}
         noted[lock] = [name for name in noted[lock] if name in known]
     if not any(set(order).difference(entries[lock]) for lock, order in noted.items()):
-        noted = {}  # no run was cut short, or DVC has ended it by itself
+        noted = {}  # no run was interrupted, or `dvc repro` completed it
     for lock, stages in plan["locks"].items():
         order = [*noted.get(lock, ()), *entries[lock], *stages["planned"]]
         noted[lock] = list(dict.fromkeys(order))
     _write(LOCK_ORDER, noted)
 
 
-def settle() -> None:
-    """Put each `dvc.lock` in the order noted by `begin`; the note outlives a run that was cut short."""
+def restore_lock_order() -> None:
+    """Sort each `dvc.lock` by the recorded order. The record is kept if the run was interrupted."""
     from dvc.repo import Repo, lock_repo
     from dvc.utils.serialize import modify_yaml
 
     unfinished = {}
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
-        for lock, order in _noted_orders().items():
+        for lock, order in _recorded_orders().items():
             rank = {name: place for place, name in enumerate(order)}
             entries = _lock_entries(lock)
             ordered = sorted(entries, key=lambda name: rank.get(name, len(rank)))
@@ -394,8 +425,8 @@ def settle() -> None:
         LOCK_ORDER.unlink(missing_ok=True)
 
 
-def _noted_orders() -> dict[str, list[str]]:
-    """By the path of a lock file, the order of its entries."""
+def _recorded_orders() -> dict[str, list[str]]:
+    """Return the recorded order of stage names by the path of the lock file."""
     try:
         noted = json.loads(LOCK_ORDER.read_text(encoding="utf-8"))
         return {lock: [str(name) for name in order] for lock, order in noted.items()}
@@ -415,9 +446,9 @@ def _lock_entries(lock: str) -> list[str]:
 
 
 def _rule_names(stages: list[str]) -> dict[str, str]:
-    """A name for each stage that Snakemake accepts for a rule: `keywords_teacher_0` for a stage `teacher@0`.
+    """Return a valid rule name for each stage, such as `keywords_teacher_0` for `teacher@0` of `keywords`.
 
-    Locks, stamps and logs have the same name, so it must not depend on which stages are planned.
+    Locks, stamps and logs have the same name, so it must not depend on the planned stages.
     """
     names = {}
     for stage in stages:
@@ -430,16 +461,16 @@ def _rule_names(stages: list[str]) -> dict[str, str]:
     return names
 
 
-def _reserved(stage: str, meta: dict | None) -> dict[str, int]:
-    """What the stage needs by its `meta`, which tells of one process: of all its ranks, in whole numbers."""
+def _resources(stage: str, meta: dict | None) -> dict[str, int]:
+    """Return the resources of a stage over all its ranks. Its `meta` gives the resources of one rank."""
     asked = {key: (meta or {}).get(key, default) for key, default in DEFAULTS.items()}
     try:
         asked = {key: int(value) for key, value in asked.items()}
     except (TypeError, ValueError):
         raise ValueError(
-            f"meta of stage {stage!r} must be whole numbers, but is {asked}; fix its dvc.yaml"
+            f"meta of stage {stage!r} must contain integers, but is {asked}; fix its dvc.yaml"
         ) from None
-    ranks = max(asked.pop("ranks"), 1)  # 0: no GPU, one process
+    ranks = max(asked.pop("ranks"), 1)  # `ranks` is 0 without a GPU, and one process runs
     return {
         **asked,
         "threads": asked["threads"] * ranks,
@@ -452,7 +483,7 @@ def _set_stamps(stages: dict, stale: set[str]) -> None:
     STAMPS.mkdir(parents=True, exist_ok=True)
     fresh = {Path(stage["stamp"]) for name, stage in stages.items() if name not in stale}
     for stamp in set(STAMPS.iterdir()):
-        if stamp.is_dir() and not stamp.is_symlink():  # nothing of ours
+        if stamp.is_dir() and not stamp.is_symlink():  # not created by `make`
             shutil.rmtree(stamp)
         elif stamp not in fresh:
             stamp.unlink()

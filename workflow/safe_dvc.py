@@ -1,33 +1,31 @@
-"""Changes to DVC: kills leave no half-written file, the order of stages is fixed, its cache is private.
+"""Patches for DVC: atomic writes, a deterministic order of stages, and a private site cache.
 
-DVC writes `.dvc/tmp/rwlock` and `dvc.lock` in place. A SIGKILL at that instant leaves an empty or partial
-file, and every later `dvc` fails. DVC also keeps a cache for all users in `/var/tmp/dvc`, which everybody may
-write to, and unpickles what it finds there. It also hashes whatever lies in a folder, and waits without end
-for a pipe. No setting in `.dvc/config` helps in every clone and from every folder. So:
+DVC writes `.dvc/tmp/rwlock` and `dvc.lock` in place. A SIGKILL during a write leaves an empty or partial
+file, and every later `dvc` command fails. DVC also unpickles files from a shared cache in `/var/tmp/dvc`,
+which any user can write to. It also hashes pipes in a folder, and blocks forever. No setting in `.dvc/config`
+prevents this in every clone and every folder. The patches have these effects:
 
-- `dvc.lock`, `dvc.yaml` and the like are written to a temporary name and renamed;
-- `.dvc/tmp/rwlock` as well; one that is empty or damaged counts as empty, and so do notes of dead processes;
-- a temporary file that a kill left in the run cache is no entry of it;
-- the site cache is `.dvc/tmp/site-UID`, with mode 0700, where neither `core.site_cache_dir` nor
-  `DVC_SITE_CACHE_DIR` is set;
-- a pipe, a socket or a device is refused, and named;
-- stages run, and enter `dvc.lock`, in the order of their files, the project's own `dvc.yaml` first. By itself
-  DVC reads folders in the order in which the file system lists them, and runs a few of many stages in the
-  order of a Python set, which differs from process to process.
+- `dvc.lock`, `dvc.yaml` and similar files are written under a temporary name and renamed;
+- `.dvc/tmp/rwlock` is written likewise; a damaged file, and entries of dead processes, are ignored;
+- temporary files in the run cache, left by a kill, are ignored;
+- the site cache is `.dvc/tmp/site-UID` with mode 0700, unless `core.site_cache_dir` or `DVC_SITE_CACHE_DIR`
+  is set;
+- a pipe, a socket or a device is an error that names the path;
+- stages run, and are added to `dvc.lock`, in the order of their files, the project's `dvc.yaml` first.
+  Without the patch, DVC uses the order of the file system for folders, and the order of a Python set for a
+  selection of stages. Both differ between machines or processes.
 
-`workflow/plan.py` imports this module. `python workflow/safe_dvc.py`, which `make install` runs, copies it
-into the Python environment and has Python load it at startup, so that a `dvc` typed by hand is changed too.
-To undo that, delete `audionas_safe_dvc.py` and `audionas_safe_dvc.pth` there. The module imports little at
-its top, since every start of Python pays for it.
+`workflow/plan.py` imports this module. `make install` runs `python workflow/safe_dvc.py`, which copies the
+module into the Python environment. Python then loads it at startup, so that a manual `dvc` is patched too.
+To undo this, delete `audionas_safe_dvc.py` and `audionas_safe_dvc.pth` there. The module has few imports at
+the top, because they slow down every start of Python.
 """
 
 import os
 import sys
 
-TESTED = (
-    "3.67"  # the minor version of DVC whose internals this module and plan.py rely on; pyproject.toml pins it
-)
-NAME = "audionas_safe_dvc"  # in site-packages
+TESTED = "3.67"  # minor version of DVC that this module and plan.py support; pyproject.toml pins it
+NAME = "audionas_safe_dvc"  # module name in site-packages
 
 
 def supported() -> bool:
@@ -38,20 +36,20 @@ def supported() -> bool:
 
 
 def activate() -> None:
-    """Change DVC's modules when they are imported; once a process."""
+    """Patch DVC's modules when they are imported. Repeated calls have no effect."""
     if any(getattr(finder, "__name__", "") == _DvcFinder.__name__ for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, _DvcFinder)
-    for name in _CHANGES.keys() & sys.modules.keys():
-        _CHANGES[name](sys.modules[name])
+    for name in _PATCHES.keys() & sys.modules.keys():
+        _PATCHES[name](sys.modules[name])
 
 
 class _DvcFinder:
-    """Finds the modules that are changed, as an entry of `sys.meta_path`."""
+    """An entry of `sys.meta_path` that finds the modules to patch."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> object:
-        change = _CHANGES.get(name)
+        change = _PATCHES.get(name)
         if change is None or not supported():
             return None
         from importlib.machinery import PathFinder
@@ -69,8 +67,8 @@ class _DvcFinder:
         return spec
 
 
-class _Replaced:
-    """The file to write in place of `path`; renamed to it at the end. DVC's locks allow one writer."""
+class _AtomicFile:
+    """A context manager for a temporary file, renamed to `path` at the end. DVC's locks allow one writer."""
 
     def __init__(self, path: object):
         from pathlib import Path
@@ -96,22 +94,22 @@ class _Replaced:
         self.temporary.replace(self.path)
 
 
-def _write_whole(serialize: object) -> None:
-    """`dvc.utils.serialize._common`: what writes YAML, JSON and TOML."""
+def _write_atomically(serialize: object) -> None:
+    """Patch `dvc.utils.serialize._common`, which writes YAML, JSON and TOML."""
     dump = serialize._dump_data
 
-    def dump_whole(path: object, data: object, dumper: object, fs: object = None, **options) -> None:
+    def dump_atomically(path: object, data: object, dumper: object, fs: object = None, **options) -> None:
         if fs is not None and fs.protocol != "local":
             dump(path, data, dumper, fs=fs, **options)
             return
-        with _Replaced(path) as file:
+        with _AtomicFile(path) as file:
             dumper(data, file, **options)
 
-    serialize._dump_data = dump_whole
+    serialize._dump_data = dump_atomically
 
 
-def _trust_the_living(rwlock: object) -> None:
-    """`dvc.rwlock`: only what living processes have noted counts; DVC believes any process of that number."""
+def _ignore_dead_processes(rwlock: object) -> None:
+    """Patch `dvc.rwlock` to ignore entries of dead processes; DVC accepts any process with the id."""
     edit = rwlock._edit_rwlock
 
     class Files:
@@ -122,18 +120,20 @@ def _trust_the_living(rwlock: object) -> None:
             return self.fs.join(*parts)
 
         def open(self, path: str, mode: str = "r", encoding: str = "utf-8") -> object:
-            """The file is read and written under a lock, so a damaged one has no writer any more."""
+            """Open the file. It is locked during use, so the writer of a damaged file is dead."""
             import io
             import json
 
             if mode == "w":
-                return _Replaced(path)
+                return _AtomicFile(path)
             with self.fs.open(path, "rb") as file:
                 content = file.read()
             try:
                 noted = rwlock.SCHEMA(json.loads(content))
             except (ValueError, RecursionError, rwlock.Invalid):
-                rwlock.logger.warning("'%s' is damaged, as by a kill of DVC; it is made anew.", path)
+                rwlock.logger.warning(
+                    "'%s' is damaged, probably by a kill of DVC; creating a new file.", path
+                )
                 raise FileNotFoundError(path) from None
             readers = {path: [one for one in each if _alive(one)] for path, each in noted["read"].items()}
             writers = {path: one for path, one in noted["write"].items() if _alive(one)}
@@ -145,27 +145,27 @@ def _trust_the_living(rwlock: object) -> None:
 
 
 def _alive(noted: dict) -> bool:
-    """Whether the process is still there, and no other that was given its number since."""
+    """Return whether the process is alive and its id was not reused."""
     import psutil
 
-    arguments = noted["cmd"].partition(" ")[2]  # the program is written otherwise where `python -m` began it
+    arguments = noted["cmd"].partition(" ")[2]  # without the program, whose form differs under `python -m`
     try:
         process = psutil.Process(noted["pid"])
         return process.status() != psutil.STATUS_ZOMBIE and " ".join(process.cmdline()).endswith(arguments)
     except psutil.NoSuchProcess:
         return False
-    except psutil.AccessDenied:  # of another user
+    except psutil.AccessDenied:  # the process of another user
         return True
 
 
-def _load_finished(cache: object) -> None:
-    """`dvc.stage.cache`: DVC takes the newest file of a folder, even a temporary one that a kill left."""
+def _skip_temporary_entries(cache: object) -> None:
+    """Patch `dvc.stage.cache`, which loads the newest file of a folder, even a temporary one."""
 
     def load(self, stage: object) -> dict | None:
         from pathlib import Path
 
         key = cache._get_stage_hash(stage)
-        # Another DVC may still be writing a temporary file, so it is passed over and not deleted.
+        # Temporary files are skipped, not deleted, because another DVC process may be writing them.
         entries = [path for path in Path(self._get_cache_dir(key)).glob("*") if path.suffix != ".tmp"]
         if not entries:
             return None
@@ -174,8 +174,8 @@ def _load_finished(cache: object) -> None:
     cache.StageCache._load = load
 
 
-def _keep_private(config: object) -> None:
-    """`dvc.config`: a site cache of one's own."""
+def _use_private_cache(config: object) -> None:
+    """Patch `dvc.config` to use a private site cache."""
     load = config.Config.load
 
     def load_private(self, *arguments, **options) -> None:
@@ -187,11 +187,11 @@ def _keep_private(config: object) -> None:
 
 
 def _private_folder(dvc_dir: str | None, error: type[Exception]) -> str:
-    """Below `.dvc/tmp`, or the user's cache where that cannot be written; made with mode 0700."""
+    """Create a folder with mode 0700 in `.dvc/tmp`, or in the user's cache if that is not writable."""
     import stat
     from pathlib import Path
 
-    home = Path.home() / ".cache" / "dvc-site"  # of `dvc get` outside a project
+    home = Path.home() / ".cache" / "dvc-site"  # used by `dvc get` outside a project
     folder = Path(dvc_dir, "tmp", f"site-{os.getuid()}").absolute() if dvc_dir else home
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -202,14 +202,14 @@ def _private_folder(dvc_dir: str | None, error: type[Exception]) -> str:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise error(
-            f"{folder}: DVC's site cache is not yours alone, and DVC runs code that it finds there. Delete "
-            "this folder; DVC makes it anew"
+            f"{folder}: other users can access DVC's site cache, and DVC executes code from it. Delete "
+            "this folder; DVC creates it again"
         )
     return str(folder)
 
 
-def _hash_files_only(hashing: object) -> None:
-    """`dvc_data.hashfile.hash`: a pipe never ends, nor does a link to `/dev/zero`."""
+def _hash_regular_files_only(hashing: object) -> None:
+    """Patch `dvc_data.hashfile.hash`, which never returns for a pipe or a link to `/dev/zero`."""
     hash_file = hashing.file_md5
 
     def hash_regular(path: str, fs: object = hashing.localfs, *arguments, **options) -> str:
@@ -229,7 +229,7 @@ def _hash_files_only(hashing: object) -> None:
 
 
 def _sort_files(index: object) -> None:
-    """`dvc.repo.index`: the project's own dvc.yaml first, then those of its folders by name."""
+    """Patch `dvc.repo.index` to sort files: the project's dvc.yaml first, then by folder name."""
     collect = index.collect_files
 
     def collect_sorted(repo: object, onerror: object = None) -> list:
@@ -244,8 +244,8 @@ def _sort_files(index: object) -> None:
     index.collect_files = collect_sorted
 
 
-def _keep_order(graphs: object) -> None:
-    """`dvc.repo.graph`: a part of a graph, whose nodes networkx may list in the order of a set."""
+def _preserve_order(graphs: object) -> None:
+    """Patch `dvc.repo.graph` to keep the node order in a subgraph; networkx may use the order of a set."""
     part_of = graphs.get_subgraph_of_nodes
 
     def in_order(graph: object, sources: list | None = None, downstream: bool = False) -> object:
@@ -256,19 +256,19 @@ def _keep_order(graphs: object) -> None:
     graphs.get_subgraph_of_nodes = in_order
 
 
-_CHANGES = {
-    "dvc.utils.serialize._common": _write_whole,
-    "dvc.rwlock": _trust_the_living,
-    "dvc.stage.cache": _load_finished,
-    "dvc.config": _keep_private,
-    "dvc_data.hashfile.hash": _hash_files_only,
+_PATCHES = {
+    "dvc.utils.serialize._common": _write_atomically,
+    "dvc.rwlock": _ignore_dead_processes,
+    "dvc.stage.cache": _skip_temporary_entries,
+    "dvc.config": _use_private_cache,
+    "dvc_data.hashfile.hash": _hash_regular_files_only,
     "dvc.repo.index": _sort_files,
-    "dvc.repo.graph": _keep_order,
+    "dvc.repo.graph": _preserve_order,
 }
 
 
 def install() -> None:
-    """Have every Python of this environment change the DVC that it imports."""
+    """Patch DVC in every Python process of this environment."""
     import sysconfig
     from pathlib import Path
 
@@ -277,7 +277,7 @@ def install() -> None:
         (f"{NAME}.py", Path(__file__).read_text(encoding="utf-8")),
         (f"{NAME}.pth", f"import {NAME}; {NAME}.activate()\n"),
     ):
-        with _Replaced(site / name) as file:
+        with _AtomicFile(site / name) as file:
             file.write(text)
 
 

@@ -38,6 +38,6 @@ def test_stages_on_many_machines_leave_what_dvc_repro_leaves(toy: Path, tmp_path
     said = run(toy, "snakemake", "-c2")
     assert [one.wait(timeout=600) for one in jobs] == [0, 0, 0]
     for stage in ("work@slow", "work@quick"):
-        assert f"another job runs {stage} already" in said
+        assert f"another job already runs {stage}" in said
     assert (toy / "dvc.lock").read_bytes() == (alone / "dvc.lock").read_bytes()
     assert "up to date" in run(toy, "dvc", "repro")

@@ -89,7 +89,7 @@ def test_a_killed_job_has_its_training_save_before_the_next_goes_on(
     with training.held() as trainer:
         saved = saved_at(training)
         trainer.parent().kill()
-        until(lambda: "another job runs" in training.driver.said, "the next job")
+        until(lambda: "another job already runs" in training.driver.said, "the next job")
     training.ends_well(undisturbed)
     (began,) = training.began_at()
     assert began >= saved > 0
@@ -113,7 +113,7 @@ def test_a_killed_driver_is_started_again_and_waits_for_the_training(
     with training.held():
         training.driver.kill()
         training.driver = training.drive()
-        until(lambda: "another job runs" in training.driver.said, "the second job")
+        until(lambda: "another job already runs" in training.driver.said, "the second job")
     training.ends_well(undisturbed)
     assert training.shown("didn't change, skipping")
 

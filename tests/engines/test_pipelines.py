@@ -103,7 +103,7 @@ def test_a_change_makes_stale_what_depends_on_it_in_any_pipeline(done: Path) -> 
     assert planned(done) == {"join"}
     assert planned(done, "extra") == {"join"} | EXTRA_STAGES
     edit(done / EXTRA, cores="many")
-    assert f"'{EXTRA}/dvc.yaml:work@slow' must be whole numbers" in run(
+    assert f"'{EXTRA}/dvc.yaml:work@slow' must contain integers" in run(
         done, "snakemake", "-n", "--config", "pipeline=extra", fails=True
     )
 
@@ -190,7 +190,7 @@ def test_parameters_of_every_planned_pipeline_are_watched(toy: Path) -> None:
         assert driver.process.wait(timeout=600) != 0
     finally:
         Driver.kill_all()
-    assert f"params.yaml, {EXTRA}/params.yaml changed while this run was going on" in driver.said
+    assert f"params.yaml, {EXTRA}/params.yaml changed during this run" in driver.said
 
 
 def test_parameters_are_checked_before_dvc_reads_them(toy: Path) -> None:
@@ -207,7 +207,7 @@ def test_an_unknown_pipeline_is_named(toy: Path) -> None:
     assert "there is no pipeline 'extar'; choose from main, extra, all" in said
     (toy / "pipelines/all").mkdir()
     (toy / "pipelines/all/dvc.yaml").write_text("stages: {}\n")
-    assert "pipelines/all: `all` is no name for a pipeline" in run(toy, "snakemake", "-n", fails=True)
+    assert "pipelines/all: the name `all` is reserved" in run(toy, "snakemake", "-n", fails=True)
 
 
 def test_stages_of_one_name_have_rules_of_their_own(toy: Path) -> None:

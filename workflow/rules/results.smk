@@ -1,5 +1,5 @@
-# `snakemake results -c2 -R results && snakemake results --report study.html`: the results belong to DVC, so Snakemake's
-# report is given copies. Only a pipeline with these stages has any.
+# `snakemake results -c2 -R results && snakemake results --report study.html`: DVC manages the results, so Snakemake's
+# report uses copies. The rule exists only for a pipeline with these stages.
 _SHOWN = {
     "ship": ("results/tables/ship.csv", "What to ship"),
     "findings": ("results/tables/findings.csv", "The paper's findings"),

@@ -1,5 +1,5 @@
-# One rule a stage. Stamps stand for the real outputs, which belong to DVC; they say only in which order to run, so
-# their age means nothing (ancient): what is to run has no stamp, see plan.py.
+# One rule per stage. Stamps replace the real outputs, which DVC manages. They only define the order, so their age is
+# ignored (ancient). A stage that must run has no stamp; see plan.py.
 for _name, _stage in PLAN["stages"].items():
 
     rule:
