@@ -1,19 +1,20 @@
-"""Run AudioSet's genuine lists through the DAG, with audio from servers on this machine.
+"""Run the data stages on AudioSet's original lists, with audio from servers on this machine.
 
-    python tools/rehearsal.py /tmp/rehearsal                # both lists whole, and 1,000 clips of validation
+    python tools/rehearsal.py /tmp/rehearsal                # both complete lists, and 1,000 validation clips
     python tools/rehearsal.py /tmp/rehearsal --clips 2000   # 1,000 of train, 200 of validation, 800 of test
 
-The program makes a new project in the folder, which must not exist: the code of this working tree,
-profiles/audioset.yaml with small features, and the genuine lists. A hub and a video server on loopback serve
-recordings for all ids, with a seeded share of faults (tools/standin.py): clips that the hub lacks, videos
-that are removed, private, age-restricted or blocked, audio that is damaged, silent or too short, requests
-that fail temporarily. `dvc repro` runs up to the packed log-mel and the coverage report. The results are
-checked against what was served (tools/rehearsal_checks.py). The folder stays: results/coverage has the
-report, log.txt the output of the stages.
+The program creates a project in a new folder, with the code of this working tree, the original lists, and
+profiles/audioset.yaml with small features. A hub and a video server on loopback serve recordings for all ids,
+with seeded random faults (tools/standin.py). Clips are missing from the hub. Videos are removed, private,
+age-restricted or blocked. Audio is damaged, silent or too short. Requests fail temporarily.
 
-The lists are read from ../shared/data/audioset beside the repository, the recordings from
-../shared/data/esc10/audio; --lists and --recordings name others. If unbalanced_train_segments.csv is missing,
-it is generated: ids that no video has, with spans and labels of the balanced list.
+`dvc repro` runs all stages up to the log-mel store and the coverage report. The results are then compared
+with the served audio (tools/rehearsal_checks.py). The folder is kept: results/coverage contains the report,
+and log.txt the output of the stages.
+
+By default, the lists are in ../shared/data/audioset beside the repository, and the recordings in
+../shared/data/esc10/audio. --lists and --recordings give other folders. If unbalanced_train_segments.csv is
+missing, the program generates it from the segments and labels of the balanced list, with unused ids.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-SUPPORT = ROOT / "tests" / "support"  # the servers, which the tests share
+SUPPORT = ROOT / "tests" / "support"  # the servers of the tests
 sys.path.insert(0, str(SUPPORT))
 
 import rehearsal_checks as checks
@@ -44,7 +45,7 @@ from standin import RATE, Hub, Recordings, Videos, plan
 
 CLASSES = "class_labels_indices.csv"
 STAGES = [*(f"logmel@{split}" for split in SPLITS), "coverage"]
-MADE = 20_000  # rows of a generated unbalanced list
+MADE = 20_000  # number of rows of a generated unbalanced list
 RECORDINGS = 36
 
 
@@ -54,15 +55,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     shared = ROOT.parent / "shared" / "data"
-    parser.add_argument("folder", type=Path, help="of the new project")
-    parser.add_argument("--clips", type=int, help="of all splits together, 100 or more; else all")
-    parser.add_argument("--valid", type=int, default=1000, help="clips of validation with the whole lists")
-    parser.add_argument("--seed", type=int, default=0, help="of the faults and the draws")
-    parser.add_argument("--lists", type=Path, default=shared / "audioset", help="folder of the lists")
-    parser.add_argument("--recordings", type=Path, default=shared / "esc10" / "audio", help="folder of audio")
+    parser.add_argument("folder", type=Path, help="folder of the new project")
+    parser.add_argument("--clips", type=int, help="total number of clips, 100 or more; all by default")
+    parser.add_argument("--valid", type=int, default=1000, help="validation clips if --clips is not given")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the faults and of all random draws")
+    parser.add_argument("--lists", type=Path, default=shared / "audioset", help="folder of AudioSet's lists")
+    parser.add_argument(
+        "--recordings", type=Path, default=shared / "esc10" / "audio", help="folder of audio files"
+    )
     options = parser.parse_args()
     if options.clips is not None and options.clips < 100:
-        parser.error(f"--clips {options.clips}: too few for a clip of every kind and class; give 100 or more")
+        parser.error(
+            f"--clips {options.clips}: too few for one clip of every kind and class; give 100 or more"
+        )
     project = options.folder.resolve()
     project.mkdir(parents=True)
     rehearse(project, options.lists, options.recordings, options.clips, options.valid, options.seed)
@@ -71,15 +76,18 @@ def main() -> None:
 def rehearse(
     project: Path, lists: Path, recordings: Path, clips: int | None = None, valid: int = 1000, seed: int = 0
 ) -> None:
-    """Run the rehearsal in an empty folder, and print the results.
+    """Run the rehearsal in an existing empty folder, and print the results.
 
     Args:
-        lists: folder of AudioSet's lists. recordings: folder of audio files.
-        clips: of all splits together: half of them train, a tenth validation. None for all.
-        valid: clips of validation where `clips` is None.
-        seed: of faults and draws.
+        project: folder of the project.
+        lists: folder of AudioSet's lists.
+        recordings: folder of audio files.
+        clips: total number of clips: 50 % training, 10 % validation, 40 % test. None for all.
+        valid: number of validation clips if `clips` is None.
+        seed: seed of the faults and of all random draws.
 
-    Raises AssertionError if a ledger, a store or the report does not match what was served.
+    Raises:
+        AssertionError: a ledger, a store or the report does not match the served audio.
     """
     numbers = (
         {"valid": valid}
@@ -107,11 +115,11 @@ def rehearse(
     checks.packed(project, splits, kinds, sounds, seed)
     checks.report(project, splits, kinds)
     print((project / "results/coverage/coverage.md").read_text())
-    print(f"All is as it was served: {project / 'results/coverage/coverage.png'}")
+    print(f"All results match the served audio: {project / 'results/coverage/coverage.png'}")
 
 
 def copy_project(project: Path) -> None:
-    """Copy what the DAG needs of this working tree to a new repository."""
+    """Copy the code that the pipeline needs to a new repository."""
     command = ["git", "ls-files", "-z", "-co", "--exclude-standard", "dvc.yaml", ".dvc", ".dvcignore", "src"]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, names.split("\0")):
@@ -119,13 +127,13 @@ def copy_project(project: Path) -> None:
         shutil.copy(ROOT / name, project / name)
     (project / "audio").mkdir()
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
-    # Links: a second copy of everything in DVC's cache would double the disk needed.
+    # With links, DVC's cache needs no second copy of each output.
     command = ["dvc", "config", "--local", "cache.type", "reflink,hardlink,symlink"]
     subprocess.run(command, cwd=project, env=environment(project), check=True)
 
 
 def copy_lists(lists: Path, to: Path, seed: int) -> None:
-    """Copy the genuine lists; generate the unbalanced one if it is missing."""
+    """Copy the original lists; generate the unbalanced list if it is missing."""
     to.mkdir()
     for name in (CLASSES, TRAIN, TEST):
         shutil.copy(lists / name, to / name)
@@ -134,14 +142,14 @@ def copy_lists(lists: Path, to: Path, seed: int) -> None:
         return
     chance = random.Random(seed)
     rows = [line for line in (to / TRAIN).read_text().splitlines() if not line.startswith("#")]
-    # An underscore and ten digits: no such id is on the genuine lists.
+    # The original lists contain no id of an underscore and ten digits.
     made = [f"_{number:010d}{row[11:]}" for number, row in enumerate(chance.choices(rows, k=MADE))]
     text = "\n".join(["# YTID, start_seconds, end_seconds, positive_labels", *made])
     (to / UNBALANCED).write_text(text + "\n")
 
 
 def write_params(project: Path, hub: Hub, videos: Videos, numbers: Mapping[str, int], seed: int) -> None:
-    """Write profiles/audioset.yaml with the servers' addresses, small features and the numbers of clips."""
+    """Write params.yaml: profiles/audioset.yaml with local servers, small features and numbers of clips."""
     params = yaml.safe_load((ROOT / "profiles/audioset.yaml").read_text())
     corpus, network = params["corpus"], params["network"]
     corpus |= {"lists": "lists", "audio": "audio", "sources": ["hub", "youtube"], "seed": seed}
@@ -151,7 +159,7 @@ def write_params(project: Path, hub: Hub, videos: Videos, numbers: Mapping[str, 
     corpus["download"] |= {"pause_seconds": 0.5}
     if "train" in numbers:
         corpus["clips"] = {split: numbers[split] for split in ("train", "test")}
-        if numbers["train"] < 527:  # each class needs a clip, so few clips allow few classes
+        if numbers["train"] < 527:  # each class needs a clip, so the number of classes is reduced
             with (project / "lists" / CLASSES).open(newline="") as file:
                 ids = [row["mid"] for row in csv.DictReader(file)]
             corpus["only_classes"] = ids[:: -(-len(ids) // (numbers["train"] // 4))]
@@ -162,7 +170,7 @@ def write_params(project: Path, hub: Hub, videos: Videos, numbers: Mapping[str, 
 
 
 def environment(project: Path) -> dict[str, str]:
-    """The environment of the stages: the project's code, the plugin of yt-dlp, no proxy, no account."""
+    """Return the environment of the stages: project code, yt-dlp plugin, no proxy, no accounts."""
     given = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "AUDIONAS_"))}
     paths = [str(project / "src"), str(SUPPORT / "plugins")]
     given |= {"PYTHONPATH": os.pathsep.join(paths), "DVC_NO_ANALYTICS": "1", "no_proxy": "*", "NO_PROXY": "*"}
@@ -170,9 +178,13 @@ def environment(project: Path) -> dict[str, str]:
 
 
 def repro(project: Path, *stages: str) -> None:
-    """Run `dvc repro`, and print the seconds of each stage, with DVC's own work before and after it."""
+    """Run `dvc repro`, and print the duration of each stage and of DVC's start.
+
+    Raises:
+        AssertionError: the command fails.
+    """
     began, stage = time.monotonic(), "DVC's start"
-    # To a file: thousands of lines of progress are of use only if it fails.
+    # The output goes to a file, because it is long and only needed after a failure.
     with (project / "log.txt").open("a") as log:
         process = subprocess.Popen(
             ["dvc", "repro", *stages],
@@ -195,7 +207,7 @@ def repro(project: Path, *stages: str) -> None:
 
 @contextmanager
 def measured(project: Path) -> Iterator[None]:
-    """Print the time, the largest use of disk meanwhile, and the memory of the largest process."""
+    """Print the duration, the peak disk usage, and the memory of the largest process of the block."""
     began, before, done = time.monotonic(), shutil.disk_usage(project).used, threading.Event()
     most = [0]
 
@@ -212,8 +224,8 @@ def measured(project: Path) -> Iterator[None]:
         watch.join()
         memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         print(
-            f"{time.monotonic() - began:.0f} s in all; disk at most {most[0] / 1e9:.2f} GB, other "
-            f"programs included; the largest process held {memory / 1e6:.2f} GB"
+            f"{time.monotonic() - began:.0f} s in total; peak disk usage {most[0] / 1e9:.2f} GB, "
+            f"including other programs; peak memory of one process {memory / 1e6:.2f} GB"
         )
 
 

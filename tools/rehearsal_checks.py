@@ -1,7 +1,7 @@
-"""Check the results of a rehearsal against what was served, without importing audionas.
+"""Compare the results of a rehearsal with the served audio, without importing audionas.
 
-Each check takes the project's folder, the rows of data/segments by split, and the kind of every clip
-(`standin.KINDS`); it raises AssertionError.
+Arguments of each check: folder of the project, rows of data/segments by split, and kind of every clip
+(`standin.KINDS`). A check raises AssertionError if it fails.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from standin import KINDS, PERIOD, RATE, Hub, Recordings
 
 SPLITS = ("train", "valid", "test")
 TRAIN, UNBALANCED, TEST = (f"{name}_segments.csv" for name in ("balanced_train", "unbalanced_train", "eval"))
-#: The features of a rehearsal: small, to save disk.
+#: Features of a rehearsal, small to save disk space.
 FEATURES = {"n_fft": 256, "hop": 80, "mels": 24, "fmin": 50.0, "fmax": 4000.0}
 FRAMES = PERIOD * RATE // FEATURES["hop"] + 1
-SAMPLE = 50  # clips whose rows are compared with what was served
+SAMPLE = 50  # number of clips whose rows are compared with the served audio
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
+    """Read the rows of a CSV file."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def listed(project: Path, splits: Mapping[str, list], whole: bool) -> None:
-    """The DAG's lists are the genuine lists, whole or a part."""
+    """Check that the lists of the pipeline equal the original lists, or are a part of them."""
     for split, name in zip(SPLITS, (TRAIN, UNBALANCED, TEST), strict=True):
         listed = {}
         for line in (project / "lists" / name).read_text().splitlines():
@@ -52,7 +52,7 @@ def listed(project: Path, splits: Mapping[str, list], whole: bool) -> None:
 
 
 def ledgers(project: Path, splits: Mapping[str, list], kinds: Mapping[str, str]) -> None:
-    """Every ledger has each clip once, with the planned source or reason."""
+    """Check that every ledger has each clip once, with the planned source or reason."""
     outcomes: Counter[str] = Counter()
     for split, rows in splits.items():
         ledger = read(project / f"data/raw/{split}/ledger.csv")
@@ -73,7 +73,7 @@ def ledgers(project: Path, splits: Mapping[str, list], kinds: Mapping[str, str])
 
 
 def stores(project: Path, splits: Mapping[str, list], kinds: Mapping[str, str]) -> None:
-    """Waveforms and log-mel hold the available clips, in the order and with the labels of the list."""
+    """Check that the stores contain all available clips, with the order and the labels of the list."""
     classes = [row["mid"] for row in read(project / "data/segments/classes.csv")]
     column = {mid: i for i, mid in enumerate(classes)}
     for split, rows in splits.items():
@@ -89,7 +89,7 @@ def stores(project: Path, splits: Mapping[str, list], kinds: Mapping[str, str]) 
 
 
 def packed(project: Path, splits: Mapping[str, list], kinds, sounds: Recordings, seed: int) -> None:
-    """A sample of rows equals the decoded served file: rounded to 16 bit, and librosa's log-mel."""
+    """Check sampled rows: 16-bit waveforms equal the decoded files, and log-mel equals librosa's."""
     got = [
         (split, row) for split in SPLITS for row in splits[split] if not KINDS[kinds[row["clip_id"]]].reason
     ]
@@ -121,7 +121,7 @@ def _log_mel(wave: np.ndarray) -> np.ndarray:
 
 
 def report(project: Path, splits: Mapping[str, list], kinds: Mapping[str, str]) -> None:
-    """The coverage report counts what was planned."""
+    """Check that the counts of the coverage report equal the plan."""
     for row in read(project / "results/coverage/coverage.csv"):
         planned = [KINDS[kinds[clip["clip_id"]]] for clip in splits[row["split"]]]
         reasons = Counter(kind.reason for kind in planned)

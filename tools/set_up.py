@@ -1,8 +1,8 @@
-"""Install what requirements.lock pins for some extras of this project, and show progress; or check it.
+"""Install the packages of requirements.lock for some extras, and show progress; or check them.
 
-The script runs in the environment that it fills and needs only pip there. The lock says below each package
-what needs it (`# via`), so the script can follow what the extras need. Versions and hashes are the lock's.
-Without `--gpu` the packages of `GPU_ONLY` are left out.
+The script runs in the environment to fill, and requires only pip. The lock lists the dependents of each
+package (`# via`), from which the script derives the packages of the extras. Versions and hashes come from the
+lock. Without `--gpu`, the packages of `GPU_ONLY` are not installed.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: On Linux PyTorch requires these and loads them only for a GPU; docs/dependencies.md shows how we know.
+#: On Linux, PyTorch requires these packages but loads them only for a GPU; see docs/dependencies.md.
 GPU_ONLY = frozenset({"cuda-bindings", "nvidia-cuda-nvrtc", "nvidia-cusolver", "nvidia-nvtx", "triton"})
 _PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 _INSTALL = [*_PIP, "install", "--require-hashes", "--no-deps", "--no-build-isolation"]
-_LARGE = 50  # MB, from which the line of a download stays on the screen
-_SAID_LAST = 20  # lines of pip that are shown where it fails
+_LARGE = 50  # MB; downloads of this size or more stay on the screen
+_LAST_LINES = 20  # number of lines of pip's output that are shown after a failure
 
 
 def entries(lock: str) -> dict[str, str]:
-    """The entries of the lock, with their hashes and comments, by the name of the package."""
+    """Return the entries of the lock, with hashes and comments, by package name."""
     found = re.findall(r"^\w.*(?:\n .*)*", lock, re.MULTILINE)
     return {_normalized(entry.partition("==")[0]): entry for entry in found}
 
 
 def asked(project: dict, extras: Iterable[str]) -> set[str]:
-    """The packages that pyproject.toml names: to build with, in the core, and in these extras."""
+    """Return the packages in pyproject.toml: build requirements, core dependencies, and these extras."""
     optional, found = project["project"]["optional-dependencies"], set()
     own = project["project"]["name"]
     requirements = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
@@ -53,7 +53,7 @@ def asked(project: dict, extras: Iterable[str]) -> set[str]:
 
 
 def select(lock: str, project: dict, extras: Iterable[str], gpu: bool) -> dict[str, str]:
-    """The entries of the lock that the core and these extras need, by the name of the package."""
+    """Return the entries of the lock that the core and these extras need, by package name."""
     every = entries(lock)
     parents = {
         name: set(map(_normalized, re.findall(r"^    #(?: via|  ) ([\w.-]+)", entry, re.MULTILINE)))
@@ -69,11 +69,11 @@ def select(lock: str, project: dict, extras: Iterable[str], gpu: bool) -> dict[s
 
 
 def install(extras: Iterable[str], gpu: bool) -> None:
-    """Install the packages, then the project itself in place."""
+    """Install the packages, then the project itself in editable mode."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     chosen = select((ROOT / "requirements.lock").read_text(encoding="utf-8"), project, extras, gpu)
     folder = Path(sys.prefix)
-    # setuptools comes first: it builds the packages that have no wheel.
+    # setuptools is installed first, because it builds packages without a wheel.
     for name, entry in (("setuptools", chosen["setuptools"]), ("packages", "\n".join(chosen.values()))):
         (folder / f"{name}.lock").write_text(entry + "\n", encoding="utf-8")
     _run([*_INSTALL, "-r", str(folder / "setuptools.lock")])
@@ -82,16 +82,16 @@ def install(extras: Iterable[str], gpu: bool) -> None:
 
 
 def check(gpu: bool) -> None:
-    """`pip check`, which may miss the packages of `GPU_ONLY` where there is no GPU, and nothing else."""
+    """Run `pip check`, and ignore missing packages of `GPU_ONLY` without `gpu`. Exits if it fails."""
     done = subprocess.run([*_PIP, "check"], capture_output=True, text=True)
     complaints = unmet(done.stdout.splitlines(), gpu) if done.returncode else []
     if complaints or done.stderr.strip():
         sys.exit("\n".join([*complaints, done.stderr.strip()]))
-    print("The installed packages fit together.")
+    print("The installed packages are compatible.")
 
 
 def unmet(said: Iterable[str], gpu: bool) -> list[str]:
-    """The lines of `pip check` but those on packages that are left out on purpose."""
+    """Filter the lines of `pip check`: remove those about packages of `GPU_ONLY`, unless `gpu` is set."""
     left_out = re.compile(r"\S+ \S+ requires (\S+), which is not installed\.")
     return [
         line
@@ -101,12 +101,12 @@ def unmet(said: Iterable[str], gpu: bool) -> list[str]:
 
 
 def _normalized(name: str) -> str:
-    """The name of a package in the spelling of the index."""
+    """Return the normalised name of a package."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _run(command: list[str], packages: int = 0) -> None:
-    """Run pip and exit with its last lines where it fails; with a number of packages show its progress."""
+    """Run pip. Exits with its last lines if it fails. Shows progress if `packages` is not 0."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said, progress = [], _Progress(packages)
     for line in _lines(process):
@@ -116,14 +116,16 @@ def _run(command: list[str], packages: int = 0) -> None:
             progress.show(line)
     if process.wait():
         sys.exit(
-            "\n".join(["", *said[-_SAID_LAST:], "pip failed; fix what it says above, then run it again"])
+            "\n".join(
+                ["", *said[-_LAST_LINES:], "pip failed; fix the error above, then run the command again"]
+            )
         )
     if packages:
         progress.end()
 
 
 def _lines(process: subprocess.Popen) -> Iterator[str | None]:
-    """What a process prints, line by line; None for each second without a line."""
+    """Yield the output of a process line by line, and None for each second without output."""
     lines = queue.Queue()
 
     def read() -> None:
@@ -143,7 +145,7 @@ def _lines(process: subprocess.Popen) -> Iterator[str | None]:
 
 
 class _Progress:
-    """What pip does, on one line that changes; off a terminal only the large downloads and the phases."""
+    """Progress of pip on one line. Without a terminal, only large downloads and phases are printed."""
 
     def __init__(self, packages: int):
         self.packages, self.seen, self.to_unpack = packages, 0, 0
@@ -151,15 +153,15 @@ class _Progress:
         self.text = ""
 
     def show(self, line: str | None) -> None:
-        """Show a line of pip, or that a second passed without one."""
+        """Update the progress from a line of pip, or after a second without one."""
         keep = False
         match line.split() if line else []:
-            case ["Ignoring", *_]:  # for another platform
+            case ["Ignoring", *_]:  # the package is for another platform
                 self.packages -= 1
             case ["Collecting", name, *_] | ["Requirement", "already", "satisfied:", name, *_]:
                 self.seen += 1
                 self.text = f"[{self.seen}/{self.packages}] {name}"
-            case ["Processing", path, *_]:  # a file of this machine
+            case ["Processing", path, *_]:  # a local file
                 self.seen += 1
                 self.text = f"[{self.seen}/{self.packages}] {'=='.join(Path(path).name.split('-')[:2])}"
             case ["Downloading", _, size, "MB)"]:
@@ -172,7 +174,7 @@ class _Progress:
         self._print(keep)
 
     def end(self) -> None:
-        """Say that all is done."""
+        """Print that the installation is complete."""
         self.text = f"{self.packages} packages are installed"
         self._print(keep=True)
 
@@ -186,7 +188,7 @@ class _Progress:
 
 
 def _installed() -> int:
-    """How many packages the environment has."""
+    """Return the number of installed packages."""
     return sum(1 for _ in Path(sysconfig.get_path("purelib")).glob("*.dist-info"))
 
 
@@ -196,9 +198,9 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("install", "fill the environment"), ("check", "check what is installed")):
         one = commands.add_parser(name, help=text)
-        one.add_argument("--gpu", action="store_true", help="with the packages that only a GPU needs")
+        one.add_argument("--gpu", action="store_true", help="include the packages that only a GPU needs")
     commands.choices["install"].add_argument(
-        "extras", nargs="*", help="of pyproject.toml; none: only the core"
+        "extras", nargs="*", help="extras of pyproject.toml; without any, only the core"
     )
     options = parser.parse_args()
     if options.command == "install":

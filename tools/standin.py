@@ -1,7 +1,7 @@
-"""Substitute audio for AudioSet's lists: other recordings, with a seeded share of faults.
+"""Substitute audio for AudioSet's lists: other recordings, with seeded random faults.
 
-Every clip has a kind (`KINDS`): what the hub holds of it, what the video server answers, and so what the
-ledger must contain. The content of a video follows from its id: one of a few recordings, repeated.
+Every clip has a kind (`KINDS`). It defines the file on the hub, the response of the video server, and the
+expected entry in the ledger. The id of a video selects one of a few recordings, which is repeated.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ import soxr
 from hub_server import Asked, Fault, HubServer
 from loopback import Loopback, Reply
 
-RATE = 8000  # Hz, of all that is served
-PERIOD = 10  # seconds after which a video sounds the same again
-_VIDEO = 620  # seconds; the last span of the lists ends at 600
-_FILE, _GROUP = 1000, 100  # rows of a parquet file and of a row group, as in the mirror
+RATE = 8000  # sample rate of all audio, in Hz
+PERIOD = 10  # period of the repeated recordings, in seconds
+_VIDEO = 620  # length of a video in seconds; the last segment of the lists ends at 600
+_FILE, _GROUP = 1000, 100  # rows per parquet file and per row group, as in the real mirror
 
-Rows = Sequence[Mapping[str, str]]  # of data/segments/{split}.csv
+Rows = Sequence[Mapping[str, str]]  # rows of data/segments/{split}.csv
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What happens to a clip.
+    """The availability of a clip.
 
     Attributes:
-        per_mille: of all clips; at least one clip is of every kind.
-        hub: what the hub holds: `whole`, `damaged`, `silent`, `short`, or nothing.
-        video: what the video's server answers: as `hub`, `flaky` (whole, at the second try), a status, or
-            YouTube's words.
-        reasons: what the ledger must contain, by source; the source that is not among them has the clip.
+        per_mille: frequency of the kind, in clips per 1,000; there is at least one clip of every kind.
+        hub: file on the hub: `whole`, `damaged`, `silent`, `short`, or empty for none.
+        video: response of the video server: as `hub`, `flaky` (succeeds at the second request), an HTTP
+            status, or an error message of YouTube.
+        reasons: expected reasons in the ledger, by source. A source without a reason provides the clip.
     """
 
     per_mille: int
@@ -52,57 +52,59 @@ class Kind:
 
     @property
     def source(self) -> str:
-        """The source that has the clip; empty if none does."""
+        """The source that provides the clip; empty if there is none."""
         return next((source for source in ("hub", "youtube") if source not in self.reasons), "")
 
     @property
     def reason(self) -> str:
-        """The ledger's reason; empty if the clip is available."""
+        """The expected reason in the ledger; empty if the clip is available."""
         return "" if self.source else self.reasons["youtube"]
 
 
-def _lost(per_mille: int, video: str | int, reason: str) -> Kind:
+def _unavailable(per_mille: int, video: str | int, reason: str) -> Kind:
     return Kind(per_mille, "", video, {"hub": "not there", "youtube": reason})
 
 
-def _spoilt(hub: str, reason: str) -> Kind:
+def _damaged_everywhere(hub: str, reason: str) -> Kind:
     return Kind(2, hub, hub, {"hub": reason, "youtube": reason})
 
 
-#: Some 7 % of the clips are not on the hub; of these a third can still be seen.
+#: About 7 % of the clips are not on the hub. A third of these is available as a video.
 KINDS = {
-    "whole": Kind(0, "whole", "whole", {}),  # all the rest
+    "whole": Kind(0, "whole", "whole", {}),  # all remaining clips
     "elsewhere": Kind(20, "", "whole", {"hub": "not there"}),
     "elsewhere, at the second try": Kind(2, "", "flaky", {"hub": "not there"}),
-    "gone": _lost(22, 404, "removed"),
-    "gone for good": _lost(4, 410, "removed"),
-    "account closed": _lost(
+    "gone": _unavailable(22, 404, "removed"),
+    "gone for good": _unavailable(4, 410, "removed"),
+    "account closed": _unavailable(
         4,
         "Video unavailable. This video is no longer available because the YouTube account associated with "
         "this video has been terminated.",
         "removed",
     ),
-    "private": _lost(7, "Private video. Sign in if you've been granted access to this video", "private"),
-    "sign-in wanted": _lost(1, 401, "private"),
-    "for adults": _lost(
+    "private": _unavailable(
+        7, "Private video. Sign in if you've been granted access to this video", "private"
+    ),
+    "sign-in wanted": _unavailable(1, 401, "private"),
+    "for adults": _unavailable(
         5,
         "Sign in to confirm your age. This video may be inappropriate for some users.",
         "age-restricted",
     ),
-    "blocked here": _lost(
+    "blocked here": _unavailable(
         3,
         "Video unavailable. The uploader has not made this video available in your country",
         "geo-blocked",
     ),
-    "blocked by law": _lost(2, 451, "geo-blocked"),
-    "damaged": _spoilt("damaged", "decode"),
-    "silent": _spoilt("silent", "silent"),
-    "too short": _spoilt("short", "too short"),
+    "blocked by law": _unavailable(2, 451, "geo-blocked"),
+    "damaged": _damaged_everywhere("damaged", "decode"),
+    "silent": _damaged_everywhere("silent", "silent"),
+    "too short": _damaged_everywhere("short", "too short"),
 }
 
 
 def plan(clip_ids: Sequence[str], seed: int) -> dict[str, str]:
-    """The kind of every clip, drawn with a seed."""
+    """Draw the kind of every clip; return kinds by clip id."""
     counts = {name: max(1, round(kind.per_mille * len(clip_ids) / 1000)) for name, kind in KINDS.items()}
     counts["whole"] = 0
     counts["whole"] = len(clip_ids) - sum(counts.values())
@@ -112,10 +114,10 @@ def plan(clip_ids: Sequence[str], seed: int) -> dict[str, str]:
 
 
 class Recordings:
-    """A few recordings as endless videos: PERIOD seconds at RATE, repeated.
+    """Videos made of a few recordings. PERIOD seconds at RATE are repeated without end.
 
     Args:
-        files: audio files of any rate, 3 s or longer.
+        files: audio files of any sample rate, 3 s or longer.
     """
 
     def __init__(self, files: Sequence[Path]):
@@ -124,36 +126,36 @@ class Recordings:
             samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
             wave = np.resize(soxr.resample(samples.mean(axis=1), rate, RATE), PERIOD * RATE)
             self.waves.append(np.round(wave / np.abs(wave).max() * 30_000).astype(np.int16))
-        self._clip = lru_cache(maxsize=4096)(self._encoded)
-        self._video = lru_cache(maxsize=None)(self._whole)
+        self._clip = lru_cache(maxsize=4096)(self._encoded_clip)
+        self._video = lru_cache(maxsize=None)(self._encoded_video)
 
     def number(self, ytid: str) -> int:
-        """Which recording a video is."""
+        """Return the index of the recording of a video."""
         return int.from_bytes(hashlib.blake2b(ytid.encode(), digest_size=8).digest()) % len(self.waves)
 
     def samples(self, clip: Mapping[str, str]) -> np.ndarray:
-        """int16 [n]: the samples of a clip."""
-        return self._heard(self.number(clip["source"]), *_span(clip))
+        """Return the samples of a clip, int16 [n]."""
+        return self._samples(self.number(clip["source"]), *_span(clip))
 
     def clip(self, clip: Mapping[str, str]) -> bytes:
-        """The clip encoded: FLAC, or Ogg Vorbis for every other recording."""
+        """Return the encoded clip: FLAC, or Ogg Vorbis for every second recording."""
         first, last = _span(clip)
         period = PERIOD * RATE
         return self._clip(self.number(clip["source"]), first % period, first % period + last - first)
 
     def video(self, clip: Mapping[str, str]) -> bytes:
-        """The whole video, as FLAC."""
+        """Return the whole video as FLAC."""
         return self._video(self.number(clip["source"]))
 
-    def _heard(self, number: int, first: int, last: int) -> np.ndarray:
+    def _samples(self, number: int, first: int, last: int) -> np.ndarray:
         return np.take(self.waves[number], np.arange(first, last), mode="wrap")
 
-    def _encoded(self, number: int, first: int, last: int) -> bytes:
+    def _encoded_clip(self, number: int, first: int, last: int) -> bytes:
         kind = {"format": "OGG", "subtype": "VORBIS"} if number % 2 else {"format": "FLAC"}
-        return encode(self._heard(number, first, last), **kind)
+        return encode(self._samples(number, first, last), **kind)
 
-    def _whole(self, number: int) -> bytes:
-        return encode(self._heard(number, 0, _VIDEO * RATE))
+    def _encoded_video(self, number: int) -> bytes:
+        return encode(self._samples(number, 0, _VIDEO * RATE))
 
 
 def _span(clip: Mapping[str, str]) -> tuple[int, int]:
@@ -161,16 +163,21 @@ def _span(clip: Mapping[str, str]) -> tuple[int, int]:
 
 
 def encode(samples: np.ndarray, **options: str) -> bytes:
-    """int16 samples at RATE as an audio file; FLAC by default."""
+    """Encode int16 samples at RATE as an audio file, by default FLAC."""
     file = io.BytesIO()
     soundfile.write(file, samples, RATE, **({"format": "FLAC"} | options))
     return file.getvalue()
 
 
 class Hub(HubServer):
-    """A mirror of the clips that the plan puts there, in parquet files that lie in a folder.
+    """A hub with the clips of the plan, stored in parquet files.
 
-    Now and then a connection ends early, a request fails, and once it asks for patience: all of it passes.
+    Some connections end early, some requests fail, and one response asks the client to retry later. All
+    faults are temporary.
+
+    Args:
+        folder: folder of the parquet files.
+        seed: seed of the faults.
     """
 
     def __init__(self, folder: Path, seed: int):
@@ -180,7 +187,7 @@ class Hub(HubServer):
         self._requests = 0
 
     def hold(self, splits: Mapping[str, Rows], kinds: Mapping[str, str], recordings: Recordings) -> None:
-        """Write the files and serve them."""
+        """Write the parquet files and serve them."""
         files = {}
         for split, part in (("train", "bal_train"), ("valid", "unbal_train"), ("test", "eval")):
             held = [row for row in splits[split] if KINDS[kinds[row["clip_id"]]].hub]
@@ -195,14 +202,14 @@ class Hub(HubServer):
 
     @staticmethod
     def audio(clip: Mapping[str, str], kind: Kind, recordings: Recordings) -> bytes:
-        """What the hub holds of a clip."""
+        """Return the content of a clip on the hub."""
         whole = recordings.clip(clip)
-        return whole if kind.hub == "whole" else _spoilt_clip(kind.hub, whole)
+        return whole if kind.hub == "whole" else _damaged_clip(kind.hub, whole)
 
     def _write_file(self, path: Path, rows: Rows, kinds: Mapping[str, str], recordings: Recordings) -> None:
         audio = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         schema = pa.schema([("video_id", pa.string()), ("audio", audio), ("labels", pa.list_(pa.string()))])
-        # No dictionary and no compression: else the repeated recordings would shrink to almost nothing.
+        # Compression would shrink the repeated recordings to almost nothing.
         options = {"use_dictionary": False, "compression": "none", "write_page_checksum": True}
         with pq.ParquetWriter(path, schema, **options) as writer:
             for at in range(0, len(rows), _GROUP):
@@ -235,14 +242,14 @@ class Hub(HubServer):
 
 
 class Videos(Loopback):
-    """Pages and media of the videos that the plan lets yt-dlp ask for; see the plugin beside."""
+    """Server for the pages and media of all videos that yt-dlp requests; see the plugin in tests/support."""
 
     def hold(self, splits: Mapping[str, Rows], kinds: Mapping[str, str], recordings: Recordings) -> None:
-        """Serve them."""
+        """Serve the videos of all clips that the hub does not provide."""
         for row in (row for rows in splits.values() for row in rows):
             kind, ytid = KINDS[kinds[row["clip_id"]]], row["source"]
             if kind.hub == "whole":
-                continue  # never asked for
+                continue  # never requested
             replies = [_json({"media": self.url(f"/media/{ytid}")})]
             if isinstance(kind.video, int):
                 replies = [Reply(status=kind.video)]
@@ -250,7 +257,7 @@ class Videos(Loopback):
                 replies = [_json({"said": kind.video})]
             else:
                 media = (
-                    recordings.video(row) if kind.video in ("whole", "flaky") else _spoilt_video(kind.video)
+                    recordings.video(row) if kind.video in ("whole", "flaky") else _damaged_video(kind.video)
                 )
                 self.serve(f"/media/{ytid}", Reply(media, "audio/flac"))
             if kind.video == "flaky":
@@ -259,16 +266,16 @@ class Videos(Loopback):
 
 
 @cache
-def _spoilt_video(how: str) -> bytes:
-    return b"no audio" * 5000 if how == "damaged" else encode(_faint(how, _VIDEO))
+def _damaged_video(how: str) -> bytes:
+    return b"no audio" * 5000 if how == "damaged" else encode(_too_quiet(how, _VIDEO))
 
 
-def _spoilt_clip(how: str, whole: bytes) -> bytes:
-    return whole[: len(whole) // 2] if how == "damaged" else encode(_faint(how, PERIOD))
+def _damaged_clip(how: str, whole: bytes) -> bytes:
+    return whole[: len(whole) // 2] if how == "damaged" else encode(_too_quiet(how, PERIOD))
 
 
-def _faint(how: str, seconds: int) -> np.ndarray:
-    """Silence for so long, or a twentieth of a second of sound."""
+def _too_quiet(how: str, seconds: int) -> np.ndarray:
+    """Return `seconds` of silence, or 0.05 s of sound."""
     return np.zeros(seconds * RATE, np.int16) if how == "silent" else np.full(RATE // 20, 1000, np.int16)
 
 

@@ -1,11 +1,11 @@
-"""Write measured results into the documentation, between markers: tables of a run, results of benchmarks.
+"""Write results of runs and benchmarks into the documentation, between markers.
 
 Usage, in the project's folder:
 
     python tools/update_docs.py                       # docs/demo, docs/demo.md and the README, from results/
-    python tools/update_docs.py dag                   # the drawing in docs/dag.md, by `dvc dag`
+    python tools/update_docs.py dag                   # the graph in docs/dag.md, from `dvc dag`
     python tools/update_docs.py performance           # docs/performance.md, from benchmarks/results
-    python tools/update_docs.py esc10 [FOLDER]        # docs/results.md, from a finished study in FOLDER
+    python tools/update_docs.py esc10 [FOLDER]        # docs/results.md, from a completed study in FOLDER
 """
 
 import json
@@ -21,29 +21,39 @@ import pandas as pd
 ROOT = Path(__file__).parents[1]
 STUDIES = ("soundfont", "esc10", "urbansound8k", "urbansound8k-gpu")  # the profiles in docs/results.md
 TABLES = ("ship", "findings", "table1", "table2", "pairs", "windows", "ranking", "classes", "costs")
-SHOWN = ("Model", "Budget", "#Params (k)", "M multiply-adds", "mAP", "% teacher")  # of table 1, in the README
-MEASURED = {"cpu-2-cores": "", "nvidia-h200": "h200:"}  # files of benchmarks/results, their markers' prefix
+SHOWN = (
+    "Model",
+    "Budget",
+    "#Params (k)",
+    "M multiply-adds",
+    "mAP",
+    "% teacher",
+)  # columns of table 1 in the README
+MEASURED = {
+    "cpu-2-cores": "",
+    "nvidia-h200": "h200:",
+}  # files of benchmarks/results, and prefixes of their markers
 
 
 def put(document: Path, marker: str, content: str) -> None:
-    """Replace the text between a document's markers."""
+    """Replace the text between two markers of a document. Exits with a message if they are missing."""
     text, start, end = document.read_text(encoding="utf-8"), f"<!-- {marker} -->", f"<!-- /{marker} -->"
     if start not in text or end not in text:
-        sys.exit(f"{document.name}: no markers {start} and {end}; put them back where the table belongs")
+        sys.exit(f"{document.name}: no markers {start} and {end}; add them where the table belongs")
     pattern = re.escape(start) + ".*?" + re.escape(end)
     text = re.sub(pattern, lambda _: f"{start}\n{content.strip()}\n{end}", text, flags=re.DOTALL)
     document.write_text(text, encoding="utf-8")
 
 
 def columns(text: str, chosen: tuple[str, ...]) -> str:
-    """The chosen columns of the Markdown table in a text, which may begin with a caption."""
+    """Return some columns of the Markdown table in a text. The text may start with a caption."""
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"]
     table = pd.DataFrame(rows[2:], columns=rows[0])
     return table[list(chosen)].to_markdown(index=False, disable_numparse=True)
 
 
 def tables(name: str, project: Path, document: str, chosen: tuple[str, ...]) -> None:
-    """Copy a finished study's tables and figures to docs/`name`; put the chosen tables into a document."""
+    """Copy the tables and figures of a study to docs/`name`, and insert the chosen tables in a document."""
     results, folder = project / "results", ROOT / "docs" / name
     if not (results / "tables" / "table1.md").exists():
         sys.exit(f"{results}: no tables; run the experiment first")
@@ -57,7 +67,7 @@ def tables(name: str, project: Path, document: str, chosen: tuple[str, ...]) -> 
 
 
 def hours(name: str, project: Path) -> None:
-    """Put the minutes of a study's trainings, from their logs, into docs/results.md."""
+    """Insert the training times of a study, read from its logs, in docs/results.md."""
     logs, rows = project / "logs" / "seconds", []
     for kind in sorted(logs.iterdir()) if logs.exists() else ():
         known = [
@@ -71,10 +81,11 @@ def hours(name: str, project: Path) -> None:
 
 
 def performance(measured: Path, prefix: str = "") -> None:
-    """Put a machine's committed results into docs/performance.md and, for the engines, docs/cluster.md.
+    """Insert the benchmark results of a machine in docs/performance.md and docs/cluster.md.
 
     Args:
-        prefix: of the markers' names.
+        measured: JSON file of results.
+        prefix: prefix of the marker names.
     """
     document, content = ROOT / "docs" / "performance.md", json.loads(measured.read_text(encoding="utf-8"))
     results, machine = content["results"], content["machine"]
@@ -109,7 +120,7 @@ def performance(measured: Path, prefix: str = "") -> None:
 
 
 def dag(project: Path) -> str:
-    """The graph of `dvc dag`: one node for each matrix of stages, without the edges that others imply."""
+    """Return the graph of `dvc dag` as Mermaid: one node per stage matrix, without transitive edges."""
     command = [sys.executable, "-m", "dvc", "dag", "--mermaid", "--collapse-foreach-matrix"]
     printed = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout
     names = dict(re.findall(r"(node\d+)\[\"(.*?)\"\]", printed))

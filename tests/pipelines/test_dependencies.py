@@ -176,7 +176,7 @@ def test_only_what_is_left_out_on_purpose_may_be_missing():
 
 def test_pip_that_fails_is_told(capsys):
     talk = "print('Collecting a==1 (from x)'); print('ERROR: no a'); raise SystemExit(3)"
-    with pytest.raises(SystemExit, match=r"(?s)ERROR: no a.*pip failed; fix what it says above"):
+    with pytest.raises(SystemExit, match=r"(?s)ERROR: no a.*pip failed; fix the error above"):
         SET_UP._run([sys.executable, "-c", talk], 1)
     assert not capsys.readouterr().out
 

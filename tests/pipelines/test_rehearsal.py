@@ -1,4 +1,4 @@
-"""A part of AudioSet's genuine lists, from list to packed log-mel; tools/rehearsal.py takes all of them."""
+"""A part of AudioSet's original lists, from list to log-mel store. tools/rehearsal.py runs all of them."""
 
 import pytest
 from rehearsal import rehearse
@@ -11,4 +11,4 @@ def test_a_part_of_the_genuine_lists_runs_through_the_dag(shared_data, tmp_path,
         if not folder.is_dir():
             pytest.skip(f"no {folder.name} in ../shared/data; see CONTRIBUTING.md")
     rehearse(tmp_path, lists, recordings, clips=200)
-    assert "All is as it was served" in capsys.readouterr().out
+    assert "All results match the served audio" in capsys.readouterr().out

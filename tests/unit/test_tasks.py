@@ -42,7 +42,7 @@ def test_accuracy_equals_scikit_learn_and_refuses_what_it_cannot_count():
     assert task.metric(labels, scores) == accuracy_score(of_clip, scores.argmax(axis=1))
     with pytest.raises(ValueError, match="diverged"):
         task.metric(labels, np.full_like(scores, np.nan))
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="equal shapes"):
         task.metric(labels, scores[:, :4])
     labels[3] = 0
     with pytest.raises(ValueError, match="clip 3 has 0 labels"):
