@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-# Tests run side by side, one a core; PyTorch's threads would only get in each other's way.
+# One test process per core; more PyTorch threads would only compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# The tests' servers are on this machine; a proxy would not find them.
+# The servers of the tests are local, so no proxy must be used.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -17,7 +17,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of real recordings beside the repository; tests that need it skip where it is not."""
+    """Folder of real recordings beside the repository. Tests that need it are skipped if it is missing."""
     if not SHARED.is_dir():
         pytest.skip(f"no recordings at ../shared/data beside {SHARED.parents[1].name}; see CONTRIBUTING.md")
     return SHARED
@@ -25,6 +25,6 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def log_level() -> Iterator[None]:
-    """AUDIONAS_DEBUG in one test would have all later ones keep their log, and with it what is logged."""
+    """Reset logging, because AUDIONAS_DEBUG in one test would affect all later tests."""
     yield
     logging.getLogger("audionas").setLevel(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""One Slurm for all tests of this folder."""
+"""A Slurm cluster for all tests of this folder."""
 
 from collections.abc import Iterator
 from pathlib import Path

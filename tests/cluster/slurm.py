@@ -1,4 +1,4 @@
-"""A real Slurm of one controller and two nodes, all on this machine, for the tests."""
+"""A real Slurm cluster with one controller and two nodes on this machine."""
 
 import os
 import secrets
@@ -12,7 +12,7 @@ from pathlib import Path
 from projects import BIN, free_ports, until
 
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
-MARK = secrets.token_hex(4)  # so that no other Slurm on this machine has nodes of these names
+MARK = secrets.token_hex(4)  # makes node names unique on this machine
 NODES = f"n{MARK}x1", f"n{MARK}x2"
 CONFIG = """
 ClusterName=audionas
@@ -50,7 +50,7 @@ PartitionName=all Nodes={nodes[0]},{nodes[1]} Default=YES MaxTime=UNLIMITED Stat
 
 
 def missing() -> str | None:
-    """Why no cluster can be started here, or None."""
+    """Return why no cluster can be started, or None."""
     absent = [tool for tool in TOOLS if shutil.which(tool) is None]
     if absent:
         return f"{', '.join(absent)} not found; on Debian: apt-get install slurm-wlm munge"
@@ -60,12 +60,12 @@ def missing() -> str | None:
 
 
 class Slurm:
-    """`with Slurm(folder) as slurm`: its daemons run until the block ends; `slurm.env` is for its users."""
+    """`with Slurm(folder) as slurm`: its daemons run inside the block; `slurm.env` is for users."""
 
     def __init__(self, home: Path, node_timeout: int = 10):
         self.home = home
         self.config = home / "slurm.conf"
-        # Snakemake's job step drops SLURM_CONF, which sites do not need: their srun knows its file.
+        # Snakemake's job step drops SLURM_CONF. Real sites do not need it.
         path = f"{home / 'bin'}{os.pathsep}{BIN}{os.pathsep}{os.environ['PATH']}"
         self.env = {"SLURM_CONF": str(self.config), "PATH": path}
         self._daemons: dict[str, subprocess.Popen] = {}
@@ -102,7 +102,7 @@ class Slurm:
         srun.chmod(0o755)
         names = {"host": socket.gethostname(), "nodes": NODES, "ports": free_ports(3)}
         self.config.write_text(CONFIG.format(home=self.home, node_timeout=self._node_timeout, **names))
-        for gpu in ("gpu0", "gpu1"):  # files stand for devices, which Slurm counts and does not open
+        for gpu in ("gpu0", "gpu1"):  # files replace devices, because Slurm only counts them
             (self.home / gpu).touch()
         (self.home / "gres.conf").write_text(f"Name=gpu File={self.home}/gpu[0-1]\n")
         files = [f"--{name}-file={munge / name}" for name in ("key", "pid", "log", "seed")]
@@ -114,27 +114,27 @@ class Slurm:
         until(lambda: self.states() == dict.fromkeys(NODES, "idle"), "the nodes")
 
     def start_controller(self) -> None:
-        """Start it, or start it anew: it goes on from what it has saved."""
+        """Start or restart the controller; it resumes from its saved state."""
         self._start("slurmctld", "-D", "-f", str(self.config))
 
     def start_node(self, node: str) -> None:
-        """Start a node's daemon."""
+        """Start the daemon of a node."""
         self._start(node, "slurmd", "-D", "-N", node, "-f", str(self.config))
 
     def kill(self, name: str) -> None:
-        """SIGKILL to the daemon of a node, or to `slurmctld`, or `munged`."""
+        """Kill the daemon of a node, `slurmctld` or `munged`."""
         daemon = self._daemons.pop(name)
         daemon.kill()
         daemon.wait()
 
     def lose(self, node: str) -> None:
-        """What happens to a node whose power fails: its daemon and all that it runs are gone at once."""
+        """Simulate a power failure: kill the daemon of a node and all its processes."""
         self.kill(node)
         for pid in self.processes(node):
             os.kill(pid, signal.SIGKILL)
 
     def processes(self, node: str) -> list[int]:
-        """All that runs in the jobs of a node."""
+        """Return all processes in the jobs of a node."""
         return [
             int(process.name)
             for process in Path("/proc").iterdir()
@@ -142,19 +142,19 @@ class Slurm:
         ]
 
     def jobs(self) -> list[dict[str, str]]:
-        """The jobs that wait or run: id, state, node and the stage."""
+        """Return pending and running jobs: id, state, node and stage."""
         listed = self.ask("squeue", "--noheader", "--format=%i|%T|%N|%k").splitlines()
         return [
             dict(zip(("id", "state", "node", "comment"), line.split("|"), strict=True)) for line in listed
         ]
 
     def states(self) -> dict[str, str]:
-        """The state of each node."""
+        """Return the state of each node."""
         listed = self.ask("sinfo", "--noheader", "--Node", "--format=%N %T", check=False).splitlines()
         return dict(line.split() for line in listed)
 
     def ask(self, *command: str, check: bool = True) -> str:
-        """What one of Slurm's commands prints."""
+        """Return the output of a Slurm command."""
         return subprocess.run(
             command, env=self._env, check=check, capture_output=True, text=True, timeout=60
         ).stdout

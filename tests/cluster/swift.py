@@ -1,4 +1,4 @@
-"""A real S3 service: OpenStack Swift with its S3 front, one replica, all on this machine, for the tests."""
+"""A real S3 service on this machine: OpenStack Swift with its S3 API and one replica."""
 
 import os
 import shutil
@@ -65,7 +65,7 @@ use = egg:swift#slo
 [filter:dlo]
 use = egg:swift#dlo
 """
-# Debian's eventlet ends an answer to HEAD as if a body had come before, and the next answer can't be read.
+# Debian's eventlet terminates HEAD responses like bodies, which makes the next response unreadable.
 HEAD = """
 def factory(*_, **__):
     def without_body(app):
@@ -81,7 +81,7 @@ def factory(*_, **__):
 
 
 def missing() -> str | None:
-    """Why Swift can't be started here, or None."""
+    """Return why Swift cannot be started, or None."""
     absent = [tool for tool in TOOLS if shutil.which(tool) is None]
     if absent:
         packages = " ".join(["swift-proxy", *(f"swift-{server}" for server in SERVERS), "memcached"])
@@ -94,7 +94,7 @@ def missing() -> str | None:
 class Swift:
     """`with Swift(folder) as swift`: an S3 endpoint at `swift.url` until the block ends."""
 
-    #: what a client of S3 calls access key and secret
+    #: access key and secret of the S3 client
     ACCESS, SECRET = "test:lab", "secret"
     GUEST, GUEST_SECRET = "test:guest", "guest"
 

@@ -43,7 +43,7 @@ def test_a_full_disk_is_named_and_costs_one_stage(disk: Path, tmp_path: Path) ->
     assert "No space left" in said
     assert "large" in said
     assert (project / "small").read_text() == "small\n"
-    run(project, "audionas", "verify-cache")  # what is kept is whole
+    run(project, "audionas", "verify-cache")  # the cached files are intact
 
     subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
     said = run(project, "dvc", "repro")

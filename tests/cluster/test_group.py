@@ -1,4 +1,4 @@
-"""Two people of one group share through a folder, as docs/sharing.md has them set it up."""
+"""Two users of one group share a folder remote, as in docs/sharing.md."""
 
 import os
 import shutil
@@ -12,12 +12,12 @@ from remotes import IDENTITY
 
 pytestmark = pytest.mark.cluster
 
-PEOPLE = {"ann": 1, "bob": 2}  # daemon and bin of any Linux: DVC asks for a user's name
-LAB = 20_000  # the number of their group, which needs no name
+PEOPLE = {"ann": 1, "bob": 2}  # users daemon and bin of any Linux, because DVC needs a user name
+LAB = 20_000  # id of their group, which needs no name
 
 
 def by(person: str, where: Path, *command: str, fails: bool = False) -> str:
-    """What a person's command prints, under the usual umask; who may read Python here is another matter."""
+    """Return the output of a user's command under the default umask. Access to Python is not restricted."""
     uid = str(PEOPLE[person])
     user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", f"--groups={LAB}"]
     rights = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
@@ -38,7 +38,7 @@ def by(person: str, where: Path, *command: str, fails: bool = False) -> str:
 
 @pytest.fixture
 def origin(tmp_path: Path) -> Path:
-    """A pipeline whose remote is a folder of the group, not yet told so."""
+    """A pipeline with a folder remote that is not yet configured for the group."""
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("other users need root and setpriv (util-linux)")
     for folder in (tmp_path, *tmp_path.parents[:2]):
@@ -75,7 +75,10 @@ def test_the_second_person_can_push_where_the_remote_is_the_groups(origin: Path,
     os.chown(bob / "dvc.lock", PEOPLE["bob"], PEOPLE["bob"])
     by("bob", bob, "dvc", "pull", "--run-cache")
     assert "up to date" in by("bob", bob, "dvc", "repro")
-    names = [*projects.PARAMS["names"], *(f"more{i}" for i in range(9))]  # some to each of Ann's folders
+    names = [
+        *projects.PARAMS["names"],
+        *(f"more{i}" for i in range(9)),
+    ]  # adds files to each of Ann's folders
     projects.edit(bob, names=names, seconds=dict.fromkeys(names, 0), sign="-")
     by("bob", bob, "dvc", "repro")
     said = by("bob", bob, "dvc", "push", "--run-cache", fails=not told)

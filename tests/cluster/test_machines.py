@@ -1,4 +1,4 @@
-"""Jobs that do not see each other's processes, as on other machines: each in a PID namespace of its own."""
+"""Jobs in separate PID namespaces, which cannot see each other's processes, as on several machines."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ def toy(tmp_path: Path) -> Path:
 
 
 def job(where: Path, stage: str, number: int) -> subprocess.Popen:
-    """A stage's job as Slurm would start it, on a machine of its own."""
+    """Start the job of a stage as on a separate machine."""
     command = [*UNSHARED, sys.executable, "workflow/plan.py", "run", stage, f"{number}.log"]
     return subprocess.Popen(command, cwd=where, env={**ENV, "SLURM_JOB_ID": str(number)}, text=True)
 

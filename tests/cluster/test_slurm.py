@@ -1,4 +1,4 @@
-"""The DAG on a real Slurm of two nodes: the results of `dvc repro`, whatever happens to jobs and nodes."""
+"""The pipeline on a real Slurm cluster gives the results of `dvc repro` after any fault of jobs and nodes."""
 
 import os
 import re
@@ -20,13 +20,13 @@ from trainings import Driver, Training, left_alone
 pytestmark = pytest.mark.cluster
 
 SNAKEMAKE = ("snakemake", "--profile", "workflow/profiles/slurm")
-# shorter waits than a site would want, for these jobs take seconds
+# short intervals, because these jobs take seconds
 QUICK = ("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2")
 
 
 @pytest.fixture(autouse=True)
 def nothing_left(slurm: Slurm) -> Iterator[None]:
-    """After a test that failed as well: no driver goes on, and no job."""
+    """Stop all drivers and jobs, also after a failed test."""
     yield
     Driver.kill_all()
     slurm.ask("scancel", "--user=root")
@@ -35,7 +35,7 @@ def nothing_left(slurm: Slurm) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded experiment with few iterations, not run yet."""
+    """The default experiment with few iterations, without results."""
     where = projects.house(tmp_path_factory.mktemp("short"))
     run(where, sys.executable, str(ROOT / ".ci/shorten.py"), "params.yaml")
     (where / "dvc.lock").unlink()
@@ -44,7 +44,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def repro(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It, after `dvc repro`; where that is done already, AUDIONAS_REPRODUCED names its folder."""
+    """The experiment after `dvc repro`. AUDIONAS_REPRODUCED names a folder with existing results."""
     if reproduced := os.environ.get("AUDIONAS_REPRODUCED"):
         return Path(reproduced)
     where = tmp_path_factory.mktemp("repro") / "house"
@@ -86,7 +86,7 @@ ALL = "--config", "pipeline=all"
 
 
 def test_all_pipelines_killed_and_resumed_leave_what_dvc_repro_leaves(slurm: Slurm, tmp_path: Path) -> None:
-    """SIGKILL for the driver, and for the jobs while one runs a stage of the second pipeline."""
+    """Kill the driver and the jobs while a stage of the second pipeline runs."""
     toy = projects.several(tmp_path / "toy")
     alone = shutil.copytree(toy, tmp_path / "alone", symlinks=True)
     run(alone, "dvc", "repro", "-P")
@@ -114,7 +114,7 @@ OFTEN, SELDOM = 0.5, 600.0  # seconds between checkpoints
 
 @pytest.fixture(scope="module")
 def features(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All that comes before the teacher is there."""
+    """A project with all inputs of the teacher."""
     where = tmp_path_factory.mktemp("features") / "house"
     shutil.copytree(short, where, symlinks=True)
     params = yaml.safe_load((where / "params.yaml").read_text())
@@ -124,19 +124,19 @@ def features(short: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         training={**params["training"], "checkpoint_seconds": SELDOM, "valid_every": 50},
     )
     run(where, "dvc", "repro", "logmel")
-    shutil.rmtree(where / "logs", ignore_errors=True)  # the test before may have filled it
+    shutil.rmtree(where / "logs", ignore_errors=True)  # the previous test may have left files
     return where
 
 
 @pytest.fixture(scope="module")
 def undisturbed(features: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """What dvc.lock holds of the teacher when nothing happens to it."""
+    """Hashes of the teacher in dvc.lock after an undisturbed training."""
     return left_alone(features, tmp_path_factory.mktemp("undisturbed") / "house")
 
 
 @pytest.fixture
 def training(slurm: Slurm, features: Path, tmp_path: Path) -> "Sent":
-    """The teacher's job, under way, with no checkpoint but what SIGTERM makes it write."""
+    """A running teacher job that writes a checkpoint only on SIGTERM."""
     one = Sent(shutil.copytree(features, tmp_path / "house", symlinks=True), slurm)
     until(lambda: one.shown(r"loss") and one.job, "the first iterations of the teacher")
     return one
@@ -144,19 +144,19 @@ def training(slurm: Slurm, features: Path, tmp_path: Path) -> "Sent":
 
 @pytest.fixture
 def saved(slurm: Slurm, features: Path, tmp_path: Path) -> "Sent":
-    """The same, with two checkpoints to go on from."""
+    """A running teacher job with two checkpoints."""
     where = shutil.copytree(features, tmp_path / "house", symlinks=True)
     params = yaml.safe_load((where / "params.yaml").read_text())
     projects.edit(
         where, training={**params["training"], "checkpoint_seconds": OFTEN}
-    )  # no stage is stale by it
+    )  # the change makes no stage stale
     one = Sent(where, slurm)
     until(lambda: len(one.checkpoints()) == 2 and one.job, "two checkpoints")
     return one
 
 
 class Sent(Training):
-    """The teacher, trained as a job of Slurm."""
+    """The teacher training as a Slurm job."""
 
     def __init__(self, where: Path, slurm: Slurm):
         super().__init__(where, *SNAKEMAKE, *QUICK, "teacher_0", env=slurm.env)
@@ -164,7 +164,7 @@ class Sent(Training):
 
     @property
     def job(self) -> dict[str, str]:
-        """The one that runs, as squeue shows it."""
+        """Return the running job from squeue."""
         return next((job for job in self.slurm.jobs() if job["state"] == "RUNNING"), {})
 
 
@@ -179,7 +179,7 @@ def test_a_time_limit_ends_an_attempt_and_not_the_training(
     slurm: Slurm, training: Sent, undisturbed: dict
 ) -> None:
     slurm.ask("scontrol", "update", f"JobId={training.job['id']}", "TimeLimit=1")
-    with training.held():  # Slurm counts in minutes
+    with training.held():  # Slurm's time limits are in minutes
         until(lambda: not training.job, "the time limit", seconds=180)
     training.goes_on_where_sigterm_stopped_it(undisturbed)
 
@@ -196,7 +196,7 @@ def test_a_lost_node_is_left_for_the_other(slurm: Slurm, saved: Sent, undisturbe
 
 
 def test_a_killed_node_daemon_costs_no_work(slurm: Slurm, training: Sent, undisturbed: dict) -> None:
-    """What it had started goes on; Slurm starts the job again elsewhere, which waits for it."""
+    """The processes of the job continue. Slurm restarts the job on another node, where it waits for them."""
     node = training.job["node"]
     try:
         with training.held():
@@ -218,7 +218,7 @@ def test_a_restarted_controller_is_not_noticed(slurm: Slurm, training: Sent, und
 
 
 def test_a_killed_driver_is_started_again(slurm: Slurm, training: Sent, undisturbed: dict) -> None:
-    """The job goes on without it; the one that the next driver sends waits for it, and finds it done."""
+    """The job continues without its driver. The next job waits, and finds the stage up to date."""
     with training.held():
         training.driver.kill()
         run(training.where, "snakemake", "--unlock")
@@ -229,7 +229,7 @@ def test_a_killed_driver_is_started_again(slurm: Slurm, training: Sent, undistur
 
 
 def test_ranks_train_together_inside_one_allocation(slurm: Slurm, features: Path, tmp_path: Path) -> None:
-    """Two ranks by torchrun, cancelled once, in a job with as many GPUs, which are counted and not real."""
+    """Two torchrun ranks, cancelled once, in a job with two simulated GPUs."""
     params = yaml.safe_load((features / "params.yaml").read_text())
     training = {**params["training"], "gpus": 2, "threads": 1}
     sent = shutil.copytree(features, tmp_path / "sent", symlinks=True)

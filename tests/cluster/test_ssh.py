@@ -29,7 +29,7 @@ Subsystem sftp internal-sftp
 
 
 class Server:
-    """sshd in the foreground, with a key that opens it."""
+    """Run sshd in the foreground, with a key for login."""
 
     def __init__(self, home: Path):
         self.home, self.key = home, home / "user"
@@ -41,7 +41,7 @@ class Server:
 
     def start(self) -> None:
         if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(exist_ok=True)  # it insists
+            Path("/run/sshd").mkdir(exist_ok=True)  # sshd requires this folder
         log = self.home / "log"
         with log.open("ab") as written:
             command = [SSHD, "-D", "-e", "-f", str(self.home / "config")]

@@ -1,4 +1,4 @@
-"""DVC and Snakemake run the same DAG: the same stages, the same results, the same `dvc.lock` to the byte."""
+"""DVC and Snakemake run the same DAG with equal stages, results and `dvc.lock` files."""
 
 import base64
 import fcntl
@@ -22,12 +22,12 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 
 def planned(where: Path) -> set[str]:
-    """The stages that `snakemake -n` would run."""
+    """Return the stages that `snakemake -n` would run."""
     return set(re.findall(r"^Job \d+: DVC stage (\S+)$", run(where, "snakemake", "-n"), re.MULTILINE))
 
 
 def start(where: Path, stage: str) -> subprocess.Popen:
-    """Snakemake in the background, once it runs a stage."""
+    """Start Snakemake in the background, and wait until it runs a stage."""
     process = subprocess.Popen(
         ["snakemake", "-c2"],
         cwd=where,
@@ -72,13 +72,13 @@ def copied(source: Path, target: Path) -> Path:
 
 
 def test_a_fresh_run_leaves_what_dvc_repro_leaves(toy: Path, done: Path) -> None:
-    assert "profiles/default" in run(toy, "snakemake", "-c2")  # found without being asked for
+    assert "profiles/default" in run(toy, "snakemake", "-c2")  # the default profile is found
     assert (toy / "join").read_text() == "slow+quick"
     assert (toy / "dvc.lock").read_bytes() == (done / "dvc.lock").read_bytes()
     assert "up to date" in run(toy, "dvc", "status")
     assert planned(toy) == set()
 
-    # What is new comes after what was there, in DVC's order, under both.
+    # Both engines append new entries in DVC's order.
     seconds = {"slow": 2, "late": 1.5, "soon": 0, "quick": 0}
     for where in (toy, done):
         edit(where, names=["slow", "late", "soon", "quick"], seconds=seconds)
@@ -145,7 +145,7 @@ signal.signal(signal.SIGTERM, save)
 
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
 def test_sigterm_is_for_the_stage_and_the_lock_holds_until_it_has_ended(toy: Path, shell: str) -> None:
-    """The stage here takes its time to save: nobody else may begin before."""
+    """The stage saves slowly; another job must wait for it."""
     (toy / "step.py").write_text(SAVING + STEP)
     edit(toy, seconds={"slow": 60, "quick": 0, "source": 0}, fail="")
     run(toy, "snakemake", "-c1", "source")
@@ -189,7 +189,7 @@ def test_sigterm_before_a_stage_begins_has_it_not_begin(toy: Path) -> None:
         until(lambda: catches_sigterm(job.pid), "DVC")
         job.terminate()
         time.sleep(1)
-        assert job.poll() is None, (toy / "log").read_text()  # DVC is about something
+        assert job.poll() is None, (toy / "log").read_text()  # DVC is still working
     assert job.wait(timeout=600) == 128 + signal.SIGTERM
     assert not (toy / "began" / "slow").exists()
 
@@ -219,7 +219,7 @@ runpy.run_path("workflow/plan.py", run_name="__main__")
 
 
 def test_sigterm_in_the_middle_of_an_import_has_the_stage_not_begin(toy: Path) -> None:
-    """Of a module, it may be, that handling the signal needs."""
+    """The import may be of a module that the signal handler needs."""
     run(toy, "snakemake", "-c1", "source")
     command = [sys.executable, "-c", TERMINATED, "run", "work@slow", "log"]
     done = subprocess.run(command, cwd=toy, env=ENV, timeout=600)
@@ -240,7 +240,7 @@ def test_a_stage_knows_when_its_job_on_slurm_will_be_killed(toy: Path) -> None:
     assert (toy / "limit").read_text() == "none"
     job = [sys.executable, "workflow/plan.py", "run", "apart", "log", "10"]
     run(toy, *job, env={"SLURM_JOB_ID": "1"})
-    assert 480 < float((toy / "limit").read_text()) <= 540  # a tenth of it is for saving
+    assert 480 < float((toy / "limit").read_text()) <= 540  # a tenth is reserved for the checkpoint
 
 
 DUMP = """
@@ -249,7 +249,7 @@ from pathlib import Path
 from dvc.utils.serialize import _yaml
 
 def slowly(data, stream, dump=_yaml._dump):
-    if stream.name.endswith(".dvc.lock.tmp"):  # and no entry of the run cache
+    if stream.name.endswith(".dvc.lock.tmp"):  # not an entry of the run cache
         stream.write("#")
         stream.flush()
         Path("dumping").touch()
@@ -276,7 +276,7 @@ def test_whatever_ends_a_job_leaves_dvc_lock_whole(toy: Path, number: int) -> No
     (toy / "go").touch()
     ended = job.wait(timeout=600)
     if number == signal.SIGTERM:
-        assert ended == 0, (toy / "job.log").read_text()  # the stage has run, and is recorded
+        assert ended == 0, (toy / "job.log").read_text()  # the stage ran and is recorded
         assert "work@quick" in (toy / "dvc.lock").read_text()
     else:
         assert (toy / "dvc.lock").read_bytes() == before
@@ -285,7 +285,7 @@ def test_whatever_ends_a_job_leaves_dvc_lock_whole(toy: Path, number: int) -> No
 
 
 def test_a_lock_file_that_dvc_left_half_written_comes_back_from_git(done: Path) -> None:
-    """As the documents say: what was computed since is in the run cache."""
+    """As documented, later results are in the run cache."""
     run(done, "git", "add", "dvc.lock")
     edit(done, sign="-")
     run(done, "dvc", "repro")
@@ -353,7 +353,7 @@ def test_a_killed_run_is_taken_up_again(toy: Path, done: Path) -> None:
     process.communicate()
     assert list((toy / ".snakemake/locks").iterdir())
     edit(toy, seconds=PARAMS["seconds"])
-    assert "its locks are removed" in run(toy, "snakemake", "-c2")
+    assert "removing its locks" in run(toy, "snakemake", "-c2")
     assert (toy / "dvc.lock").read_bytes() == (done / "dvc.lock").read_bytes()
 
 
@@ -377,7 +377,7 @@ DAMAGED = [b"", b"{", b"[]", b"\xff", b'{"files": 3}', b'{"files": {}, "stages":
 
 @pytest.mark.parametrize("content", DAMAGED)
 def test_damaged_notes_beside_locks_that_a_kill_left_are_made_anew(done: Path, content: bytes) -> None:
-    """No file of Snakemake's or of the plan's keeps `snakemake` or `snakemake --unlock` from starting."""
+    """No file of Snakemake or of the plan prevents `snakemake` or `snakemake --unlock` from starting."""
     edit(done, sign="-")
     plan, locks = done / ".state/plan", done / ".snakemake/locks"
     for command in (["--unlock"], ["-c2"]):
@@ -396,7 +396,7 @@ def test_damaged_notes_beside_locks_that_a_kill_left_are_made_anew(done: Path, c
 def test_a_damaged_plan_under_a_run_that_is_alive_is_made_anew(toy: Path) -> None:
     (toy / "step.py").write_text(HELD + STEP)
     process = start(toy, stage="slow")
-    for other in ("quick", "apart"):  # whose jobs read the plan when they begin
+    for other in ("quick", "apart"):  # jobs read the plan at their start
         until((toy / "began" / other).exists, other)
     (toy / ".state/plan/plan.json").write_text("{")
     assert "plan.json is damaged" in run(
@@ -433,7 +433,7 @@ def test_requests_in_meta_reach_the_plan(toy: Path) -> None:
 
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
-    """This project's own files in a folder of their own, without data."""
+    """A copy of this project's files, without data."""
     return projects.house(tmp_path)
 
 
@@ -492,7 +492,7 @@ def test_a_training_reserves_for_all_its_ranks_and_others_one_gpu(house: Path) -
 
 
 def defined(where: Path) -> dict[str, str]:
-    """What DVC compares each stage by: command, dependencies and the values of its parameters."""
+    """Return what DVC compares for each stage: command, dependencies and parameter values."""
     from dvc.repo import Repo
 
     with Repo(str(where)) as repo:

@@ -1,6 +1,6 @@
-"""A training under `snakemake -c2`, whatever happens to it: the results of one that was left alone.
+"""A training under `snakemake -c2` gives equal results after any fault.
 
-The same on Slurm: tests/cluster/test_slurm.py.
+tests/cluster/test_slurm.py tests the same on Slurm.
 """
 
 import os
@@ -28,14 +28,14 @@ HOLD = str(ROOT / "tests" / "support" / "plugins" / "hold")
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """After a test that failed as well."""
+    """Clean up, also after a failed test."""
     yield
     Driver.kill_all()
 
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The teacher's stage as dvc.yaml has it, and what it reads: small, and made."""
+    """The teacher stage of dvc.yaml with small synthetic inputs."""
     where = projects.house(tmp_path_factory.mktemp("features"))
     pipeline = where / "dvc.yaml"
     stage = yaml.safe_load(pipeline.read_text())["stages"]["teacher"]
@@ -53,7 +53,7 @@ def undisturbed(features: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 @pytest.fixture
 def training(features: Path, tmp_path: Path) -> Training:
-    """Under way, with two checkpoints, standing still until it is no longer `held`."""
+    """A running training with two checkpoints, suspended while it is `held`."""
     where = shutil.copytree(features, tmp_path / "house", symlinks=True)
     (where / "hold").touch()
     paths = os.pathsep.join([HOLD, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -65,7 +65,7 @@ def training(features: Path, tmp_path: Path) -> Training:
 
 
 def saved_at(training: Training) -> int:
-    """The iteration of the last checkpoint, while the training is held."""
+    """Return the iteration of the last checkpoint of a suspended training."""
     return torch.load(training.checkpoints()[-1], weights_only=True)["iteration"]
 
 
@@ -98,7 +98,7 @@ def test_a_killed_job_has_its_training_save_before_the_next_goes_on(
 def test_a_time_limit_ends_an_attempt_and_not_the_training(
     features: Path, tmp_path: Path, undisturbed: dict
 ) -> None:
-    """So short that each attempt does one iteration, until there are no more of them."""
+    """The time limit allows one iteration per attempt, until the training is complete."""
     where = shutil.copytree(features, tmp_path / "house", symlinks=True)
     said = run(where, *SNAKEMAKE, env={"AUDIONAS_TIME_LIMIT": "0"}, fails=True)
     assert re.findall(r"the time limit .* after iteration (\d+)", said) == ["1", "2", "3"]
@@ -132,11 +132,11 @@ def test_a_machine_that_went_down_is_gone_on_with(training: Training, undisturbe
 def test_a_driver_stopped_with_all_it_runs_is_started_again(
     training: Training, undisturbed: dict, number: int
 ) -> None:
-    """By Ctrl-C in a terminal; by a service manager, or a machine that is shut down."""
+    """Ctrl-C in a terminal, and SIGTERM of a service manager or a shutdown."""
     with training.held():
         training.driver.send_all(number)
     assert training.driver.process.wait(timeout=600) != 0
-    # It saves, maybe after the driver's end.
+    # The stage saves, possibly after the end of the driver.
     until(training.stopped_at, "the end of the training", logs=[training.log])
     (saved,) = training.stopped_at()
     training.driver = training.drive()

@@ -1,4 +1,4 @@
-"""Several pipelines, under DVC and Snakemake: what runs, and the same lock files to the byte."""
+"""Several pipelines under DVC and Snakemake: stages that run, and equal lock files."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def locks(where: Path) -> dict[str, bytes]:
 
 
 def planned(where: Path, *pipelines: str) -> set[str]:
-    """The stages that `snakemake -n` would run, of these pipelines or by default."""
+    """Return the stages that `snakemake -n` would run, for these pipelines or by default."""
     chosen = ["--config", f"pipeline={','.join(pipelines)}"] if pipelines else []
     said = run(where, "snakemake", "-n", *chosen)
     return {line.split("DVC stage ")[1] for line in said.splitlines() if ": DVC stage " in line}
@@ -41,7 +41,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reproduced(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """After `dvc repro -P`, left alone."""
+    """Both pipelines after an undisturbed `dvc repro -P`."""
     where = copied(fresh, tmp_path_factory.mktemp("reproduced") / "toy")
     run(where, "dvc", "repro", "-P")
     assert (where / EXTRA / "join").read_text() == "slow*quick*apart"
@@ -50,7 +50,7 @@ def reproduced(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def toy(fresh: Path, tmp_path: Path) -> Path:
-    """Both pipelines, not run yet."""
+    """Both pipelines, without results."""
     return copied(fresh, tmp_path / "toy")
 
 
@@ -80,7 +80,7 @@ def test_all_pipelines_leave_what_dvc_repro_of_all_leaves(toy: Path, reproduced:
 
 
 def test_a_pipeline_brings_what_it_needs_of_others(toy: Path, tmp_path: Path) -> None:
-    """As `dvc repro` of its dvc.yaml does; a stage of the main one that nothing here needs is left."""
+    """As with `dvc repro` of its dvc.yaml, unneeded stages of the main pipeline do not run."""
     pipeline = toy / EXTRA / "dvc.yaml"
     pipeline.write_text(pipeline.read_text().replace(" ../../apart", "").replace(", ../../apart", ""))
     for folder in (toy, toy / EXTRA):
@@ -109,7 +109,7 @@ def test_a_change_makes_stale_what_depends_on_it_in_any_pipeline(done: Path) -> 
 
 
 def test_a_stage_whose_input_no_stage_makes_may_be_without_it(done: Path) -> None:
-    """As in a clone after `dvc pull`, in the folder of a pipeline as well."""
+    """As in a clone after `dvc pull`, also in the folder of a pipeline."""
     pipeline = done / EXTRA / "dvc.yaml"
     pipeline.write_text(pipeline.read_text().replace("[../../join, ../../step.py]", "[../../join, list]"))
     (done / EXTRA / "list").write_text("recordings")
@@ -119,12 +119,12 @@ def test_a_stage_whose_input_no_stage_makes_may_be_without_it(done: Path) -> Non
 
 
 def stop(where: Path, *command: str) -> None:
-    """SIGKILL for a run and all that it has started, while it runs a stage of `extra`."""
+    """Kill a run and its child processes while it runs a stage of `extra`."""
     driver = Driver(where, *command)
     began, lock = where / EXTRA / "began", where / LOCKS[1]
     try:
         until(lambda: (began / "slow").exists() or driver.process.poll() is not None, "slow")
-        if command[0] == "snakemake":  # whose entry comes before that of what was killed
+        if command[0] == "snakemake":  # its entry precedes that of the killed stage
             until(lambda: "work@quick:" in lock.read_text(), "the entry of work@quick", seconds=60)
         assert driver.process.poll() is None, driver.said
     finally:
@@ -147,7 +147,7 @@ def test_a_killed_run_of_all_pipelines_is_resumed(command, toy: Path, reproduced
 def test_what_a_kill_left_to_do_keeps_its_place_while_another_pipeline_runs(
     toy: Path, reproduced: Path
 ) -> None:
-    """The order of the main pipeline, cut short, is still known after a run that has only a part of it."""
+    """The recorded order of an interrupted run survives a run of only a part of it."""
     edit(toy, seconds={"slow": 30, "quick": 0})
     Driver(toy, "snakemake", "-c2")
     lock = toy / "dvc.lock"
@@ -178,7 +178,7 @@ while not Path("go").exists():
 
 
 def test_parameters_of_every_planned_pipeline_are_watched(toy: Path) -> None:
-    """Also those of a pipeline that is planned only because another one needs it."""
+    """This includes pipelines that are planned only as dependencies."""
     (toy / "step.py").write_text(HELD + STEP)
     driver = Driver(toy, "snakemake", "-c2", "--config", "pipeline=extra")
     try:
@@ -211,7 +211,7 @@ def test_an_unknown_pipeline_is_named(toy: Path) -> None:
 
 
 def test_stages_of_one_name_have_rules_of_their_own(toy: Path) -> None:
-    """Whichever pipelines are planned, since a rule's name is also that of the lock between jobs."""
+    """Rule names do not depend on the planned pipelines, because job locks use them."""
     pipeline = toy / "dvc.yaml"
     pipeline.write_text(pipeline.read_text().replace("  apart:", "  extra_join: {cmd: echo}\n  apart:"))
     rules = {}
@@ -229,7 +229,7 @@ def test_stages_of_one_name_have_rules_of_their_own(toy: Path) -> None:
     ["/../../../join", "../../join", "../other/join", "a/../../join", "a/../../other/join", "/join", ".."],
 )
 def test_a_name_that_leads_out_of_the_folder_of_its_pipeline_is_refused_by_dvc(toy: Path, text: str) -> None:
-    """Also into the folder of another pipeline: its params.yaml has a key that is there already."""
+    """The conflict is with a key in the params.yaml of another pipeline."""
     shutil.copytree(toy / EXTRA, toy / "pipelines/other")
     edit(toy / EXTRA, names=[text])
     said = run(toy, "dvc", "stage", "list", f"{EXTRA}/dvc.yaml", fails=True)
@@ -240,7 +240,7 @@ MANY = "stages: {one: {matrix: {i: '${numbers}'}, cmd: 'echo > ${item.i}', outs:
 
 
 def test_dvc_runs_a_few_of_many_stages_in_the_order_of_their_file(toy: Path, tmp_path: Path) -> None:
-    """By itself in that of a Python set, which differs from process to process."""
+    """Without the patch, the order is that of a Python set, which differs between processes."""
     numbers = [str(i) for i in range(12)]
     for name in ("many", "more"):
         (toy / "pipelines" / name).mkdir()

@@ -1,4 +1,4 @@
-"""A `dvc` typed by hand, as `make install` changes it: it survives kills, and its cache is private."""
+"""A manual `dvc` with the patches of `make install`: it survives kills, and its cache is private."""
 
 import json
 import os
@@ -32,14 +32,14 @@ def made(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) 
 
 @pytest.fixture
 def done(made: Path, tmp_path: Path) -> Path:
-    """A toy pipeline after `dvc repro`, and then a parameter changed."""
+    """A toy pipeline after `dvc repro` and a change of a parameter."""
     where = shutil.copytree(made, tmp_path / "done", symlinks=True)
     edit(where, sign="-")
     return where
 
 
 def python(where: Path, environment: dict[str, str], code: str, *arguments: str, **options) -> str:
-    """What a script prints under the Python of the environment."""
+    """Run a script with the Python of the environment, and return its output."""
     return run(where, "python", "-c", code, *arguments, env=environment, **options)
 
 
@@ -63,14 +63,14 @@ def test_no_damage_to_rwlock_stops_the_next_run(done: Path, environment: dict[st
         edit(done, sign=str(i))
         assert "Traceback" not in run(done, *command, env=environment)
         if command[0] == "snakemake":
-            break  # which takes longer
+            break  # later kills need more time
     assert (done / "join").read_text() == f"slow{i}quick" and isinstance(json.loads(notes.read_text()), dict)
     notes.write_bytes(b"\xff")
     assert "rwlock' is damaged" in run(done, "dvc", "status", env=environment)
 
 
 def test_only_a_process_that_is_alive_keeps_others_out(done: Path, environment: dict[str, str]) -> None:
-    """The number of a dead one may since have been given to another, as after the machine was restarted."""
+    """The process id of a dead process may be reused, for example after a reboot."""
     living = subprocess.Popen([sys.executable, "-c", "input()", "repro", "join"], stdin=subprocess.PIPE)
     notes = done / ".dvc/tmp/rwlock"
 
@@ -133,14 +133,14 @@ def test_a_file_that_a_kill_left_in_the_run_cache_is_no_entry_of_it(
     for entry in [path for path in (done / ".dvc/cache/runs").rglob("*") if path.is_file()]:
         left = entry.with_name("..QBLZQwvabh3LTpzo9w51zA.tmp.tmp")
         left.write_text("cmd: python")
-        os.utime(left, (2**32, 2**32))  # the newest of its folder
+        os.utime(left, (2**32, 2**32))  # the newest file of its folder
     (done / "dvc.lock").unlink()
     (done / "join").unlink()
     said = run(done, "dvc", "repro", env=environment)
     assert "'join' is cached" in said and "corrupted" not in said
 
 
-SHARED = "/var/tmp/dvc"  # noqa: S108 - where DVC itself would write
+SHARED = "/var/tmp/dvc"  # noqa: S108 - the default of DVC
 WATCHED = f"""
 import sys
 def watch(event, arguments):
@@ -157,7 +157,7 @@ def test_nothing_is_kept_where_others_can_write(done: Path, environment: dict[st
     shutil.rmtree(done / ".dvc/tmp")
     assert "touched" in run(
         done, sys.executable, "-S", "-c", SITE + WATCHED, "status"
-    )  # what DVC does by itself
+    )  # behaviour of DVC without the patch
     shutil.rmtree(done / ".dvc/tmp")
     for command in (["status"], ["repro"]):
         where = done / (folder if command == ["status"] else "")
@@ -167,7 +167,7 @@ def test_nothing_is_kept_where_others_can_write(done: Path, environment: dict[st
     assert not run(done, "git", "status", "--porcelain", "--ignored=no", "-uall", "--", ".dvc/tmp")
 
 
-#: Python without what its environment loads at startup, but with its packages.
+#: Python with the packages of its environment, but without its startup code.
 SITE = f"import sys; sys.path += {[path for path in sys.path if path]!r}\n"
 
 

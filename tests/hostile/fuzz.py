@@ -1,6 +1,7 @@
-"""Feeds a reader seeded damage, in processes of limited memory and time; finds all that is no defined error.
+"""Fuzz testing of readers with seeded damage, in processes with limited memory and time.
 
-`python tests/hostile/fuzz.py KIND CASE` makes one case again, says where, and reads it in the open.
+A finding is a damaged file that causes anything but a defined error. `python tests/hostile/fuzz.py KIND CASE`
+repeats one case, prints the path of its file, and reads it without a subprocess.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import traceback
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-KEPT = HERE.parents[1] / ".state" / "hostile"  # what was not refused as it should be
-CPU, WALL = 20, 240  # seconds for a case; what takes longer hangs (the second holds beside any load)
-MEMORY = 3 << 30  # bytes beyond what the imports take
-MOST = 20  # findings after which a kind is not tried further
-_FAILED = 70  # exit code where the harness itself is wrong
+KEPT = HERE.parents[1] / ".state" / "hostile"  # files of all findings
+CPU, WALL = 20, 240  # limits of a case in seconds; the wall-clock limit allows for other load
+MEMORY = 3 << 30  # bytes in addition to the imports
+MOST = 20  # maximum number of findings of a kind
+_FAILED = 70  # exit code for an error of the harness
 
 
 def fuzz(kind: str, cases: int, seed: int, folder: Path) -> list[str]:
-    """Findings among the cases 0 to `cases` - 1 of a kind, with the command that shows each again."""
+    """Return the findings among cases 0 to `cases` - 1 of a kind, each with the command to repeat it."""
     found, at = [], 0
     while at < cases and len(found) < MOST:
         command = [
@@ -101,7 +102,7 @@ def _main() -> None:
     from kinds import KINDS, Wrong
 
     kind = KINDS[options.kind](work)
-    for _ in kind.whole():  # else what is refused would say nothing
+    for _ in kind.whole():  # intact files must be accepted, or the test proves nothing
         said = kind.read() or kind.refused
         assert not said, f"{kind.file}: the original is not read: {said}"
     _limit_memory()
@@ -113,7 +114,7 @@ def _main() -> None:
             print(f"{work}: {kind.made}")
         if options.make_only:
             return
-        signal.setitimer(signal.ITIMER_PROF, CPU)  # ends the process, within a library's loop too
+        signal.setitimer(signal.ITIMER_PROF, CPU)  # ends the process, even inside a library
         signal.setitimer(signal.ITIMER_REAL, WALL)
         try:
             said = kind.read()

@@ -1,4 +1,4 @@
-"""What is damaged and how it is read: one class for each kind of file from outside or from a disk."""
+"""Kinds of input files, with their damage and their readers."""
 
 from __future__ import annotations
 
@@ -52,14 +52,16 @@ SETTINGS = {
 
 
 class Wrong(Exception):
-    """A result or a message that is not as it should be."""
+    """An unexpected result or message."""
 
 
 class Kind:
-    """Files of one kind: `make` damages one in the working folder, `read` reads it as the project does.
+    """A kind of file: `make` damages a file in the working directory, `read` reads it like the project.
 
     Attributes:
-        made: what was done, in words. file: the damaged file. refused: by which message.
+        made: description of the damage.
+        file: the damaged file.
+        refused: the error message.
     """
 
     made, refused = "", ""
@@ -70,11 +72,11 @@ class Kind:
         logging.disable(logging.CRITICAL)
 
     def make(self, chance: random.Random) -> None:
-        """Damage something."""
+        """Damage a file."""
         raise NotImplementedError
 
     def read(self) -> str:
-        """What is wrong with how it was taken, or "". Raises what the reader raises that is not defined."""
+        """Read the file; return a problem of the error message, or "". Undefined errors are raised."""
         self.refused = ""
         try:
             self.use()
@@ -85,7 +87,7 @@ class Kind:
         return wrong_message(self.refused, self.file) if self.refused else ""
 
     def whole(self) -> Iterator[None]:
-        """Every original in turn, put back as it was, for `read` to take."""
+        """Restore every original in turn; `read` must accept it."""
         yield
 
     def use(self) -> None:
@@ -99,10 +101,10 @@ class Kind:
 
 
 class Originals(Kind):
-    """Whole files of a project, of which one is damaged and the one damaged before is restored."""
+    """Intact files of a project. One is damaged at a time, and the previous one is restored."""
 
     def keep(self, files: dict[str, bytes]) -> None:
-        """Write the files, and remember them."""
+        """Write the files, and store their content."""
         self.originals = files
         for name, content in files.items():
             Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +112,7 @@ class Originals(Kind):
         self.file = Path(next(iter(files)))
 
     def choose(self, chance: random.Random, names: list[str] | None = None) -> bytes:
-        """The content of the file that is damaged now."""
+        """Choose the next file to damage, and return its content."""
         self.file.write_bytes(self.originals[self.file.as_posix()])
         name = chance.choice(names or sorted(self.originals))
         self.file = Path(name)
@@ -125,7 +127,7 @@ class Originals(Kind):
 
 
 def wrong_message(message: str, file: Path) -> str:
-    """What is wrong with a message: it names the file, is short, and nothing in it acts on a terminal."""
+    """Return a problem of a message. It must name the file, be short, and contain no control characters."""
     if file.name not in message:
         return f"the message does not name {file.name}: {message:.200}"
     if any(not (letter.isprintable() or letter in "\n\t") for letter in message):
@@ -136,7 +138,7 @@ def wrong_message(message: str, file: Path) -> str:
 
 
 def command(*arguments: str) -> None:
-    """Run `audionas` here. Raises UserError with what it says where it ends with 1."""
+    """Run `audionas`. Raises UserError with its message if the exit code is 1."""
     told = io.StringIO()
     with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
         code = cli.main(list(arguments))
@@ -149,7 +151,7 @@ def command(*arguments: str) -> None:
 
 
 class Audio(Kind):
-    """Encoded audio of every format that libsndfile writes, and of those that ffmpeg does."""
+    """Audio in every format that libsndfile writes, and in formats of ffmpeg."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -162,7 +164,7 @@ class Audio(Kind):
                 for channels, rate in ((1, 8_000), (2, 48_000)):
                     file = io.BytesIO()
                     sound = np.stack([wave, wave[::-1]][:channels], axis=1)
-                    with contextlib.suppress(Exception):  # libsndfile has no such pair of rate and format
+                    with contextlib.suppress(Exception):  # libsndfile does not support this combination
                         soundfile.write(file, sound, rate, format=kind, subtype=subtype)
                         self.seeds[f"{kind}-{subtype}-{channels}"] = file.getvalue()
         Path("a.wav").write_bytes(self.seeds["WAV-PCM_16-1"])
@@ -205,7 +207,7 @@ class Audio(Kind):
 
 
 class Stores(Kind):
-    """HDF5 clip stores: damaged bytes, and datasets of other types, shapes and layouts than the writer's."""
+    """HDF5 clip stores: damaged bytes, and datasets with unexpected types, shapes and layouts."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -293,7 +295,7 @@ class Stores(Kind):
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         match what:
             case "type" | "shape":
-                with contextlib.suppress(Exception):  # of a size that no layout has
+                with contextlib.suppress(Exception):  # no layout has this size
                     if np.prod(shape, dtype=float) > 1e6:
                         file.create_dataset(name, shape, of, chunks=(1000,))
                     else:
@@ -337,12 +339,12 @@ class Stores(Kind):
 
 
 def chance_settings(made: str) -> dict | None:
-    """Every other store is opened for settings."""
+    """Open every second store with settings."""
     return SETTINGS if len(made) % 2 else None
 
 
 class Models(Kind):
-    """Networks and supernets: bytes, members of the archive, and every value within."""
+    """Networks and supernets: damaged bytes, archive members and values."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -415,7 +417,7 @@ _TENSORS = {
 
 
 class Checkpoints(Kind):
-    """States of trainings: bytes and members of the archive. A damaged one gives way to the one before."""
+    """Checkpoints: damaged bytes and archive members. The previous checkpoint replaces a damaged one."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -440,7 +442,7 @@ class Checkpoints(Kind):
 
 
 class Params(Kind):
-    """params.yaml and the profiles, by `audionas check`."""
+    """params.yaml and the profiles, read by `audionas check`."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -477,7 +479,7 @@ class Params(Kind):
 
 
 def _encodable(tree):
-    """Without lone surrogates, which YAML cannot hold."""
+    """Remove lone surrogates, which YAML cannot contain."""
     if isinstance(tree, dict):
         return {_encodable(key): _encodable(value) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -486,7 +488,7 @@ def _encodable(tree):
 
 
 class Lists(Originals):
-    """Lists of a folder's recordings, of both kinds, by `audionas segments`."""
+    """Both kinds of recording lists, read by `audionas segments`."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -511,7 +513,7 @@ class Lists(Originals):
             yield
 
     def _ask(self, split: dict) -> None:
-        """Write params.yaml for the file."""
+        """Write params.yaml for the list."""
         corpus = {"name": "folder", "lists": str(self.file), "audio": "audio", "labels_column": "labels"}
         corpus |= {"split": split, "least_coverage": 0.9}
         corpus = FolderCorpus(**corpus).model_dump(mode="json", exclude_none=False)
@@ -524,12 +526,12 @@ class Lists(Originals):
         except UserError as error:
             if "network.num_classes" not in str(
                 error
-            ):  # the list has other classes, which params.yaml is told of
+            ):  # the list has other classes, which params.yaml must contain
                 raise
 
 
 class Study(Originals):
-    """A finished study's results, of which tables are made."""
+    """Results of a completed study, from which tables are created."""
 
     patterns: tuple[str, ...]
     damages = (damage_bytes,)
@@ -541,9 +543,7 @@ class Study(Originals):
         )
         files = sorted(path for pattern in self.patterns for path in Path().glob(pattern))
         self.keep({path.as_posix(): path.read_bytes() for path in files})
-        tables.save = figures.figure3 = figures.figure4 = lambda *_: (
-            None
-        )  # drawing takes the most of the time
+        tables.save = figures.figure3 = figures.figure4 = lambda *_: None  # plotting is the slowest part
 
     def make(self, chance):
         content = self.choose(chance)
@@ -562,7 +562,7 @@ class Predictions(Study):
 
 
 class Results(Study):
-    """What was measured: JSON."""
+    """Evaluation results: JSON."""
 
     patterns = ("results/eval/**/*.json", "results/scores/ranked/*.json")
     damages = (
@@ -579,14 +579,14 @@ class Scores(Study):
 
 
 class Tables(Study):
-    """The lists that the tables read: CSV."""
+    """Lists that the tables read: CSV."""
 
     patterns = ("data/segments/*.csv",)
     damages = (lambda chance, content: damage_table(chance, content.decode()),)
 
 
 def damage_arrays(chance: random.Random, content: bytes) -> bytes:
-    """An archive of arrays with one of another type or shape, or of other values."""
+    """Replace an array in an archive by one with another type, shape or values."""
     with np.load(io.BytesIO(content)) as file:
         arrays = dict(file)
     name = chance.choice(sorted(arrays))
@@ -622,7 +622,7 @@ def damage_arrays(chance: random.Random, content: bytes) -> bytes:
 
 
 class Shards(Kind):
-    """Tar files of clips as they came."""
+    """Tar files of original clips."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -634,7 +634,7 @@ class Shards(Kind):
     def make(self, chance):
         damaged = bytearray(damage_bytes(chance, self.good) if chance.random() < 0.5 else self.good)
         made = "bytes"
-        if chance.random() < 0.7 and len(damaged) >= 512:  # a field of a header, its sum made right again
+        if chance.random() < 0.7 and len(damaged) >= 512:  # a header field, with a corrected checksum
             at = 512 * chance.randrange(len(damaged) // 512)
             field, size = chance.choice(
                 ((0, 100), (100, 8), (124, 12), (136, 12), (156, 1), (157, 100), (257, 8))
@@ -661,7 +661,7 @@ class Shards(Kind):
 
 
 class Ledgers(Originals):
-    """Lists and ledgers of the stages, and journals of downloads, by `audionas coverage`."""
+    """Lists and ledgers of stages, and download journals, read by `audionas coverage`."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -702,7 +702,7 @@ class Ledgers(Originals):
 
 
 class Archives(Kind):
-    """Zip and tar files of recordings: a local copy of AudioSet, and ESC-50 as it is published."""
+    """Zip and tar files of recordings: a local copy of AudioSet, and the published ESC-50."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)

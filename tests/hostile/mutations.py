@@ -1,4 +1,4 @@
-"""Damage to bytes, tables and trees of values, all drawn from a `random.Random`."""
+"""Random damage to bytes, tables and nested values, drawn from a `random.Random`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NUMBERS = (
     (1 << 32) - 1,
     1 << 40,
 )
-#: What nobody should write into a cell or behind a key, and somebody does.
+#: Unexpected text for cells and values.
 TEXTS = (
     *(
         "",
@@ -91,7 +91,7 @@ TEXTS = (
         "#",
     ),
 )
-#: The same for values.
+#: Unexpected values.
 VALUES = (
     *(
         None,
@@ -116,7 +116,7 @@ VALUES = (
 
 
 def damage_bytes(chance: random.Random, data: bytes, others: Sequence[bytes] = ()) -> bytes:
-    """Flip, overwrite, cut out, insert, repeat, cut short or splice; the beginning is hit the most."""
+    """Flip, overwrite, delete, insert, repeat, truncate or splice bytes, most often near the start."""
     damaged = bytearray(data)
     for _ in range(chance.choice((1, 1, 1, 2, 3, 8, 30))):
         reach = min(len(damaged), chance.choice((16, 64, 256, 1024, 1 << 40)))
@@ -146,7 +146,7 @@ def damage_bytes(chance: random.Random, data: bytes, others: Sequence[bytes] = (
 
 
 def damage_table(chance: random.Random, text: str) -> bytes:
-    """A CSV with other cells, rows, columns, delimiters, encodings or line ends; or damaged bytes."""
+    """Change cells, rows, columns, delimiters, encoding or line ends of a CSV, or damage its bytes."""
     if chance.random() < 0.25:
         return damage_bytes(chance, text.encode())
     rows = list(csv.reader(io.StringIO(text)))
@@ -177,7 +177,7 @@ def damage_table(chance: random.Random, text: str) -> bytes:
 
 
 def damage_tree(chance: random.Random, tree: Any) -> Any:
-    """A copy of nested dicts and lists with some values replaced, keys renamed, removed or added."""
+    """Copy nested dicts and lists, with values replaced, and keys renamed, removed or added."""
     tree = copy.deepcopy(tree)
     for _ in range(chance.choice((1, 1, 1, 2, 4))):
         holders = [(holder, key) for holder, key in _places(tree)]
@@ -197,7 +197,7 @@ def damage_tree(chance: random.Random, tree: Any) -> Any:
 
 
 def damage_zip(chance: random.Random, data: bytes) -> bytes:
-    """The same archive with a member changed, left out, doubled, renamed or packed otherwise."""
+    """Copy an archive, with a member changed, removed, duplicated, renamed or recompressed."""
     source = zipfile.ZipFile(io.BytesIO(data))
     names = source.namelist()
     hit, what, file = chance.choice(names), chance.randrange(8), io.BytesIO()

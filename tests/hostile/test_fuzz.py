@@ -1,4 +1,4 @@
-"""Whatever a file holds: it is read, or refused by a message that names it. No traceback, no hang, no crash.
+"""A damaged file is read, or rejected by a message that names it. No traceback, no hang, no crash.
 
 AUDIONAS_HOSTILE_SEED draws other cases, AUDIONAS_HOSTILE_TIMES so many times as many.
 """

@@ -1,4 +1,4 @@
-"""SIGKILL for an engine and all that it runs, at random instants: the next run starts by itself."""
+"""SIGKILL of an engine and its processes at random times: the next run starts without repair."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from projects import run
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-KILLS = 20  # of each engine
+KILLS = 20  # number of kills per engine
 NAMES = ["slow", "quick", "more"]
 REFUSED = "unlock", "rwlock", "Traceback", "corrupted", "Unable to acquire lock", "unable to read"
 
@@ -29,7 +29,7 @@ MADE = "dvc.lock", "join", "apart", "source", "start"
 
 
 def folders(where: Path) -> tuple[Path, Path]:
-    """Of the two pipelines."""
+    """Return the lock files of both pipelines."""
     return where, where / "pipelines/extra"
 
 
@@ -42,7 +42,7 @@ def outputs(where: Path) -> dict[str, bytes]:
 def test_after_any_kill_the_next_run_starts_by_itself(
     command: tuple[str, ...], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """Each run gets a little further; when all is done, the results are deleted and it begins again."""
+    """Each run resumes the previous one. After completion, all results are deleted."""
     toy = projects.several(tmp_path / "toy")
     for folder in folders(toy):
         projects.edit(folder, names=NAMES, seconds=dict.fromkeys(NAMES, 0))
@@ -52,7 +52,7 @@ def test_after_any_kill_the_next_run_starts_by_itself(
     chance, killed = random.Random(0), 0
     begun = time.monotonic()
     run(toy, *command, env=environment)
-    longest = time.monotonic() - begun  # so that the instants spread over a run on any machine
+    longest = time.monotonic() - begun  # spreads the kills over a run on any machine
     while killed < KILLS:
         if killed % 5 == 0:
             forget(toy)
@@ -77,7 +77,7 @@ def test_after_any_kill_the_next_run_starts_by_itself(
 
 
 def forget(where: Path) -> None:
-    """All that was computed, so that there is something to do."""
+    """Delete all results, so that there are stale stages."""
     for folder in folders(where):
         for path in [*(folder / name for name in MADE), *folder.glob("work-*")]:
             path.unlink(missing_ok=True)

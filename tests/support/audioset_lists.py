@@ -1,4 +1,4 @@
-"""Folders of made AudioSet lists, and the corpus that reads them."""
+"""Folders of generated AudioSet lists, and the corpus that reads them."""
 
 from audionas.data.corpora.audioset import Audioset
 from audionas.data.corpora.audioset_lists import CLASS_LIST, TEST, TRAIN, UNBALANCED
@@ -29,7 +29,7 @@ def row(number, start=0, end=None, labels="/m/1,/m/2"):
 
 
 def write(folder, classes=2, **lists):
-    """A folder of lists; `train`, `test` and `pool` are the rows of the official ones."""
+    """Create a folder of lists; `train`, `test` and `pool` are the rows of the official lists."""
     folder.mkdir(exist_ok=True)
     lines = [f'{i},/m/{i + 1},"Class {i + 1}, thing"\n' for i in range(classes)]
     (folder / CLASS_LIST).write_text("index,mid,display_name\n" + "".join(lines))

@@ -1,7 +1,7 @@
-"""A Hugging Face hub on loopback: enough of its protocol for huggingface_hub itself, with faults on order.
+"""A Hugging Face hub on loopback with fault injection. It supports the protocol of huggingface_hub.
 
-As on the real hub, a file's address (`/datasets/…/resolve/…`) answers with a redirect to a signed address
-on another host (here another port), which serves ranges and must never see the token.
+As on the real hub, the URL of a file (`/datasets/…/resolve/…`) redirects to a signed URL on another host
+(here another port). That host serves ranges and must never receive the token.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as the server saw it; `part` is `api`, `resolve` or `storage`."""
+    """A request to the server; `part` is `api`, `resolve` or `storage`."""
 
     method: str
     part: str
@@ -31,14 +31,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Fault:
-    """What to do in place of an answer.
+    """A fault that replaces the normal response.
 
     Attributes:
-        status: answer with it; `headers` and `body` go along.
-        cut: close the connection after so many bytes of the body.
+        status: HTTP status; sent with `headers` and `body`.
+        cut: number of bytes of the body after which the connection is closed.
         drip: seconds between single bytes of the body.
-        shift: give as many bytes from so much further on, and say so.
-        hang: answer nothing until the server is closed.
+        shift: offset in bytes of the returned range, which the headers report.
+        hang: send no response until the server is closed.
     """
 
     status: int | None = None
@@ -51,15 +51,17 @@ class Fault:
 
 
 class HubServer:
-    """Holds one dataset repository; a context manager.
+    """A context manager that serves one dataset repository.
 
     Args:
-        files: content by path; may be changed by `commit`.
-        token: if given, the repository is gated: files are given to it alone, the list to all.
+        files: content by path; `commit` changes it.
+        name: name of the repository.
+        token: if given, the repository is gated: files require the token, the list does not.
 
     Attributes:
         fault: called with every request, in order; returns a Fault or None.
-        asked: all requests. sent: bytes of files that were sent, by path.
+        asked: all requests.
+        sent: number of sent bytes, by path.
     """
 
     def __init__(self, files: dict[str, bytes], name: str = "lab/AudioSet", token: str | None = None):
@@ -73,23 +75,23 @@ class HubServer:
         self.commit(files)
 
     def commit(self, files: dict[str, bytes]) -> None:
-        """Put other files in place of those there are."""
+        """Replace all files."""
         self.files = dict(files)
-        # Once: of gigabytes it takes longer than a client waits.
+        # Hashed only once, because for gigabytes it takes longer than the client's timeout.
         self.digests = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
         listing = sorted(self.digests.items())
         self.sha = hashlib.sha1(repr(listing).encode(), usedforsecurity=False).hexdigest()
 
     def expire(self) -> None:
-        """Let every signed address that was given so far run out."""
+        """Expire all signed URLs that were issued so far."""
         self.signature += 1
 
     def forget(self) -> None:
-        """Forget what was asked and sent."""
+        """Reset the recorded requests and bytes."""
         self.asked, self.sent = [], {}
 
     def ranges(self, file: str) -> list[tuple[int, int]]:
-        """Ranges of a file that were asked of storage, in order."""
+        """Return the requested ranges of a file, in order."""
         return [(a.start, a.end) for a in self.asked if a.part == "storage" and a.file == file]
 
     def __enter__(self):
@@ -107,14 +109,14 @@ class HubServer:
             server.shutdown()
             server.server_close()
         with self.lock:
-            for connection in self.connections:  # those that are kept alive, too
+            for connection in self.connections:  # includes keep-alive connections
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # headers and body are written apart
+    disable_nagle_algorithm = True  # because headers and body are sent separately
     hub: HubServer
 
     def setup(self):
@@ -125,11 +127,11 @@ class _Handler(BaseHTTPRequestHandler):
     def finish(self):
         with self.hub.lock:
             self.hub.connections.discard(self.connection)
-        with suppress(OSError):  # the server was closed meanwhile
+        with suppress(OSError):  # the server was closed
             super().finish()
 
     def handle(self):
-        with suppress(ConnectionError):  # of a client that was killed
+        with suppress(ConnectionError):  # the client was killed
             super().handle()
 
     def do_HEAD(self):
@@ -139,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def log_message(self, *_: Any) -> None:
-        """Keep the terminal clean."""
+        """Suppress the request log."""
 
     def _answer(self) -> None:
         hub, path = self.hub, unquote(urlsplit(self.path).path)
@@ -224,12 +226,12 @@ class _Handler(BaseHTTPRequestHandler):
                     self._write(asked.file, body[i : i + 1])
             else:
                 self._write(asked.file, part)
-        except OSError:  # the client went away
+        except OSError:  # the client disconnected
             pass
         return None
 
     def _write(self, file: str, part: bytes) -> None:
-        # Counted first: once the client has the bytes, the test looks at the count.
+        # Counted before sending, because the test reads the count when the client has the bytes.
         with self.hub.lock:
             self.hub.sent[file] = self.hub.sent.get(file, 0) + len(part)
         self.wfile.write(part)

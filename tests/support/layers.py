@@ -1,4 +1,4 @@
-"""What the layers of dependencies bring, and Python that can import nothing else."""
+"""The packages of each dependency layer, and a Python that can import only these."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 OWN = PROJECT["project"]["name"]
-# The import system as if the modules after `HIDDEN =` were not installed.
+# Hides the modules in `HIDDEN` from the import system.
 _HIDE = """
 import sys
 from importlib.machinery import PathFinder
@@ -30,7 +30,7 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
 
 
 def requirements(extras: Iterable[str] = ()) -> list[Requirement]:
-    """What pyproject.toml asks for, in the core and in these extras; extras of extras are followed."""
+    """Return the requirements in pyproject.toml of the core and these extras, including nested extras."""
     optional = PROJECT["project"]["optional-dependencies"]
     queue, found = [*PROJECT["project"]["dependencies"], f"{OWN}[{','.join(extras)}]"], []
     while queue:
@@ -43,7 +43,7 @@ def requirements(extras: Iterable[str] = ()) -> list[Requirement]:
 
 
 def closure(extras: Iterable[str] = (), without: Iterable[str] = ()) -> set[str]:
-    """The installed packages that the core and these extras need, by metadata; not those `without`."""
+    """Return the installed packages that the core and these extras need, except those in `without`."""
     queue, seen = [(one, "") for one in requirements(extras)], set()
     while queue:
         one, extra = queue.pop()
@@ -63,7 +63,7 @@ def closure(extras: Iterable[str] = (), without: Iterable[str] = ()) -> set[str]
 
 
 def run(code: str, packages: set[str], *arguments: object, **options) -> subprocess.CompletedProcess:
-    """Run Python code where of all installed packages only these and this project can be imported."""
+    """Run Python code that can import only these packages and this project."""
     allowed = {*packages, OWN}
     hidden = {
         module

@@ -1,4 +1,4 @@
-"""A disk that is full, as far as this process goes: every write beyond some bytes of a file fails."""
+"""Simulation of a full disk for this process: writes beyond a file size fail."""
 
 import resource
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """No file can be written beyond `size` bytes; Python has such a write fail with EFBIG."""
+    """Limit the size of written files to `size` bytes; larger writes fail with EFBIG."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

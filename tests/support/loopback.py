@@ -1,4 +1,4 @@
-"""A web server on loopback that answers as it is told to, also wrongly."""
+"""A web server on loopback with configurable responses and faults."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, unquote
 
-_BLOCK = 1 << 14  # bytes sent at a time
+_BLOCK = 1 << 14  # bytes per send
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, and what is wrong with it.
+    """A response, with optional faults.
 
     Attributes:
-        cut: bytes of the body after which the connection ends, though Content-Length promises all.
-        reset: end it with a reset, not in order.
-        stall: bytes of the body after which nothing more is sent, and the connection stays.
-        hang: never answer at all.
-        mute: end the connection without an answer.
+        cut: number of bytes of the body after which the connection closes, despite a larger Content-Length.
+        reset: close the connection with a reset.
+        stall: number of bytes of the body after which nothing is sent, while the connection stays open.
+        hang: never respond.
+        mute: close the connection without a response.
         drip: seconds between two bytes of the body.
-        ranges: honour the header Range.
+        ranges: support the header Range.
     """
 
     body: bytes = b""
@@ -43,7 +43,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that came: its path (unquoted) and its headers."""
+    """A received request: its unquoted path and its headers."""
 
     path: str
     headers: Mapping[str, str]
@@ -54,7 +54,7 @@ class Loopback:
 
     def __init__(self):
         self.seen: list[Seen] = []
-        self.sent = 0  # bytes of bodies
+        self.sent = 0  # number of sent body bytes
         self._replies: dict[str, list[Reply]] = {}
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -72,15 +72,15 @@ class Loopback:
         self._thread.join()
 
     def url(self, path: str) -> str:
-        """The full address of a path; `{` and `}` stay."""
+        """Return the URL of a path; `{` and `}` are not quoted."""
         return f"http://127.0.0.1:{self._server.server_port}{quote(path, safe='/{}')}"
 
     def serve(self, path: str, *replies: Reply) -> None:
-        """Answer a path with these, one after the other; the last one stays."""
+        """Set the responses of a path, in order; the last one repeats."""
         self._replies[path] = list(replies)
 
     def paths(self) -> list[str]:
-        """The paths asked for, in order."""
+        """Return the requested paths, in order."""
         return [request.path for request in self.seen]
 
     def _next(self, path: str) -> Reply:
@@ -101,7 +101,7 @@ class Loopback:
                 try:
                     loopback._answer(self, loopback._next(path))
                 except OSError:
-                    return  # the client went away
+                    return  # the client disconnected
 
             def log_message(self, *_):
                 pass
@@ -139,11 +139,11 @@ class Loopback:
         else:
             self._send(handler, body[: reply.cut])
         if reply.reset:
-            # Closed with unsent data thrown away: the other side gets a reset.
+            # Closing now discards unsent data and sends a reset.
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def _send(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        # Else megabytes that nobody reads lie in the kernel, and count as sent.
+        # A small buffer, so that unread megabytes in the kernel do not count as sent.
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BLOCK)
         for start in range(0, len(body), _BLOCK):
             handler.wfile.write(body[start : start + _BLOCK])

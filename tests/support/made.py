@@ -1,4 +1,4 @@
-"""A finished study made up without training: results of every model, scores of every sub-network."""
+"""A synthetic study without training: results of every model, scores of every sub-network."""
 
 import json
 from pathlib import Path
@@ -23,11 +23,11 @@ CLIPS = 60
 
 
 def make(folder: Path, strengths: dict | None = None, search: dict | None = None, **study) -> Config:
-    """params.yaml, results/eval and results/scores of a study in `folder`, which is the working folder.
+    """Write params.yaml, results/eval and results/scores of a study in `folder`, the working directory.
 
     Args:
-        strengths: by how much a model's positives lie above its negatives, in deviations, of all classes or
-            of each; by its path without `models/`, seed and suffix.
+        strengths: distance between positives and negatives in standard deviations, for all classes or per
+            class. Keys are model paths without `models/`, seed and suffix.
     """
     wanted = {"seeds": [0, 1], "ranked": [0, 1, 2, 3, 4], "draws": 60} | study
     config = tiny.make(
@@ -73,7 +73,7 @@ def _result(config, path, kind, seed, labels, architecture, chance, planted) -> 
         tolerance = parse_size(config.search.tolerance)
         scores = dict(zip(searched, pd.read_csv(paths.scores(space, seed)).mAP, strict=True))
         form = near(searched, budget, tolerance)[0]
-        if kind in ("found", "within"):  # scored with the whole space
+        if kind in ("found", "within"):  # scored with the complete space
             del result["valid_clips"], result["valid_classes"]
         if kind == "within":
             form = max(within(searched, budget), key=scores.get)

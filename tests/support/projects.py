@@ -1,4 +1,4 @@
-"""For tests of the engines: a toy pipeline, and this project's own files, each in a folder of its own."""
+"""Projects for tests of the engines: a toy pipeline, and a copy of this project."""
 
 import importlib.util
 import os
@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 ENV = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
 
-# `source` feeds two branches that `join` brings together; `apart` stands alone. Of the branches, the one that
-# comes first in dvc.yaml ends last.
+# `source` has two branches, which `join` combines; `apart` is independent. The branch that is first in
+# dvc.yaml ends last.
 PARAMS = {"names": ["slow", "quick"], "seconds": {"slow": 2, "quick": 0}, "sign": "+", "fail": "", "cores": 1}
 PIPELINE = r"""
 stages:
@@ -48,8 +48,8 @@ stages:
 artifacts:
   joined: {path: join, type: model, desc: what came of both}
 """
-# A second pipeline, in pipelines/extra: its stages have the names of those above, two of them use outputs of
-# the pipeline above, and `wdir` and `vars` are as in this project's own dvc.yaml.
+# A second pipeline, in pipelines/extra. Its stages have the same names, and two of them use outputs of the
+# pipeline above. `wdir` and `vars` are as in this project's dvc.yaml.
 EXTRA = r"""
 stages:
   start:
@@ -88,7 +88,7 @@ pathlib.Path(out).write_text(text)
 
 
 def run(where: Path, *command: str, fails: bool | None = False, env: dict[str, str] | None = None) -> str:
-    """What a command prints; its exit code must be 0, or another where it `fails` (None: either)."""
+    """Return the output of a command. Its exit code must be 0, or not 0 if `fails`; None allows both."""
     environment = {**ENV, **(env or {})}
     done = subprocess.run(command, cwd=where, env=environment, text=True, capture_output=True, timeout=1200)
     said = done.stdout + done.stderr
@@ -97,7 +97,7 @@ def run(where: Path, *command: str, fails: bool | None = False, env: dict[str, s
 
 
 def until(met: Callable[[], object], what: str, seconds: float = 600, logs: Iterable[Path] = ()) -> None:
-    """Wait for it; the logs are shown where it does not come."""
+    """Wait for a condition; show the logs if it is never met."""
     deadline = time.monotonic() + seconds
     while not met():
         if time.monotonic() > deadline:
@@ -107,7 +107,7 @@ def until(met: Callable[[], object], what: str, seconds: float = 600, logs: Iter
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on."""
+    """Return unused ports on loopback."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -119,13 +119,13 @@ def free_ports(count: int) -> list[int]:
 
 
 def edit(where: Path, **changes: object) -> None:
-    """Put other values at the top of the params.yaml of a folder."""
+    """Change top-level values in the params.yaml of a folder."""
     path = where / "params.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
 
 
 def project(where: Path) -> Path:
-    """Make a folder one of git and DVC."""
+    """Initialise git and DVC in a folder."""
     where.mkdir(exist_ok=True)
     run(where, "git", "init", "-q")
     identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
@@ -137,7 +137,7 @@ def project(where: Path) -> Path:
 
 
 def add_workflow(where: Path) -> None:
-    """What Snakemake needs to schedule a dvc.yaml."""
+    """Copy the files that Snakemake needs to schedule a dvc.yaml."""
     shutil.copy(ROOT / "Snakefile", where)
     shutil.copytree(ROOT / "workflow", where / "workflow", ignore=shutil.ignore_patterns("__pycache__"))
     (where / "profiles").mkdir()
@@ -145,7 +145,7 @@ def add_workflow(where: Path) -> None:
 
 
 def toy(where: Path) -> Path:
-    """The pipeline above, not run yet."""
+    """Create the pipeline above, without results."""
     where.mkdir(exist_ok=True)
     (where / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     (where / "dvc.yaml").write_text(PIPELINE)
@@ -155,7 +155,7 @@ def toy(where: Path) -> Path:
 
 
 def several(where: Path) -> Path:
-    """The pipeline above and a second one, `extra`, not run yet."""
+    """Create the pipeline above and a second one, `extra`, without results."""
     folder = toy(where) / "pipelines" / "extra"
     folder.mkdir(parents=True)
     (folder / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "sign": "*"}))
@@ -164,7 +164,7 @@ def several(where: Path) -> Path:
 
 
 def house(where: Path) -> Path:
-    """This project's own files, without data."""
+    """Copy the files of this project, without data."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -180,9 +180,10 @@ def house(where: Path) -> Path:
 
 
 def environment(where: Path) -> dict[str, str]:
-    """What `make install` leaves, without its downloads: an environment whose `dvc` is changed at its start.
+    """Create an environment with a patched `dvc`, as `make install` does, but without downloads.
 
-    Returns the environment variables in which its `dvc` is found first.
+    Returns:
+        Environment variables with its `dvc` first in PATH.
     """
     venv.create(where, symlinks=True)
     (site,) = where.glob("lib/python*/site-packages")
@@ -197,7 +198,7 @@ def environment(where: Path) -> dict[str, str]:
 
 
 def safe_dvc() -> ModuleType:
-    """The module of the workflow, which is no package."""
+    """Import `safe_dvc` from the workflow, which is not a package."""
     spec = importlib.util.spec_from_file_location("safe_dvc", ROOT / "workflow" / "safe_dvc.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""Two clones of one repository that share what they compute through a remote, for the tests of sharing."""
+"""Clones of a repository that share results through a remote."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ COMMIT = (*IDENTITY, "commit", "-q", "-a", "-m")
 
 
 class Shared:
-    """A toy pipeline in `origin`, to be cloned as often as is needed; every clone knows the remote.
+    """A toy pipeline in the repository `origin`, with a remote that all clones use.
 
     Args:
-        home: an empty folder.
-        url: of the remote, as DVC takes it.
-        settings: more of the remote's, for all: `dvc remote modify`.
-        own: what each person gives in each clone: `dvc remote modify --local`.
+        home: empty folder.
+        url: URL of the remote.
+        settings: further shared settings of the remote, for `dvc remote modify`.
+        own: settings of each clone, for `dvc remote modify --local`.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Shared:
         self.a = self.clone("a")
 
     def clone(self, name: str) -> Path:
-        """The repository in a folder of its own, without data."""
+        """Clone the repository, without data."""
         where = self.home / name
         run(self.home, "git", "clone", "-q", str(self.home / "origin"), str(where))
         for key, value in self.own.items():
@@ -43,23 +43,23 @@ class Shared:
         return where
 
     def publish(self, where: Path, message: str) -> None:
-        """Commit and push to git and to the remote what a clone computed."""
+        """Commit the results of a clone, and push them to git and the remote."""
         run(where, "dvc", "push", "--run-cache")
         run(where, "git", "add", "-A")
         run(where, *COMMIT, message)
         run(where, "git", "push", "-q")
 
     def a_computes(self) -> None:
-        """All of the pipeline, published."""
+        """Run the whole pipeline, and publish its results."""
         run(self.a, "dvc", "repro")
         self.publish(self.a, "Compute it")
 
     def remote_object(self, content: str) -> Path:
-        """The file of a folder remote that holds this."""
+        """Return the file of a local remote for a hash."""
         return next(p for p in self.remote.glob("files/md5/*/*") if p.read_text() == content)
 
     def take_over(self) -> None:
-        """The whole exchange: A computes, B needs to compute only what it changes, A takes that from B."""
+        """Check a full exchange: A computes, B computes only its changes, and A pulls them."""
         self.a_computes()
         b = self.clone("b")
         run(b, "dvc", "pull", "--run-cache")
@@ -70,7 +70,7 @@ class Shared:
         seconds = {**PARAMS["seconds"], "quick": 0.1}
         projects.edit(b, seconds=seconds)
         run(b, "dvc", "repro")
-        assert sorted(p.name for p in (b / "began").iterdir()) == ["quick"]  # the same came out
+        assert sorted(p.name for p in (b / "began").iterdir()) == ["quick"]  # the results are equal
         self.publish(b, "Change one parameter")
 
         before = set((self.a / "began").iterdir())
@@ -82,7 +82,7 @@ class Shared:
         assert not any((self.a / "began").iterdir())
         assert (self.a / "dvc.lock").read_bytes() == (b / "dvc.lock").read_bytes()
 
-        # what one has computed is known to the other by its inputs, though it is in no commit
+        # the run cache finds results by their inputs, even without a commit
         projects.edit(b, sign="*")
         run(b, "dvc", "repro")
         run(b, "dvc", "push", "--run-cache")

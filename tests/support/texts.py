@@ -1,4 +1,4 @@
-"""Names that do harm where they are written as they are."""
+"""Names that cause damage if they are not escaped."""
 
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""A tiny experiment in a folder of its own: parameters and packed log-mel of made spectrograms."""
+"""A tiny experiment: parameters and log-mel stores of synthetic spectrograms."""
 
 from pathlib import Path
 
@@ -41,11 +41,11 @@ _CHANGED = {
 }
 PARAMS = Config.model_validate(_CHANGED).model_dump(
     mode="json", exclude={"system"}
-)  # the rest as in the paper
+)  # all other values as in the paper
 
 
 def make(folder: Path, **changes: dict) -> Config:
-    """Write params.yaml (PARAMS with sections changed) and data/logmel/*.h5; gives the configuration."""
+    """Write params.yaml (PARAMS with changes) and data/logmel/*.h5, and return the configuration."""
     values = {name: {**section, **changes.get(name, {})} for name, section in PARAMS.items()}
     values |= {name: section for name, section in changes.items() if name not in values}
     (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Ranks by fork, as `torchrun` starts them but without its seconds: for tests that stop them often.
+"""Ranks started by fork, which is faster than `torchrun`, for tests with many restarts.
 
-Meant for a process of its own, before PyTorch has started threads there.
+Use it in a separate process, before PyTorch has started threads.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def start(function: Callable[[], int], ranks: int) -> list[int]:
-    """Begin `function` in so many ranks; their process ids. Its result is their exit code."""
+    """Run `function` in several ranks, and return their process ids. Its result is the exit code."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -35,10 +35,10 @@ def start(function: Callable[[], int], ranks: int) -> list[int]:
 
 
 def end(children: list[int], grace: float = 5.0) -> list[int]:
-    """Wait for them; their exit codes, negative where a signal ended one.
+    """Wait for all ranks, and return their exit codes, which are negative after a signal.
 
-    As `torchrun` does, kill those that are still there some seconds after one has failed: what waits to meet
-    a rank that died before it came would wait for hours.
+    As in `torchrun`, the other ranks are killed `grace` seconds after one has failed. Otherwise they would
+    wait for the dead rank for hours.
     """
     codes: dict[int, int] = {}
     deadline = None
@@ -56,12 +56,12 @@ def end(children: list[int], grace: float = 5.0) -> list[int]:
 
 
 def stop_often(function: Callable[[], int], ranks: int) -> list[list[int]]:
-    """Run `function`, a training, stopped by 30 SIGKILLs and 10 SIGTERMs in a drawn order, then to its end.
+    """Run a training that 30 SIGKILLs and 10 SIGTERMs interrupt in random order, until it completes.
 
-    Every SIGTERM and half of the SIGKILLs come in the middle of a drawn step, in which the first rank waits
-    for them, however slow or quick the machine is; the other SIGKILLs come at any instant of the start or the
-    training. A signal goes to all ranks or to one of them; where one is killed, the others are soon, as by
-    `torchrun`. One that came too late, for the training had ended before, is sent once more.
+    Every SIGTERM and half of the SIGKILLs arrive during a random step, in which the first rank waits for the
+    signal. This does not depend on the speed of the machine. The other SIGKILLs arrive at any time. A signal
+    goes to all ranks or to one of them; after a SIGKILL of one rank, the others are killed as by `torchrun`.
+    A signal that arrives after the end of the training is repeated.
     """
     chance = random.Random(0)
     signals = [(signal.SIGKILL, False)] * 15 + [(signal.SIGKILL, True)] * 15 + [(signal.SIGTERM, True)] * 10
@@ -93,7 +93,7 @@ def _later(chance: random.Random, longest: float) -> bool:
 
 
 class _Step:
-    """A step of a forked training in which its first rank waits until it is released; 0 is none."""
+    """A training step in which the first rank waits until it is released; 0 disables it."""
 
     def __init__(self, number: int):
         self.number = number
@@ -109,10 +109,10 @@ class _Step:
                 os.close(end)
 
     def held(self, function: Callable[[], int]) -> int:
-        """In a rank: run `function`, and wait in the step."""
+        """Run `function` in a rank, and wait in the step."""
         from audionas.training.objectives.supervised import Supervised
 
-        os.close(self._go)  # so that the end of the test releases what waits
+        os.close(self._go)  # so that the end of the test releases the rank
         compute, count = Supervised.__call__, itertools.count(1)
 
         def call(objective, batch, iteration):
@@ -125,19 +125,19 @@ class _Step:
         return function()
 
     def reached(self) -> bool:
-        """Wait until the first rank waits; False where the ranks have ended before."""
+        """Wait until the first rank waits; return False if the ranks ended before."""
         os.close(self._reached)
         self._reached = None
         return bool(os.read(self._there, 1))
 
     def release(self) -> None:
-        """Let the first rank go on."""
+        """Let the first rank continue."""
         os.close(self._go)
         self._go = None
 
 
 def python(script: str) -> str:
-    """What a script prints that runs in a process of its own and may import this module."""
+    """Run a script in a separate process that can import this module, and return its output."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(
@@ -147,7 +147,7 @@ def python(script: str) -> str:
     return done.stdout
 
 
-#: Forks, so that forty starts do not import PyTorch forty times. Needs the number of ranks.
+#: Script for `python` that imports PyTorch once for all starts; format it with the number of ranks.
 OFTEN_STOPPED = """
 import dvc.repo, dvclive, torch._dynamo, torch.distributed  # what a training imports
 import together

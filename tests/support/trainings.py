@@ -1,4 +1,4 @@
-"""For tests that disturb a training: the teacher's as Snakemake sends it, watched, held, and compared."""
+"""Teacher trainings under Snakemake that tests can observe, suspend and compare."""
 
 import os
 import re
@@ -19,7 +19,7 @@ STOPPED = r"stopped by SIG(?:TERM|INT) after iteration (\d+)"
 
 
 class Driver:
-    """Snakemake in the background, which sends the jobs."""
+    """Snakemake in the background."""
 
     started: ClassVar[list["Driver"]] = []
 
@@ -33,14 +33,14 @@ class Driver:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Not ignored, as it is in the background of a script.
+                # Not ignored, unlike in background processes of a script.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         self.started.append(self)
 
     @classmethod
     def kill_all(cls) -> None:
-        """Those of a test that failed, and what they have started on this machine."""
+        """Kill the drivers of a failed test, and their child processes on this machine."""
         for driver in cls.started:
             driver.send_all(signal.SIGKILL)
             driver.process.wait()
@@ -51,23 +51,23 @@ class Driver:
         return self.log.read_text()
 
     def end(self, seconds: float = 600) -> str:
-        """Wait for its end, which must be a good one; what it printed."""
+        """Wait for a successful end, and return the output."""
         assert self.process.wait(timeout=seconds) == 0, self.said
         return self.said
 
     def send_all(self, number: int) -> None:
-        """A signal for it and all that it has started on this machine, as Ctrl-C in a terminal is."""
+        """Send a signal to the process and its children, as Ctrl-C in a terminal does."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
-        """It alone: what it has started goes on."""
+        """Kill only this process; its children continue."""
         self.process.kill()
         self.process.wait()
 
 
 class Training:
-    """The teacher, trained as a job of a driver."""
+    """The teacher training of a driver."""
 
     def __init__(self, where: Path, *command: str, env: dict[str, str] | None = None):
         self.where, self.command, self.env = where, command, env
@@ -79,24 +79,24 @@ class Training:
         return Driver(self.where, *self.command, env=self.env)
 
     def shown(self, pattern: str) -> list[str]:
-        """What the stage's log has of a pattern."""
+        """Return the matches of a pattern in the log of the stage."""
         return re.findall(pattern, self.log.read_text()) if self.log.exists() else []
 
     def began_at(self) -> list[int]:
-        """The iteration that each attempt began at: the first that its progress bar shows."""
+        """Return the first iteration of each attempt, from its progress bar."""
         return [int(shown) for shown in self.shown(rf"(\d+)/{self.iterations} \[00:00<\?")]
 
     def stopped_at(self) -> list[int]:
-        """The iteration after which SIGTERM or Ctrl-C has stopped an attempt."""
+        """Return the iterations at which SIGTERM or Ctrl-C stopped an attempt."""
         return [int(shown) for shown in self.shown(STOPPED)]
 
     def checkpoints(self) -> list[Path]:
-        """The last one and the one before it, as far as there are any."""
+        """Return the existing checkpoints: the latest and the previous one."""
         return sorted((self.where / ".state").glob("teacher-*.pt"))
 
     @property
     def trainer(self) -> psutil.Process:
-        """The stage's process."""
+        """Return the process of the stage."""
         (one,) = (
             process
             for process in psutil.process_iter(["cmdline", "cwd"])
@@ -106,13 +106,13 @@ class Training:
 
     @contextmanager
     def held(self) -> Iterator[psutil.Process]:
-        """Have it stand still, for it may be quicker than what befalls it. Signals reach it afterwards."""
+        """Suspend the training, so that it does not end before the fault. It receives signals afterwards."""
         trainer = self.trainer
         trainer.suspend()
         try:
             yield trainer
         finally:
-            with suppress(psutil.NoSuchProcess):  # SIGKILL does not wait
+            with suppress(psutil.NoSuchProcess):  # after SIGKILL the process is gone
                 trainer.resume()
 
     def ends_well(self, undisturbed: dict) -> None:
@@ -121,18 +121,18 @@ class Training:
 
     def goes_on_where_sigterm_stopped_it(self, undisturbed: dict) -> None:
         self.ends_well(undisturbed)
-        stopped = {int(said) for said in re.findall(STOPPED, self.driver.said)}  # ranks say it each
+        stopped = {int(said) for said in re.findall(STOPPED, self.driver.said)}  # each rank prints it
         assert len(stopped) == 1
-        assert self.began_at() == list(stopped)  # Snakemake removes the log of the attempt before
+        assert self.began_at() == list(stopped)  # Snakemake removes the log of the previous attempt
 
 
 def locked(where: Path) -> dict:
-    """What dvc.lock holds of the teacher: its model and curves by their content."""
+    """Return the hashes of the teacher's model and curves in dvc.lock."""
     return yaml.safe_load((where / "dvc.lock").read_text())["stages"][TEACHER]
 
 
 def left_alone(features: Path, where: Path) -> dict:
-    """The same of a copy in which `dvc repro` trains it and nothing happens."""
+    """Return the hashes of an undisturbed training by `dvc repro` in a copy."""
     shutil.copytree(features, where, symlinks=True)
     run(where, "dvc", "repro", TEACHER)
     return locked(where)

@@ -1,4 +1,4 @@
-"""Made waveforms with one label each, that a linear network can tell apart, and such a network."""
+"""Synthetic single-label waveforms, and a linear network that can classify them."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SAMPLES = 64
 
 
 def store(path: Path, clips: int, seed: int = 0) -> ClipStore:
-    """int16 [clips, samples]: a sine for each class, one phase, and noise."""
+    """Return int16 waveforms [clips, samples]: a sine with fixed phase per class, plus noise."""
     rng, of_clip = np.random.default_rng(seed), np.arange(clips) % len(CLASSES)
     cycles = np.array([2, 5, 11])[of_clip, None] * np.arange(SAMPLES) / SAMPLES
     waves = 0.5 * np.sin(2 * np.pi * cycles) + rng.normal(0, 0.1, (clips, SAMPLES))
@@ -29,7 +29,7 @@ def store(path: Path, clips: int, seed: int = 0) -> ClipStore:
 
 
 class Linear(nn.Module):
-    """Waveforms [batch, samples] to logits [batch, classes]."""
+    """A linear network that maps waveforms [batch, samples] to logits [batch, classes]."""
 
     name = "linear"
 

@@ -1,4 +1,4 @@
-"""A search space that is nothing like a CNN10: words of four letters."""
+"""A search space unrelated to CNN10: words of four letters."""
 
 from itertools import product
 
@@ -8,7 +8,7 @@ from audionas.search.space import Costs, FiniteSpace
 
 
 class Words(FiniteSpace[str]):
-    """Words of `length` letters a to d; the later a letter, the more it costs."""
+    """Words of `length` letters a to d; later letters cost more."""
 
     letters = "abcd"
 

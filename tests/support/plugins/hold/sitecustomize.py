@@ -1,7 +1,7 @@
-"""On PYTHONPATH: has a training in a folder with a file `hold` stand still as it writes its third checkpoint.
+"""Suspend a training at its third checkpoint, if its folder contains a file `hold`. Put this on PYTHONPATH.
 
-So what is to befall it comes in the middle, however quick or slow the machine is. It happens once: the file
-is removed. SIGCONT has it go on.
+The fault of a test then happens during the training, at any speed of the machine. The file is removed, so the
+training is suspended only once. SIGCONT resumes it.
 """
 
 import os
@@ -13,7 +13,7 @@ if any(Path(word).name == "audionas" for word in sys.orig_argv) and Path("hold")
     _left = [2]
 
     def _hook(event, arguments):
-        # The second and every later checkpoint first has the one before it renamed.
+        # From the second checkpoint on, the previous one is renamed first.
         if event == "os.rename" and Path(arguments[0]).match("teacher-*.pt"):
             _left[0] -= 1
             if not _left[0]:

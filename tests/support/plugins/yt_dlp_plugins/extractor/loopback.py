@@ -1,4 +1,4 @@
-"""A plugin of yt-dlp: videos of `standin.Videos`, which refuse in YouTube's words as well as by a status."""
+"""A yt-dlp plugin for the videos of `standin.Videos`, with YouTube's error messages and HTTP statuses."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from yt_dlp.extractor.common import InfoExtractor
 
 
 class LoopbackIE(InfoExtractor):
-    """Reads `{"media": address}` or `{"said": what YouTube says of a video that it does not show}`."""
+    """Reads `{"media": URL}` or `{"said": error message of YouTube}`."""
 
     _VALID_URL = r"http://127\.0\.0\.1:\d+/video/(?P<id>[A-Za-z0-9_-]{11})"
 
