@@ -1,4 +1,4 @@
-"""From lists to packed audio through the stages: sources, faults, another day, too little coverage."""
+"""Stages from lists to audio stores: sources, faults, later runs, and low coverage."""
 
 import io
 from pathlib import Path
@@ -40,7 +40,7 @@ def server():
 
 @pytest.fixture
 def project(tmp_path, monkeypatch, server):
-    """Six clips a split: 0 in the local copy, the rest at the server."""
+    """Six clips per split: clip 0 in the local copy, all others on the server."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AUDIONAS_WORKERS", "1")
     monkeypatch.setenv("no_proxy", "*")
@@ -124,7 +124,7 @@ def test_another_day_asks_only_for_what_failed_in_passing_and_loses_nothing(proj
     before = ledger("train")
     assert [row["reason"] for row in before] == ["", "", "", "removed", "", "network"]
     for i in (1, 2, 4):
-        server.serve(f"/{ytid('train', i)}.flac", Reply(status=410))  # gone since
+        server.serve(f"/{ytid('train', i)}.flac", Reply(status=410))  # removed since the first run
     server.serve(failing, Reply(sound(5), "audio/flac"))
     server.seen.clear()
     config = write_params(server, download=config.corpus.download.model_dump() | {"round": 2})
@@ -145,7 +145,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was_and_with_another_list(projec
     server.seen.clear()
     path = Path("data/segments/train.csv")
     lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[:1] + lines[:0:-1]))  # the same clips in another order: another list
+    path.write_text("".join(lines[:1] + lines[:0:-1]))  # another order of the clips is another list
     download.run(config, "train")
     assert all(row["status"] == "ok" for row in ledger("train"))
     assert not set(server.paths()) & {f"/{ytid('train', i)}.flac" for i in (1, 2, 3)}

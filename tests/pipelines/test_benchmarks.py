@@ -1,4 +1,4 @@
-"""The references compute what the package does, counts are right, and each benchmark gives its floor."""
+"""References equal the package, counts are correct, and each benchmark reports its floor."""
 
 import json
 import subprocess
@@ -49,7 +49,9 @@ def test_a_benchmark_gives_ours_reference_and_a_floor(benchmark, size, tmp_path,
     assert result["ours"] > 0 and result["reference"] > 0
     if benchmark is not precision.precision:
         assert result["floor"] > 0
-        assert result["floor"] < result["ours"] or benchmark is checkpoints.resume  # disks have caches
+        assert (
+            result["floor"] < result["ours"] or benchmark is checkpoints.resume
+        )  # disk caches may beat the floor
     assert result["unit"] in "sh" and result["what"] and result["counted"]
 
 
@@ -79,7 +81,7 @@ def test_shared_and_separate_supernet_steps_have_the_same_gradients():
     for name in ("shared", "separate"):
         steps = OnceForAllSteps(architecture, [draw], x, y)
         steps.supernet.block_dropout = steps.supernet.head_dropout = 0.0
-        torch.manual_seed(1)  # of SpecAugment
+        torch.manual_seed(1)  # seed of SpecAugment
         getattr(steps, name)()
         gradients.append([parameter.grad for parameter in steps.supernet.parameters()])
     torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-3)
@@ -90,7 +92,7 @@ def test_work_of_a_tree_counts_what_is_shared_once():
     space = Cnn10Space("2-2-x", architecture)
     assert multiply_adds(architecture, [LARGEST], 1001) == architecture.multiply_adds(LARGEST, 1001)
     assert multiply_adds(architecture, [LARGEST] * 3, 1001) == architecture.multiply_adds(LARGEST, 1001)
-    # 158.6 G if the first convolution of a block ran for each width; it runs once, for the widest.
+    # It would be 158.6 G if the first convolution of a block ran once per width.
     assert round(multiply_adds(architecture, space, 1001) / 1e9, 1) == 126.9
     assert round(multiply_adds(architecture, space, 1001, widening=True) / 1e9, 1) == 69.7
     assert step_operations(architecture, [LARGEST], 1001, 2) == 12 * architecture.multiply_adds(LARGEST, 1001)

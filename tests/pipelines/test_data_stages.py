@@ -1,4 +1,4 @@
-"""From lists to waveforms: segments, download and resample on a folder that holds every kind of bad file."""
+"""Stages `segments`, `download` and `resample` on a folder with every kind of invalid file."""
 
 import hashlib
 import io
@@ -60,7 +60,7 @@ def make_config(num_classes=2):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder corpus: 3 good clips a fold, and in fold 1 one of every bad kind."""
+    """A folder corpus with 3 valid clips per fold, and every kind of invalid file in fold 1."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AUDIONAS_WORKERS", "1")
     (tmp_path / "audio").mkdir()
@@ -143,7 +143,7 @@ def test_download_is_the_same_to_the_byte_and_resumes(project, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         download.run(config, "valid")
     download.run(config, "valid")
-    assert calls == ["good20", "good21", "good22", "good22"]  # what was finished is not got again
+    assert calls == ["good20", "good21", "good22", "good22"]  # finished clips are not downloaded again
     assert len(list((project / "data/raw/valid").glob("*.tar"))) == 3
     assert (project / "data/raw/valid/ledger.csv").read_bytes() == first["ledger.csv"]
     tars = sorted((project / "data/raw/valid").glob("*.tar"))
@@ -306,7 +306,7 @@ def test_nothing_got_or_nothing_decoded_is_an_error(project):
     ):
         download.run(config, "valid")
     assert not (project / "data/raw/valid").exists()
-    for i in range(3):  # the audio is put where it was missing: what failed is tried again
+    for i in range(3):  # add the missing audio, so that failed clips are tried again
         (project / "audio" / f"good2{i}.wav").write_bytes(wav(NOISE))
     download.run(config, "valid")
     assert (project / "data/raw/valid/ledger.csv").read_text().count(",ok,") == 3
@@ -329,7 +329,7 @@ def test_segments_refuses_what_cannot_be_trained(project):
 
 
 def test_segments_refuses_a_split_on_which_nothing_can_be_measured(project):
-    """Where every clip has a class its average precision is 100 whatever is said."""
+    """Average precision is 100 for any scores if every clip has the class."""
     alike = [f"good{fold}{i}.wav,dog,{fold}\n" for fold in (1, 2, 3) for i in range(3)]
     (project / "list.csv").write_text("file,positive_labels,fold\n" + "".join(alike))
     with pytest.raises(UserError, match=r"list\.csv: every training clip has every class \(dog\)"):

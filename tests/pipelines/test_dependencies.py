@@ -1,4 +1,4 @@
-"""The lock has a hash for every file and all of pyproject.toml; each layer installs what it needs."""
+"""The lock has hashes and covers pyproject.toml, and each extra installs what it needs."""
 
 import importlib.util
 import re
@@ -26,7 +26,7 @@ LOCK = (ROOT / "requirements.lock").read_text()
 ENTRIES = re.findall(r"^\w.*(?:\n .*)*", LOCK, re.MULTILINE)
 LINUX = {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux"}
 DEMO = ("pipeline", "report")
-# What using a model must not install, with the extra that brings it.
+# Packages that the core must not install, with their extra.
 NOT_CORE = {
     "dvc": "pipeline",
     "snakemake": "pipeline",
@@ -52,7 +52,7 @@ SET_UP = _set_up()
 
 
 def locked(python: str) -> dict[str, str]:
-    """Versions by name, as pip takes them on Linux with this Python."""
+    """Return versions by name, as pip selects them on Linux with this Python."""
     environment = (
         default_environment() | LINUX | {"python_version": python, "python_full_version": f"{python}.1"}
     )
@@ -64,14 +64,14 @@ def locked(python: str) -> dict[str, str]:
 
 
 def asked(python: str) -> list[Requirement]:
-    """What pyproject.toml asks for by itself, with its extra dev, and to be built."""
+    """Return the requirements in pyproject.toml: core, extra dev, and build."""
     environment = default_environment() | {"python_version": python}
     every = [*layers.requirements(["dev"]), *map(Requirement, PROJECT["build-system"]["requires"])]
     return [one for one in every if one.marker is None or one.marker.evaluate(environment)]
 
 
 def selected(*extras: str, gpu: bool = False) -> set[str]:
-    """The packages that tools/set_up.py installs."""
+    """Return the packages that tools/set_up.py installs."""
     return set(SET_UP.select(LOCK, PROJECT, extras, gpu))
 
 
@@ -96,7 +96,7 @@ def test_the_lock_satisfies_pyproject(python):
 
 
 def test_what_the_locked_packages_need_is_locked():
-    """Of this Python, by the metadata of what is installed; so `make install` needs no other file."""
+    """Checked with the metadata of installed packages, so that `make install` needs no other file."""
     versions = locked("3.11")
     missing = set()
     for name, version in versions.items():
@@ -113,7 +113,7 @@ def test_what_the_locked_packages_need_is_locked():
 
 
 def test_everything_is_installed_with_hashes(monkeypatch, tmp_path):
-    """Wherever the lock is installed; a conda environment and GitHub's machines too."""
+    """This holds for every documented way to install the lock."""
     paths = (ROOT / "Makefile", ROOT / ".ci" / "run", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
     for path in paths:
         assert "-r requirements.lock" not in path.read_text(), path
@@ -132,7 +132,7 @@ def test_everything_is_installed_with_hashes(monkeypatch, tmp_path):
 
 
 def test_actions_of_others_are_named_by_their_commit():
-    """A tag can be moved to other code."""
+    """A tag can be changed to other code, a hash cannot."""
     for path in (ROOT / ".github" / "workflows").glob("*.yml"):
         uses = re.findall(r"uses: (\S+)", path.read_text())
         assert uses and all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", use) for use in uses), uses
@@ -140,7 +140,7 @@ def test_actions_of_others_are_named_by_their_commit():
 
 @pytest.mark.parametrize("extras", [(), ("report",), DEMO, ("dev",)])
 def test_the_packages_that_extras_need_are_selected(extras):
-    """By their own metadata, and all of them without a GPU but those that only a GPU loads."""
+    """Checked with their metadata. Without a GPU, only the packages that a GPU loads are left out."""
     assert len(layers.closure(extras)) > 20
     assert layers.closure(extras) <= selected(*extras, gpu=True)
     assert layers.closure(extras, SET_UP.GPU_ONLY) <= selected(*extras)
@@ -201,7 +201,7 @@ def test_every_optional_package_names_its_extra():
     for extra, modules in EXTRAS.items():
         names = {Requirement(text).name.replace("-", "_") for text in optional[extra]}
         assert set(modules) <= names, extra
-        seen |= names - {"audionas", "ruamel.yaml.clib"}  # which DVC imports, and does without
+        seen |= names - {"audionas", "ruamel.yaml.clib"}  # DVC imports it, but works without
     assert seen == {module for modules in EXTRAS.values() for module in modules}
 
 
@@ -221,7 +221,7 @@ for arguments in (["classify", "model.pt", "a.m4a"], ["space", "2-2-x"], ["repor
 
 
 def test_a_model_is_used_with_the_core_alone(tmp_path):
-    """Where nothing else can be imported; what needs more says what to install."""
+    """With only the core, features that need more report the extra to install."""
     audio, features = Audio(sample_rate=16_000, clip_seconds=1.0), Features(mels=16, fmax=8000.0)
     settings = {"audio": audio.model_dump(), "features": features.model_dump()}
     torch.manual_seed(0)

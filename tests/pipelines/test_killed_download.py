@@ -1,4 +1,4 @@
-"""The stage `download` killed at any instant: its end is that of a run that nobody killed."""
+"""The stage `download`, killed at any time, gives the results of an uninterrupted run."""
 
 import io
 import random
@@ -40,7 +40,7 @@ def ytid(number: int) -> str:
 
 
 def make(folder: Path, local: range, count: int, **corpus) -> None:
-    """A project whose train list has so many clips, some of them in the local copy."""
+    """Create a project with this many training clips, some of them in the local copy."""
     lists, audio = folder / "lists", folder / "audio"
     lists.mkdir(parents=True)
     audio.mkdir()
@@ -64,13 +64,13 @@ def make(folder: Path, local: range, count: int, **corpus) -> None:
 
 
 def output(folder: Path) -> dict[str, bytes]:
-    """Every file of the stage's output."""
+    """Return all output files of the stage."""
     root = folder / "data/raw/train"
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 class Mirror:
-    """A hub with tar files of all but a few clips; a few are damaged, a few are refused with 429 once."""
+    """A hub with tar files. Some clips are missing or damaged, and some requests fail once with 429."""
 
     GONE, DAMAGED, LIMITED = {30, 130, 230}, {40, 140, 240}, {50, 150, 250}
 
@@ -93,7 +93,7 @@ class Mirror:
         self._limited: set[int] = set()
 
     def forget(self):
-        """Begin anew, for another run."""
+        """Reset the hub for another run."""
         self.asks.clear()
         self._limited.clear()
 
@@ -128,7 +128,7 @@ def test_killed_at_twenty_instants_the_output_is_the_same_and_little_is_asked_tw
     assert asks == CLIPS - 10 - len(mirror.GONE) + len(mirror.LIMITED)
     began = time.monotonic()
     download(tmp_path / "whole")
-    again = time.monotonic() - began  # seconds of a run that has nothing to ask for
+    again = time.monotonic() - began  # duration of a run without requests
     assert output(tmp_path / "whole") == expected and sum(mirror.asks.values()) == asks
 
     mirror.forget()
@@ -149,7 +149,7 @@ def test_killed_at_twenty_instants_the_output_is_the_same_and_little_is_asked_tw
             process.send_signal(signal.SIGKILL)
         assert process.wait() in (0, -signal.SIGKILL)
         kills += process.returncode == -signal.SIGKILL
-        if share == 1 and not process.returncode:  # it was quicker than the one that was timed
+        if share == 1 and not process.returncode:  # this run was faster than the timed run
             again = min(again, time.monotonic() - began)
     download(folder)
     assert output(folder) == expected

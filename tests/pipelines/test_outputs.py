@@ -1,4 +1,4 @@
-"""Outputs stay until their stage has made new ones, hold nothing of earlier runs, and are the stages' own."""
+"""Outputs are replaced only by complete new ones, and contain nothing of earlier runs."""
 
 import shutil
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_a_new_folder_takes_the_place_of_the_old_one_or_leaves_it(tmp_path):
         (new / "one").write_text("half")
         1 / 0  # noqa: B018
     assert files(folder) == {"one": b"1", "two": b"2"}
-    left = folder.with_name(".tables.tmp")  # by a run that was killed
+    left = folder.with_name(".tables.tmp")  # left by a killed run
     left.mkdir()
     (left / "junk").touch()
     with new_folder(folder) as new:
@@ -116,7 +116,7 @@ def test_a_persistent_folder_equals_one_made_from_scratch_and_the_cache_stays_wh
     before = files(used / "out")
     projects.edit(used, names=["c"], fail=True)
     assert "broken" in run(used, "dvc", "repro", fails=True)
-    assert files(used / "out") == before  # what was there is there
+    assert files(used / "out") == before  # the old files are kept
     projects.edit(used, fail=False, names=["a", "c"])
     run(used, "dvc", "repro")
     projects.edit(fresh, names=["a", "c"])

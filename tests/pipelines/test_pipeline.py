@@ -43,7 +43,7 @@ from audionas.systems.registry import load_config
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A finished study with two seeds; the test split cannot be read before and after evaluation."""
+    """A completed study with two seeds. The test split is readable only during evaluation."""
     folder = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -67,7 +67,7 @@ def study(tmp_path_factory):
                 individual.run_init(config, "2-2-x", constraint, seed)
             for index in config.study.ranked:
                 ranked.run(config, "2-2-x", index, seed)
-        with pytest.raises(UserError, match=r"test\.h5"):  # evaluation alone needs it
+        with pytest.raises(UserError, match=r"test\.h5"):  # only evaluation needs it
             evaluate.run(config, paths.teacher(0).as_posix())
         test.write_bytes(packed)
         for path in model_files(config.study):
@@ -91,7 +91,7 @@ def test_the_found_network_is_the_best_scored_near_its_constraint(inside):
     space = Cnn10Space("2-2-x", Cnn10Architecture(4, 4, 16))
     table = pd.read_csv(paths.scores("2-2-x", 0))
     near = table[(table.params - 12_000).abs() <= 2_000]
-    assert len(near) <= inside.search.population  # so all of them were drawn
+    assert len(near) <= inside.search.population  # so all of them were scored
     network, about = load_model(paths.found("2-2-x", "12k", 0))
     assert about["valid_mAP"] == near.mAP.max()
     params = sum(p.numel() for p in network.parameters())
@@ -123,7 +123,7 @@ def test_evaluation_says_what_it_measured(inside):
 
 @pytest.mark.slow
 def test_every_number_that_is_told_of_a_file_is_the_files_own(inside):
-    """Recomputed from the network and the splits: nothing is inherited from the network it was made from."""
+    """Metadata is computed from the network and the splits, and not copied from its source."""
     architecture, steps = architecture_of(inside), inside.supernet
     stores = {split: ClipStore(data_paths.logmel(split)) for split in ("train", "valid")}
     spaces = {name: space_of(inside, name) for name in inside.study.spaces}
@@ -300,7 +300,7 @@ def test_predictions_of_other_clips_or_damaged_are_refused(inside):
             path.write_bytes(damaged)
             try:
                 compare(collect(inside.study), 2)
-            except UserError as error:  # some bits are of no consequence
+            except UserError as error:  # some bits have no effect
                 assert "2-2-x-5k-1.npz: " in str(error)
         with path.open("wb") as file:
             ids = np.array([f"other{i}" for i in range(12)])
@@ -315,7 +315,7 @@ def test_predictions_of_other_clips_or_damaged_are_refused(inside):
 
 @pytest.mark.slow
 def test_latex_tables_are_escaped_and_balanced(inside, tmp_path):
-    """What keeps LaTeX from reading a table, as far as it shows without LaTeX."""
+    """Return problems that would prevent LaTeX from reading a table, without running LaTeX."""
     names = pd.DataFrame(
         {"R&D_1 #": ["R&B", r"50 % of #1_{x} \\ $y ~z^2 <w>"], "mAP": [1.0, 2.0], "sd mAP": 0.5}
     )

@@ -1,4 +1,4 @@
-"""How far text of params.yaml reaches: into no shell, and into no path outside the folder of an output."""
+"""Text of params.yaml cannot reach a shell or a path outside the folder of an output."""
 
 import re
 import shutil
@@ -44,7 +44,7 @@ def test_a_name_that_leads_out_of_its_folder_is_no_pipeline():
 
 
 def test_stages_are_named_as_dvc_names_them(tmp_path):
-    """And what they are told makes the output that DVC waits for."""
+    """The arguments create the output that DVC expects."""
     from dvc.repo import Repo
 
     house = projects.house(tmp_path)
@@ -109,7 +109,7 @@ TEXTS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["constraints", "seeds"])
 def test_every_output_lies_in_its_folder_or_dvc_refuses(tmp_path, key):
-    """DVC itself: no check of ours is asked."""
+    """DVC alone, without checks of this project."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -121,7 +121,7 @@ def test_every_output_lies_in_its_folder_or_dvc_refuses(tmp_path, key):
         with Repo(str(house)) as repo:
             try:
                 stages = [stage for stage in repo.index.stages if stage.name.partition("@")[0] in NAMED]
-            except (DvcException, AssertionError):  # the latter of a name that is empty
+            except (DvcException, AssertionError):  # AssertionError for an empty name
                 refused.add(text)
                 continue
         for stage in stages:
@@ -131,7 +131,7 @@ def test_every_output_lies_in_its_folder_or_dvc_refuses(tmp_path, key):
     assert {"/../../../../victim", "/../../../precious", "a/../../../b"} <= refused
 
 
-# Each alone would do harm if it could; a mapping's keys are put into a command without quotes.
+# Each value alone would cause damage without checks; keys of a mapping enter a command unquoted.
 SHELL = ["26k; touch pwned #", "'\"; touch pwned #\\'; touch pwned #\n; touch pwned\n", "$(touch pwned)"]
 HOSTILE = {
     "shell": {"constraints": SHELL, "seeds": [0, {"0; touch pwned #": 1}]},
@@ -158,7 +158,7 @@ def snapshot(where: Path) -> dict[str, tuple[int, bytes]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_parameters_run_nothing_and_touch_nothing(tmp_path, case):
-    """Whichever way DVC is asked; `-s` and `-i` would go past a stage that checks before the others."""
+    """This holds for every DVC command; `-s` and `-i` would skip a separate checking stage."""
     house = projects.house(tmp_path / "house")
     run(house, "git", "add", "-A")
     run(house, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "All")
@@ -174,9 +174,9 @@ def test_hostile_parameters_run_nothing_and_touch_nothing(tmp_path, case):
         (house / "params.yaml").write_text(yaml.safe_dump(params))
         said = run(house, *command.split(), fails=True)
         after = snapshot(tmp_path)
-        if command == "dvc exp run":  # which brings every output to the state of dvc.lock, as always
+        if command == "dvc exp run":  # this command always checks out the outputs of dvc.lock
             for name in OUTPUTS:
                 after.setdefault(f"house/{name}", before[f"house/{name}"])
         assert {p for p in {*before, *after} if before.get(p) != after.get(p)} == set(), (command, said)
         if command == "snakemake -c1":
-            assert "study." in said and "nothing was run" in said  # before DVC is asked
+            assert "study." in said and "nothing was run" in said  # before DVC runs

@@ -1,4 +1,4 @@
-"""README.md, CONTRIBUTING.md and docs/ are right: commands parse or run, links and names exist."""
+"""Checks of README.md, CONTRIBUTING.md and docs/: commands parse or run, links and names exist."""
 
 import contextlib
 import importlib
@@ -29,7 +29,7 @@ from audionas.systems.registry import load_config
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SECTIONS = "|".join(Config.model_fields)
-#: Fenced blocks that hold no commands: how they begin, and what they are.
+#: Fenced blocks without commands: their beginning and their content.
 SHOWN = {
     "flowchart LR": "the drawing of the DAG, which tests/pipelines/test_dag.py compares with dvc.yaml",
     "file,labels,source": "a list of clips, which tests/pipelines/test_own_audio.py reads",
@@ -37,7 +37,7 @@ SHOWN = {
     "params.yaml ": "the repository map; test_the_repository_map",
     "Path ": "what DVC prints",
 }
-#: Programs whose commands are only parsed by bash, and why.
+#: Programs whose commands are only parsed by bash, with the reason.
 NOT_RUN = {
     "git": "changes the repository, or needs another one",
     "mkdir": "the site's folder",
@@ -52,23 +52,23 @@ NOT_RUN = {
     "grep": "reads what another command prints",
     "ruff": "runs in `make lint`",
 }
-#: Placeholders, and what the tests put in their place.
+#: Placeholders and their values in the tests.
 PLACEHOLDERS = {"NAME…": "resample", "STAGE": "tables", "URL": ".", "HEAD": "HEAD", "…": "x"}
 
 
 def fenced(path: Path) -> list[str]:
-    """The contents of the fenced blocks of a document."""
+    """Return the contents of the fenced blocks of a document."""
     return re.findall(r"^```[a-z]*\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def inline(path: Path) -> list[str]:
-    """The inline code of a document, each on one line."""
+    """Return the inline code of a document, without line breaks."""
     text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     return [" ".join(code.split()) for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
 
 
 def commands(line: str) -> list[list[str]]:
-    """The simple commands of a line of shell, as words."""
+    """Return the simple commands of a shell line as lists of words."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
     lexer.whitespace_split = True
     found: list[list[str]] = [[]]
@@ -81,7 +81,7 @@ def commands(line: str) -> list[list[str]]:
 
 
 def told() -> list[tuple[str, str]]:
-    """(document, command) of every command, each once."""
+    """Return (document, command) of every command, without duplicates."""
     found = []
     for path in DOCUMENTS:
         for block in fenced(path):
@@ -164,13 +164,13 @@ def test_the_program_takes_the_command(document, command):
         program, *rest = words
         assert program in CHECKS or program in NOT_RUN, f"{document}: {program}: how is it tried?"
         if program in CHECKS and (refusal := refused(program, rest)):
-            # A command that is only named, without what it needs.
+            # A command name without its required arguments.
             named = not any(word.startswith("-") for word in rest)
             assert named and not refused(program, [*rest, "--help"]), f"{document}: {refusal}"
 
 
 def refused(program: str, words: list[str]) -> str:
-    """Why the program does not take these arguments; "" where it does."""
+    """Return why the program rejects these arguments, or ""."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
@@ -205,7 +205,7 @@ def test_a_parameter_that_is_named_is_there_and_takes_the_value(document, settin
         holder = holder[name]
     assert names[-1] in holder or section == "corpus", f"{document}: {key}"
     if key == "distillation.in_place" and value == "true":
-        params["supernet"]["sampling"] = "sandwich"  # the one value that needs another
+        params["supernet"]["sampling"] = "sandwich"  # the only value that depends on another
     if value and "esc50" not in value:
         holder[names[-1]] = yaml.safe_load(
             re.sub(", ?…?$|, …", "", value) + "]" * (value.startswith("[") and not value.endswith("]"))
@@ -223,13 +223,13 @@ def sources_of() -> list[Path]:
 
 
 def prose(path: Path) -> str:
-    """A document without its fenced blocks and inline code."""
+    """Return a document without fenced blocks and inline code."""
     text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"`[^`\n]+`", "", text)
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors of a document's headings, as GitHub makes them."""
+    """Return GitHub's anchors of the headings of a document."""
     text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     found: list[str] = []
     for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
@@ -252,7 +252,7 @@ def test_links_lead_to_files_and_headings(path):
     assert not missing
 
 
-#: Folders that only stages and users write to, so that no clone has them.
+#: Folders that a clone does not contain, because only stages and users write to them.
 WRITTEN = {"data", "models", "results", "logs", "corpora", ".state", ".snakemake", ".venv"}
 
 
@@ -281,7 +281,7 @@ def test_changelog_and_citation_name_the_version():
 
 
 def places(paths: list) -> set[str]:
-    """The folders of deps or outs, two levels deep, without code; `corpus.lists` for a parameter."""
+    """Return the folders of deps or outs, two levels deep, without code. A parameter gives `corpus.lists`."""
     names = [path if isinstance(path, str) else next(iter(path)) for path in paths]
     names = [re.sub(r"^\$\{(corpus\.\w+)\}$", r"\1", name) for name in names]
     return {"/".join(name.split("/")[:2]) for name in names if not name.startswith("src/")}
@@ -383,7 +383,7 @@ def test_the_readmes_budgets_can_be_added(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The project as a clone has it, without data."""
+    """A clone of the project, without data."""
     return house(tmp_path_factory.mktemp("clone"))
 
 

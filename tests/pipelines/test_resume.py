@@ -1,4 +1,4 @@
-"""Training outlives what stops it: kills, signals, time limits, damaged files, a full disk."""
+"""Training resumes after kills, signals, time limits, damaged files and a full disk."""
 
 import ast
 import os
@@ -41,7 +41,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
         checkpoint.save({"iteration": iteration})
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:50])
     assert checkpoint.load() == {"iteration": 4} and "trying the previous checkpoint" in caplog.text
-    checkpoint.path.unlink()  # killed between the two renames
+    checkpoint.path.unlink()  # as after a kill between the two renames
     assert checkpoint.load() == {"iteration": 4}
     checkpoint.remove()
     assert not list(tmp_path.iterdir())
@@ -85,7 +85,7 @@ def test_the_time_limit_stops_with_a_checkpoint_and_the_restart_code(project, mo
 
 
 def interrupting(monkeypatch, *iterations: int) -> None:
-    """Ctrl-C in the middle of these iterations of the teacher."""
+    """Press Ctrl-C during these iterations of the teacher."""
     whole = Supervised.__call__
 
     def call(self, batch, iteration):
@@ -97,7 +97,9 @@ def interrupting(monkeypatch, *iterations: int) -> None:
 
 
 def test_ctrl_c_saves_and_a_second_one_ends_at_once(project, monkeypatch, capsys):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a script's background
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored in background processes of a script
     teacher.run(project, seed=0)
     folder, output = Path.cwd(), Path("models/teacher/0.pt")
     whole = output.read_bytes()
@@ -118,7 +120,7 @@ def test_ctrl_c_saves_and_a_second_one_ends_at_once(project, monkeypatch, capsys
 
 
 def test_ctrl_c_that_is_ignored_stays_ignored(project, monkeypatch):
-    """As in the background of a script, whose terminal is somebody else's."""
+    """As in a background process of a script, which shares its terminal."""
     interrupting(monkeypatch, 3)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -150,7 +152,7 @@ else:
 @pytest.mark.slow
 @pytest.mark.parametrize("stage, kills", [("teacher", (2, 5)), ("supernet", (3, 5))])
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(project, stage, kills):
-    """SIGKILL right after a checkpoint, twice: between validations, and in both phases of the supernet."""
+    """Two SIGKILLs right after a checkpoint: between validations, and in both phases of the supernet."""
     teacher.run(project, seed=0)
     output = Path("models/teacher/0.pt")
     if stage == "supernet":
@@ -171,7 +173,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(project, stage, kil
     done = subprocess.run(
         [sys.executable, "-c", KILLED, "999", stage], capture_output=True, text=True, check=True
     )
-    assert f"{sum(kills)}/12" in done.stderr.replace("\r", "\n")  # it went on where it was
+    assert f"{sum(kills)}/12" in done.stderr.replace("\r", "\n")  # the run resumed
     for path, content in whole.items():
         assert path.read_bytes() == content, path
 

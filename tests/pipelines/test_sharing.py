@@ -1,4 +1,4 @@
-"""What one clone computed, another takes over through a remote; and what a broken remote costs."""
+"""Clones reuse results through a remote, also after damage of the remote."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Shared:
-    """Clones A and B of one repository, and a folder that both push to."""
+    """Clones A and B of one repository, and their folder remote."""
     return Shared(tmp_path, url=str(tmp_path / "remote"))
 
 
@@ -22,7 +22,7 @@ def test_what_one_clone_pushed_the_other_need_not_compute(shared: Shared) -> Non
 
 
 def test_a_clone_without_data_can_be_checked(shared: Shared) -> None:
-    """Lock file, parameters and code agree, or they do not: no output is needed to tell."""
+    """The check of lock file, parameters and code needs no outputs."""
     shared.a_computes()
     b = shared.clone("b")
     assert "up to date" in run(b, "dvc", "repro", "--dry", "--allow-missing")
@@ -65,7 +65,7 @@ def test_a_clone_without_the_recordings_is_up_to_date_and_can_go_on(shared: Shar
     run(b, "snakemake", "-c1")
     assert (b / "join").read_text() == "slow*quick" and planned(b) == set()
 
-    (b / "work-quick").unlink()  # what a stage makes is made
+    (b / "work-quick").unlink()  # an output of a stage is computed again
     assert planned(b) == {"work@quick", "join"}
     (b / "source").unlink()
     assert {"source", "work@quick"} <= planned(b)
@@ -110,13 +110,13 @@ def test_a_damaged_object_of_the_remote_is_refused_and_the_rest_comes(shared: Sh
     mode = damaged.stat().st_mode
     damaged.chmod(0o644)
     damaged.write_text("quack")
-    damaged.chmod(mode)  # DVC would look again at what could have been written to
+    damaged.chmod(mode)  # DVC hashes writable files again
     assert "work-quick" in run(b, "dvc", "pull", "work@quick", "work@slow", fails=True)
     assert (b / "work-slow").read_text() == "slow"
     assert not (b / "work-quick").exists()
-    run(b, "audionas", "verify-cache")  # nothing damaged came in
+    run(b, "audionas", "verify-cache")  # no damaged object was pulled
 
-    # A push looks only at names; so the object is deleted first.
+    # A push compares only names, so the object is deleted first.
     name = str(Path(*damaged.parts[-2:]))
     assert "corrupted cache file" in (said := run(b, "dvc", "pull", "-v", fails=True)) and name in said
     assert "up to date" in run(shared.a, "dvc", "push")
@@ -132,7 +132,7 @@ def test_a_push_that_was_cut_short_is_completed_by_the_next(shared: Shared) -> N
     lost.unlink()
     b = shared.clone("b")
     assert "work-slow" in run(b, "dvc", "pull", fails=True)
-    assert (b / "work-quick").read_text() == "quick"  # what was there came
+    assert (b / "work-quick").read_text() == "quick"  # existing objects were pulled
     run(shared.a, "dvc", "push")
     run(b, "dvc", "pull")
     assert (b / "work-slow").read_text() == "slow"
@@ -174,7 +174,7 @@ Path("table").write_text("".join(path.read_text() for path in sorted(folder.glob
 
 @pytest.mark.parametrize("engine", [("dvc", "repro"), ("snakemake", "-c1")], ids=["dvc", "snakemake"])
 def test_what_was_taken_out_leaves_nothing_stale(shared: Shared, engine: tuple[str, ...]) -> None:
-    """A stage that reads a folder, such as `tables`, removes from it what no parameter names."""
+    """A stage that reads a folder, such as `tables`, removes files of deleted parameters."""
     (shared.a / "dvc.yaml").write_text(READS_A_FOLDER)
     (shared.a / "tables.py").write_text(TABLES)
     (shared.a / "dvc.lock").unlink(missing_ok=True)

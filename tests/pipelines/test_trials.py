@@ -1,4 +1,4 @@
-"""The table of what moves OFA's lead, on made studies."""
+"""The table of effects on the advantage of OFA, on synthetic studies."""
 
 import sys
 from contextlib import chdir
@@ -45,7 +45,7 @@ def test_a_change_that_raises_ofa_alone_moves_its_lead(tmp_path, trials):
 def test_what_a_change_leaves_as_it_is_reads_so(tmp_path, trials):
     none = study(tmp_path / "a", trials)
     _, shown = trials.tables({"none": none, "sorted channels": none, "twice as long": none})
-    assert shown["KD moved"].tolist() == ["", "", ""]  # the very trial that it is compared with
+    assert shown["KD moved"].tolist() == ["", "", ""]  # the baseline trial itself
     other = study(tmp_path / "b", trials)
     _, shown = trials.tables({"none": none, "sorted channels": other})
     assert shown["KD moved"].tolist() == ["", "the same"]

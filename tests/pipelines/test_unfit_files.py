@@ -1,4 +1,4 @@
-"""What is no recording where one should be: pipes, sockets, devices, and files of any size."""
+"""Files that are not recordings: pipes, sockets, devices, and files of any size."""
 
 import io
 import os
@@ -39,13 +39,13 @@ REASONS = {
 
 
 def put(path, kind):
-    """Something of that kind at the path."""
+    """Create a file of this kind."""
     match kind:
         case "pipe":
             os.mkfifo(path)
         case "socket":
             with socket.socket(socket.AF_UNIX) as one:
-                one.bind(os.path.relpath(path))  # a socket's name is short
+                one.bind(os.path.relpath(path))  # the path of a socket must be short
         case "device":
             path.symlink_to("/dev/zero")
         case "folder":
@@ -64,7 +64,7 @@ def test_it_is_not_read_and_its_kind_is_told(tmp_path, monkeypatch, kind):
     assert str(error.value) == REASONS[kind]
     with pytest.raises(UserError, match="SoundFont"):
         SoundFont("a.wav", 16_000)
-    if kind != "device":  # a link that leaves the folder, which is refused before
+    if kind != "device":  # a link out of the folder is rejected earlier
         with pytest.raises(FetchError) as refused:
             fetch_file(tmp_path, Clip("a", "a", "a.wav", ("x",)))
         assert str(refused.value) == REASONS[kind]
@@ -106,7 +106,7 @@ def test_members_of_the_published_archive_are_bounded(tmp_path):
         archive.writestr("ESC-50-master/meta/esc50.csv", rows)
         archive.writestr(f"ESC-50-master/audio/{name}", b"sound")
     content = bytearray(path.read_bytes())
-    member = content.rindex(b"PK\1\2")  # of the central directory, whose sizes are believed
+    member = content.rindex(b"PK\1\2")  # the central directory, whose sizes are trusted
     content[member + 24 : member + 28] = struct.pack("<I", 0xFFFF_FFF0)
     path.write_bytes(content)
     split = SplitFolds(train=[1], valid=[2], test=[3])
@@ -142,7 +142,7 @@ def _fetch_or_die(self, clip):
 
 
 class Deadly(Folder):
-    """A folder with a file that kills who reads it."""
+    """A folder with a file that kills its reader."""
 
     fetch = _fetch_or_die
 

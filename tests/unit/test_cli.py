@@ -18,7 +18,7 @@ from audionas.systems.once_for_all.commands import STAGES
 
 
 def offered() -> set[str]:
-    """Commands that the help lists."""
+    """Return the commands in the help."""
     (commands,) = parser()._subparsers._group_actions
     return set(commands.choices)
 
@@ -49,14 +49,14 @@ def test_help_and_grammar_load_no_library_that_takes_seconds(folder):
 
 
 class Other(Experiment):
-    """Parameters of a system of the tests."""
+    """Parameters of the test system."""
 
     training: Training
 
 
 @pytest.fixture
 def other(folder, monkeypatch):
-    """A project of a second system, with a stage of its own; what the stage and the check were given."""
+    """A project of a second system, with one stage. Yields the arguments of the stage and of the check."""
     given = []
     modules = {
         "config": {"Config": Other},

@@ -1,4 +1,4 @@
-"""Mean average precision against scikit-learn, and what evaluation writes."""
+"""Mean average precision compared with scikit-learn, and the outputs of evaluation."""
 
 import hashlib
 
@@ -56,7 +56,7 @@ def test_a_class_without_a_negative_counts_no_more_than_one_without_a_positive()
 
 
 def test_a_split_in_which_no_class_can_be_measured_is_refused(tmp_path, monkeypatch):
-    """A corpus of one class on every clip: its mAP would be 100 whatever the network says."""
+    """Every clip has the only class, so mAP would be 100 for any network."""
     monkeypatch.chdir(tmp_path)
     config = tiny.make(tmp_path)
     for split in ("train", "valid", "test"):

@@ -1,4 +1,4 @@
-"""Intervals, rank correlation and regret, against scikit-learn, and against what they promise."""
+"""Intervals, rank correlation and regret, compared with scikit-learn and with their definitions."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_weighted_average_precision_is_scikit_learns(seed, clips, levels):
 
 def test_many_positive_clips_come_out_as_scikit_learns_too():
     rng = np.random.default_rng(0)
-    labels = (rng.random((1_500, 1)) < 0.6).astype(np.uint8)  # more than are looked at together
+    labels = (rng.random((1_500, 1)) < 0.6).astype(np.uint8)  # more than one block
     scores, weights = np.round(labels + rng.normal(0, 1, labels.shape), 1), resamples(range(1_500), 2)
     expected = [average_precision_score(labels[:, 0], scores[:, 0], sample_weight=w) for w in weights]
     assert average_precisions(labels, scores, weights)[:, 0] == pytest.approx(expected, abs=1e-12)
@@ -51,7 +51,7 @@ def test_resamples_draw_recordings_with_all_their_clips():
     [(120, 4, 0.3, 0.89, 0.89), (80, 10, 0.1, 0.85, 0.88), (280, 22, 0.09, 0.91, 0.87)],
 )
 def test_how_often_intervals_over_clips_cover_the_truth(clips, classes, share, least, of_differences):
-    """Two made classifiers on endless clips, against intervals from a few: of one, and of the difference."""
+    """Coverage of intervals for one of two synthetic classifiers, and for their difference."""
     rng, trials = np.random.default_rng(0), 100
 
     def drawn(n):
@@ -83,10 +83,10 @@ def test_how_often_intervals_over_clips_cover_the_truth(clips, classes, share, l
 
 @pytest.mark.parametrize("sd_clips", [0.1, 0.2, 0.3, 1.0, 10.0])
 def test_two_recipes_equally_good_are_seldom_called_different(sd_clips, sd_seeds=1.0):
-    """Three seeds on one draw of clips: a null difference is significant in about one case of twenty."""
+    """With three seeds on one draw of clips, a zero difference is significant in about 5 % of cases."""
     rng, trials, wrong = np.random.default_rng(0), 2_000, 0
     for _ in range(trials):
-        shift = rng.normal(0, sd_clips)  # by the clips, of all seeds alike
+        shift = rng.normal(0, sd_clips)  # effect of the clips, equal for all seeds
         seeds = shift + rng.normal(0, sd_seeds, 3)
         wrong += estimate(seeds, seeds.mean() + rng.normal(0, sd_clips, 100)).significant
     assert 0.04 < wrong / trials < 0.06
@@ -123,7 +123,7 @@ def test_tau_is_scipys_with_ties_and_the_mean_over_seeds():
 
 
 def test_the_interval_of_tau_covers_nothing_where_each_seed_has_a_tau_of_its_own():
-    """Scores of eight networks that agree or disagree by seed, of endless seeds not at all."""
+    """Scores of eight networks whose ranking depends on the seed and is random over seeds."""
     rng, trials, held = np.random.default_rng(0), 300, 0
     for trial in range(trials):
         network, by_seed, noise = rng.normal(0, 1, (3, 3, 8))

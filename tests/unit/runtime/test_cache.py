@@ -1,4 +1,4 @@
-"""`audionas verify-cache` on a cache that DVC made and that was damaged since."""
+"""`audionas verify-cache` on a damaged cache of DVC."""
 
 import hashlib
 import os
@@ -56,7 +56,7 @@ def overwrite(path: Path, content: bytes) -> None:
 
 def test_a_sound_cache_is_read_whole(project: Path) -> None:
     verdict = verify(project / OBJECTS, project, progress=False)
-    assert verdict.files == 4 + 3  # of the objects one is the list of a folder
+    assert verdict.files == 4 + 3  # one object is the list of a folder
     assert not (verdict.objects or verdict.outputs or verdict.absent or verdict.leftover)
     assert "7 files" in run(project, "audionas", "verify-cache")
 
@@ -73,7 +73,7 @@ def test_a_damaged_object_is_named_with_its_stage_and_mended_as_the_message_says
     run(project, "audionas", "verify-cache", "--delete", fails=True)
     assert not damaged.exists()
     lock = (project / "dvc.lock").read_bytes()
-    run(project, "dvc", "repro", "--no-run-cache")  # the output is gone as well
+    run(project, "dvc", "repro", "--no-run-cache")  # the output is missing as well
     assert (project / "one").read_text() == "one\n"
     assert (project / "dvc.lock").read_bytes() == lock
     run(project, "audionas", "verify-cache")
@@ -93,7 +93,7 @@ def test_a_damaged_list_of_a_folder(project: Path) -> None:
 def test_an_output_changed_in_place_is_told_from_a_damaged_cache(project: Path) -> None:
     before = (project / "two/a").stat()
     overwrite(project / "two/a", b"x\n")
-    os.utime(project / "two/a", ns=(before.st_atime_ns, before.st_mtime_ns))  # as where a disk rots
+    os.utime(project / "two/a", ns=(before.st_atime_ns, before.st_mtime_ns))  # as after a disk error
     verdict = verify(project / OBJECTS, project, progress=False)
     assert not verdict.objects
     assert [kept.path for kept in verdict.outputs] == [project / "two/a"]
@@ -138,7 +138,7 @@ def test_paths_from_lists_and_locks_stay_in_the_folder(project: Path) -> None:
 
 def test_what_can_not_be_read_is_not_called_damaged_nor_deleted(project: Path, monkeypatch) -> None:
     kept = object_of(project, "one\n")
-    refused = Mock(side_effect=PermissionError(13, "Permission denied"))  # root would be let in
+    refused = Mock(side_effect=PermissionError(13, "Permission denied"))  # root has access
     monkeypatch.setattr("audionas.runtime.dvc_cache.hashlib.file_digest", refused)
     verdict = verify(project / OBJECTS, project, progress=False)
     assert not verdict.objects
@@ -153,7 +153,7 @@ def test_what_may_not_be_deleted_is_named_and_the_rest_is(project: Path, monkeyp
         overwrite(damaged, b"x\n")
     unlink = Path.unlink
 
-    def refuse(path: Path, **options) -> None:  # root would be let
+    def refuse(path: Path, **options) -> None:  # root has access
         if path.name == kept.name:
             raise PermissionError(13, "Permission denied", str(path))
         unlink(path, **options)
@@ -187,7 +187,7 @@ def test_a_folder_that_can_not_be_read_is_named(project: Path, monkeypatch) -> N
 
 
 def test_outputs_of_every_pipeline_are_read(project: Path) -> None:
-    """By the path of its lock file, which names them from its own folder."""
+    """Outputs of a lock file are relative to its folder."""
     folder = project / "pipelines/extra"
     folder.mkdir(parents=True)
     (folder / "dvc.yaml").write_text(PIPELINE)

@@ -1,4 +1,4 @@
-"""Where a stage computes: a GPU that cannot be used is refused, and the message says what to do."""
+"""Device selection: an unusable GPU is an error, and the message gives the fix."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Variables of the environment: schedulers set some, people mistype others."""
+"""Environment variables, set by schedulers or with wrong values."""
 
 import pytest
 import tiny
@@ -20,7 +20,7 @@ def project(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("arguments", [["check"], ["tables"], ["teacher", "--seed", "0"]])
 def test_a_world_size_without_a_rank_is_named(arguments, monkeypatch, capsys):
-    """As some schedulers set it, or a shell in which `torchrun` was tried."""
+    """Some schedulers set it, or a shell after a use of `torchrun`."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(arguments) == 1
     said = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What no parameter names any more goes where DVC runs a stage; nobody's own file does."""
+"""A stage under DVC removes outputs of deleted parameters, but no files of the user."""
 
 import logging
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_tables_are_of_a_folder_without_the_budget_that_was_taken_out(monkeypatc
     own = paths.RESULTS / "eval" / "notes.txt"
     own.write_text("mine")
     before = files_below(paths.RESULTS)
-    main(["tables"])  # by hand: no cache keeps what would be removed
+    main(["tables"])  # a manual run removes nothing, because no cache has the files
     assert before <= files_below(paths.RESULTS)
     monkeypatch.setenv("DVC_STAGE", "tables")
     assert main(["tables"]) == 0

@@ -1,4 +1,4 @@
-"""Work spread over processes and threads: in order, few items ahead, and no worker is missed."""
+"""Parallel maps over processes and threads: order, limited prefetch, and detection of dead workers."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ def _pid(_):
 def _kill(item, killers, sign, folder):
     if item in killers:
         os.kill(os.getpid(), sign)
-    if item in folder and not Path(folder[item]).exists():  # once, as where the memory was short for a moment
+    if item in folder and not Path(folder[item]).exists():  # only once, as after a temporary lack of memory
         Path(folder[item]).touch()
         os.kill(os.getpid(), sign)
     return item

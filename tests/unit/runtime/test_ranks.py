@@ -1,4 +1,4 @@
-"""Data parallel: several ranks do what one does, and outlive what stops them."""
+"""Data-parallel training: several ranks give the results of one, and survive interruptions."""
 
 import ast
 import os
@@ -106,7 +106,7 @@ for kind in ("teacher", "supernet"):
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False])
 def test_two_ranks_equal_one(project, frozen):
-    """The same global batch, in float64: masks, mixup, sub-networks, BatchNorm and the mean of gradients."""
+    """Ranks compute the same global batch in float64: masks, mixup, sub-networks, BatchNorm, gradients."""
     python(STEPS.replace("{frozen}", str(frozen)))
     for kind in ("teacher", "supernet"):
         one, two = (torch.load(f"{kind}{ranks}.pt", weights_only=True) for ranks in (1, 2))
@@ -134,7 +134,7 @@ for ranks in (1, 2):
 
 @pytest.mark.slow
 def test_two_ranks_train_and_score_as_one_does(project):
-    """Dropout is drawn by each rank, so the training is another one, but as good."""
+    """Each rank draws its own dropout, so the training differs but has equal quality."""
     settings = {**tiny.PARAMS["training"], "valid_every": 50, "checkpoint_seconds": 60.0}
     tiny.make(Path(), teacher={"iterations": 150}, training=settings)
     python(TRAINED)
@@ -184,7 +184,7 @@ def test_other_stages_refuse_ranks(project, monkeypatch, capsys):
 
 
 def alive(folder: Path) -> list[int]:
-    """Processes of this project's folder."""
+    """Return the processes of the project's folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -199,18 +199,18 @@ def alive(folder: Path) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 75), (signal.SIGKILL, -9)])
 def test_a_stopped_launcher_leaves_a_checkpoint_and_no_rank_behind(project, tmp_path, number, code):
-    # Each iteration is saved, so that hardly any machine is quicker than this test.
+    # Each iteration is saved, so that the training is slower than this test.
     training = {**tiny.PARAMS["training"], "gpus": 2, "valid_every": 100, "checkpoint_seconds": 0.0}
     tiny.make(Path(), teacher={"iterations": 80}, training=training)
     command = [sys.executable, "-m", "audionas", "teacher", "--seed", "0"]
     default = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
     ended = 0
-    while not ended:  # 0: it was quicker than this test, and is stopped once more
+    while not ended:  # 0: the training ended before the signal; try again
         Path("models/teacher/0.pt").unlink(missing_ok=True)
         process = subprocess.Popen(command, start_new_session=True, **default)
         until(lambda: process.poll() is not None or [*Path(".state").glob("*.pt")], "a checkpoint")  # noqa: B023
         running = alive(tmp_path)
-        if number == signal.SIGINT:  # of a terminal: it reaches the ranks, and again from their launcher
+        if number == signal.SIGINT:  # as in a terminal: the ranks receive it directly and from their launcher
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
@@ -227,7 +227,7 @@ SAVING = """
 import ctypes, os, signal, sys, time
 from pathlib import Path
 
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # as `join` does
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # as in `join`
 signal.signal(signal.SIGTERM, lambda *_: Path("asked" + os.environ["RANK"]).touch())
 Path("began" + os.environ["RANK"]).touch()
 while not Path("go").exists():
@@ -240,7 +240,7 @@ sys.exit(75)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
 def test_a_launcher_told_often_to_stop_lets_its_ranks_save(tmp_path):
-    """torchrun's would leave at the third time, and its ranks die with it."""
+    """The launcher of torchrun exits at the third signal, and its ranks die with it."""
     (tmp_path / "audionas").mkdir()
     (tmp_path / "audionas" / "__init__.py").touch()
     (tmp_path / "audionas" / "__main__.py").write_text(SAVING)
@@ -250,7 +250,7 @@ def test_a_launcher_told_often_to_stop_lets_its_ranks_save(tmp_path):
     for _ in range(5):
         process.send_signal(signal.SIGTERM)
         until(lambda: len(list(tmp_path.glob("asked*"))) == 2, "the signal in both ranks")
-        time.sleep(0.1)  # else the signals are one
+        time.sleep(0.1)  # otherwise the signals merge
     assert process.poll() is None
     (tmp_path / "go").touch()
     assert process.wait(600) == 75

@@ -1,4 +1,4 @@
-"""What is logged and kept of addresses has neither passwords nor signatures."""
+"""Logged and stored URLs contain neither passwords nor signatures."""
 
 import os
 import subprocess

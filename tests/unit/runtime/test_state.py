@@ -1,4 +1,4 @@
-"""State of stages: what names it, who holds it, and what a kill leaves beside it."""
+"""State of stages: keys, locks, and files left by kills."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A copy of the package's files that may be edited; what is imported stays."""
+    """An editable copy of the package's files; imported modules do not change."""
     copied = tmp_path / "copy" / "audionas"
     shutil.copytree(PACKAGE, copied)
     monkeypatch.setattr(state, "_PACKAGE", copied)
@@ -43,7 +43,7 @@ def package(tmp_path, monkeypatch):
 
 
 def stopped(project, monkeypatch, **changes) -> Path:
-    """A training of the teacher that stopped after its first iteration; its checkpoint."""
+    """Interrupt a teacher training after its first iteration, and return its checkpoint."""
     monkeypatch.setenv("AUDIONAS_TIME_LIMIT", "0")
     tiny.make(Path(), **changes)
     assert main(["teacher", "--seed", "0"]) == 75
@@ -83,7 +83,7 @@ def test_a_rejected_checkpoint_is_named_with_what_differs_and_only_the_last_stay
     third = stopped(project, monkeypatch, teacher={"iterations": 14})
     assert sorted(Path(".state").glob("*.pt")) == sorted({second, third})
     caplog.clear()
-    assert stopped(project, monkeypatch, teacher={"iterations": 13}) == second  # the edit was taken back
+    assert stopped(project, monkeypatch, teacher={"iterations": 13}) == second  # the edit was reverted
     tiny.make(Path(), teacher={"iterations": 13})
     teacher.run(tiny.make(Path(), teacher={"iterations": 13}), seed=0)
     assert not list(Path(".state").iterdir())
@@ -169,7 +169,7 @@ with only_one(sys.argv[1]):
 
 @pytest.fixture
 def holder(project):
-    """Starts a process that holds a state until the test is over."""
+    """Start a process that locks a state until the end of the test."""
     started = []
 
     def hold(name):
@@ -215,7 +215,7 @@ def test_a_second_process_is_told_who_is_at_it(holder, capsys, name, command):
     )
     assert not Path("models").exists() and not Path("data/raw").exists()
     if name == "teacher-0":
-        process.kill()  # a lock ends with its process
+        process.kill()  # the lock is released with its process
         process.wait()
         assert main(command) == 0 and not list(Path(".state").iterdir())
 
@@ -226,7 +226,7 @@ def test_other_runs_go_on_beside_one_that_is_held(holder):
 
 
 def test_a_lock_that_its_holder_removes_meanwhile_is_not_taken(tmp_path, monkeypatch):
-    """Between opening and locking the file another may have removed it, and a third made a new one."""
+    """Before the file is locked, one process may remove it and another may create it again."""
     monkeypatch.chdir(tmp_path)
     lockf, opened = state.fcntl.lockf, []
 
@@ -251,7 +251,7 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch, caplo
 
 
 def test_a_baseline_depends_on_neither_teacher_nor_distillation(project):
-    """Its bytes are the same, and what it left when it was stopped is gone on with."""
+    """Its bytes are equal, and it resumes its interrupted state."""
     output = Path("models/individual/baseline-0.6x1-0.pt")
     individual.run(project, "baseline", "0.6x1", 0)
     whole = output.read_bytes()
@@ -286,7 +286,7 @@ def test_what_a_kill_left_is_removed_by_the_next_writer_and_nothing_else(tmp_pat
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     for _ in range(2):
         subprocess.run([sys.executable, "-c", KILLED], check=False, env=environment)
-        (left,) = Path("out").iterdir()  # the one before is gone
+        (left,) = Path("out").iterdir()  # the previous folder is removed
     assert left.name.startswith(".file.")
     elsewhere = left.with_name(left.name.replace(files._HOST, "0" * 8))
     elsewhere.touch()
@@ -294,7 +294,7 @@ def test_what_a_kill_left_is_removed_by_the_next_writer_and_nothing_else(tmp_pat
     mine.touch()
     with atomic_write("out/file") as outer, atomic_write("out/file") as inner:
         inner.write_text("whole")
-        assert outer.exists() and not left.exists()  # a living writer's stays
+        assert outer.exists() and not left.exists()  # the folder of a live writer is kept
         outer.write_text("whole")
     assert sorted(Path("out").iterdir()) == sorted([Path("out/file"), elsewhere, mine])
     remove_abandoned(Path("out"))

@@ -1,4 +1,4 @@
-"""Names from outside are text in every output: properties, and what people and attackers write."""
+"""External names are escaped in every output."""
 
 import csv
 import io

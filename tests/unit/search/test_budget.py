@@ -1,4 +1,4 @@
-"""Budgets: which configurations are within one, and near one."""
+"""Budgets: selection of configurations within and near a budget."""
 
 import pytest
 import tiny

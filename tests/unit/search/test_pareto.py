@@ -1,4 +1,4 @@
-"""The Pareto front against its definition."""
+"""The Pareto front compared with its definition."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Search spaces: the protocol, and CNN10's, whose sizes are the paper's."""
+"""Search spaces: the interface, and the CNN10 spaces, whose sizes equal the paper's."""
 
 import csv
 import subprocess

@@ -1,4 +1,4 @@
-"""Strategies: what they ask for, what they find, and that any search space will do."""
+"""Search strategies: requests, results, and support for any search space."""
 
 import hashlib
 
@@ -51,7 +51,7 @@ def test_random_search_is_best_of_a_seeded_draw_near_the_constraint(scored):
 
 
 def additive(space):
-    """Scores as of networks: each width and depth adds its own, and a little is noise."""
+    """Synthetic scores: a contribution of each width and depth, plus noise."""
     chance = np.random.default_rng(1)
     worth = chance.random((3, 2, 4))
     return {
@@ -152,7 +152,7 @@ GOLDEN_SETTINGS = {
     ],
 )
 def test_evolution_asks_for_what_version_0_1_0_asked_for(name, params, tolerance, kind, asked, found, scored):
-    """Recorded from the strategy of version 0.1.0, which knew CNN10 alone: found networks stay the same."""
+    """Recorded from version 0.1.0, which supported only CNN10: the results must not change."""
     space = Cnn10Space(name)
     scores = dict(zip(space, np.random.default_rng(0).random(len(space)).round(2), strict=True))
     strategy = Evolution(space, near(space, Constraint(params), tolerance), GOLDEN_SETTINGS[kind], 5)

@@ -19,7 +19,7 @@ SMALL = Cnn10Architecture(num_classes=5, base_channels=8, mels=32)
 
 
 def randomise(network: nn.Module) -> None:
-    """Norm layers as no training leaves them, so that a wrong slice shows."""
+    """Set distinct values in norm layers, so that a wrong slice is detected."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_()

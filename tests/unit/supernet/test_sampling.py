@@ -1,4 +1,4 @@
-"""Which sub-networks learn in a step."""
+"""Sampling of sub-networks in a step."""
 
 import hashlib
 
@@ -21,7 +21,7 @@ from audionas.supernet.sampling import RULES
     ],
 )
 def test_the_draws_are_those_of_version_0_1_0(name, rule, drawn):
-    """Recorded when one call drew all of a step: a supernet trained with a seed stays the same."""
+    """Recorded from an earlier version: a seed must give the same supernet."""
     space = Cnn10Space(name)
     steps = [RULES[rule](space, 4, np.random.default_rng((0, step))) for step in range(200)]
     lines = [" ".join(map(str, (*s.ratios, *s.depths))) for step in steps for s in step]

@@ -1,4 +1,4 @@
-"""Scores of a whole space: equal to those of each network by itself, and checked when read."""
+"""Scores of a whole space equal those of separate networks, and are checked on reading."""
 
 from pathlib import Path
 

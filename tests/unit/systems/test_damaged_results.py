@@ -1,4 +1,4 @@
-"""Results and scores that are damaged: each reader says which file and what to do, without a traceback."""
+"""Damaged results and scores: each reader reports the file and the fix, without a traceback."""
 
 import io
 import json
@@ -42,7 +42,7 @@ def rankings(config: Config) -> None:
     ranked(Scores(config))
 
 
-#: A file, and what reads it.
+#: A file and its reader.
 READ: dict[str, tuple[Path, Callable[[Config], None]]] = {
     "evaluation": (paths.evaluation(MODEL), evaluations),
     "predictions": (paths.predictions(MODEL), evaluations),
@@ -54,7 +54,7 @@ TOKENS += [b"[", b'"', b",", b"\n", b"\0", b"\xff"]
 
 
 def mutated(content: bytes, chance: np.random.Generator) -> bytes:
-    """Cut, flipped, with bytes put in or taken out, or with a word in place of a number."""
+    """Truncate, flip, insert or delete bytes, or replace a number by a word."""
     at = int(chance.integers(len(content)))
     length = int(chance.integers(1, 40))
     token = TOKENS[chance.integers(len(TOKENS))]
@@ -76,7 +76,7 @@ def mutated(content: bytes, chance: np.random.Generator) -> bytes:
 
 
 def tried(config: Config, path: Path, content: bytes, read: Callable[[Config], None]) -> str:
-    """What reading says of the file with another content, "" where it takes it; other errors are failures."""
+    """Return the error message for a changed file, or "" if it is accepted. Other errors are failures."""
     before = path.read_bytes()
     path.write_bytes(content)
     try:

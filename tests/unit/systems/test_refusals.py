@@ -1,4 +1,4 @@
-"""Disks that are full or read-only: each command says which file and what to do; what there was stays."""
+"""Full or read-only disks: each command reports the file and the fix, and keeps existing files."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ from audionas.runtime.files import atomic_write
 from audionas.systems.once_for_all.commands import STAGES
 from audionas.training.checkpoint import Checkpoint
 
-#: Every stage in the order of the DAG, as it is typed.
+#: The commands of all stages, in the order of the DAG.
 TYPED = {
     "segments": "segments",
     "download": "download --split train",
@@ -45,7 +45,7 @@ TYPED = {
 
 
 def run_all() -> None:
-    """The whole study, each stage once."""
+    """Run each stage of the study once."""
     done = [text.split() for text in TYPED.values()]
     for split in ("valid", "test"):
         for stage in ("download", "resample", "logmel"):
@@ -62,7 +62,7 @@ def run_all() -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished study of a folder of noise."""
+    """A completed study of noise recordings."""
     folder, chance = tmp_path_factory.mktemp("study"), np.random.default_rng(0)
     rows = ["file,positive_labels,fold"]
     (folder / "audio").mkdir()
@@ -85,7 +85,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def outputs(folder: Path) -> dict[Path, bytes]:
-    """What the study has, but for state, and for curves, which a training draws anew."""
+    """Return all files of the study except state and curves, which a training rewrites."""
     return {
         path: path.read_bytes()
         for path in folder.rglob("*")
@@ -130,7 +130,7 @@ def test_all_goes_on_when_there_is_room_again(study: Path, monkeypatch: pytest.M
         assert cli.main(TYPED[stage].split()) == 0
     after = outputs(study)
     changed = {path.name for path in after if after[path] != before[path]}
-    assert changed <= {"0.txt"}  # how long it took
+    assert changed <= {"0.txt"}  # the duration
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is shipped: the files that the tables name, and cards that say what the results say."""
+"""Releases: the files in the tables, and model cards that agree with the results."""
 
 import hashlib
 import io
@@ -35,7 +35,7 @@ def project(tmp_path_factory) -> Path:
 
 
 def release(folder: Path, search: dict | None = None, **study) -> None:
-    """A made study's tables and what is released of it, in `folder`; its networks are random."""
+    """Tables and release of a synthetic study in `folder`, with random networks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         config = made.make(folder, search=search, **study)
@@ -92,7 +92,7 @@ def test_what_is_shipped_keeps_its_budget_and_is_the_best_by_validation_that_doe
         assert row["valid mAP"] == pytest.approx(100 * kept.iloc[0].valid_mAP)
     assert {"finetuned"} <= {Path(file).parts[1] for file in shipped.File}
     found = models[(models.kind == "found") & (models.params > 12_000)]
-    assert len(found)  # the paper's tolerance goes to both sides, and those are not shipped for 12k
+    assert len(found)  # the paper's tolerance allows larger networks, which are not shipped for 12k
     card, table = Path("models/release/12k.md").read_text(), Path("results/tables/ship.md").read_text()
     assert (
         "# CNN10 for at most 12k parameters\n" in card and "±" not in table.splitlines()[0].partition(";")[0]

@@ -1,4 +1,4 @@
-"""What `audionas check` says before anything runs, of what would else be found after hours."""
+"""`audionas check` reports errors before a run that would otherwise appear after hours."""
 
 import subprocess
 from pathlib import Path
@@ -173,7 +173,7 @@ def test_one_form_of_a_split_is_judged_and_its_keys_are_named(split, message):
     Path("params.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(UserError, match=message) as caught:
         load_config()
-    assert str(caught.value).count("\n  ") == 1  # and no line of another form
+    assert str(caught.value).count("\n  ") == 1  # no line has another form
 
 
 def test_absent_files_are_a_note_for_stages_may_run_elsewhere(capsys, tmp_path):
@@ -183,7 +183,7 @@ def test_absent_files_are_a_note_for_stages_may_run_elsewhere(capsys, tmp_path):
 
 
 def test_check_by_itself_checks_the_parameters_of_every_pipeline(capsys):
-    """Each in its own folder, from which its paths are given."""
+    """Each pipeline is checked in its own folder, to which its paths are relative."""
     folder = Path("pipelines/extra")
     folder.mkdir(parents=True)
     written()
@@ -197,7 +197,7 @@ def test_check_by_itself_checks_the_parameters_of_every_pipeline(capsys):
         "params.yaml",
         f"{folder}/params.yaml",
     ]
-    assert said.err.count("corpus.lists: -: no such file") == 1  # beside the first of them
+    assert said.err.count("corpus.lists: -: no such file") == 1  # only for the first list
     (folder / "params.yaml").write_text("corpus: {}\n")
     assert main(["check", "params.yaml"]) == 0
     assert main(["check"]) == 1

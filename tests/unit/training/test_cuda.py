@@ -1,4 +1,4 @@
-"""On a GPU: what the CPU computes, in every way there is, and resumable. Skips where there is none."""
+"""GPU training gives the results of the CPU and resumes exactly. Skipped without a GPU."""
 
 import signal
 import subprocess
@@ -39,13 +39,13 @@ NONE = {"block_dropout": 0.0, "head_dropout": 0.0}
 
 @pytest.fixture
 def exact(monkeypatch):
-    """Convolutions in float32, not in TF32, which has three digits."""
+    """Use float32 convolutions, because TF32 has only three digits."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Config:
-    """A tiny experiment on the GPU, in the present folder; the loss is looked at in every iteration."""
+    """A tiny experiment on the GPU that checks the loss in every iteration."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(loop._CHECK_LOSS_EVERY, GPU, 1)
     return made()
@@ -110,7 +110,7 @@ def test_shared_scores_are_those_of_networks_cut_out(project, exact):
 def test_a_teacher_learns_and_is_read_on_the_cpu(project, precision, compiled, caplog):
     caplog.set_level("INFO")
     torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()  # of the test before
+    torch._dynamo.utils.counters.clear()  # left by the previous test
     teacher.run(made(150, precision=precision, compile=compiled, valid_every=150), seed=0)
     network, _ = load_model("models/teacher/0.pt")
     store = ClipStore("data/logmel/valid.h5")
@@ -134,7 +134,7 @@ def test_a_supernet_is_trained_scored_and_searched(project, changes):
 
 
 def test_two_runs_are_equal_to_the_bit(project):
-    """Deterministic kernels are asked for, and PyTorch only warns where it has none."""
+    """Deterministic kernels are requested; PyTorch only warns if there is none."""
     found = []
     for _ in range(2):
         teacher.run(project, seed=0)

@@ -45,7 +45,7 @@ def test_waveform_batches_follow_from_seed_and_iteration_alone(store, mixup_alph
         return feed.batch(iteration)
 
     first = batch(0, 5)
-    assert same(first, batch(0, 5, before=(0, 1, 2, 9)))  # as a resumed run draws it
+    assert same(first, batch(0, 5, before=(0, 1, 2, 9)))  # as in a resumed run
     assert not same(first, batch(1, 5)) and not same(first, batch(0, 6))
 
 

@@ -1,4 +1,4 @@
-"""Options of the recipes that are off by default: each does what its source says, and outlives a stop."""
+"""Options that are off by default: each follows its source, and resumes exactly."""
 
 import shutil
 import subprocess
@@ -73,7 +73,7 @@ def test_in_place_the_others_learn_from_the_largest_which_feels_nothing_of_it(mo
     network, master = Cnn10Supernet(ARCHITECTURE, **NO_DROPOUT), Cnn10(4, 4, mels=16)
     schedule = SupernetTraining(largest_iterations=0, networks_per_step=4, sampling="sandwich")
     objective = InPlace(network, MultiLabel(), master, Distillation(hard_label_weight=0.5), SPACE, schedule)
-    # The largest is drawn once more: it is the largest all the same.
+    # The largest network may be drawn again.
     drawn = [LARGEST, SPACE.smallest, LARGEST, SPACE[5]]
     monkeypatch.setattr(objective, "sample", lambda iteration: drawn)
     one = batch()
@@ -82,7 +82,7 @@ def test_in_place_the_others_learn_from_the_largest_which_feels_nothing_of_it(mo
         return torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
 
     outputs = {s: network(one.x, one.keep, s) for s in drawn}
-    soft = outputs[LARGEST].sigmoid().tolist()  # plain numbers: no gradient can come of them
+    soft = outputs[LARGEST].sigmoid().tolist()  # plain numbers without gradients
     parts = [
         F.binary_cross_entropy_with_logits(
             outputs[s], objective.target(one) if s == LARGEST else torch.tensor(soft)
@@ -96,7 +96,7 @@ def test_in_place_the_others_learn_from_the_largest_which_feels_nothing_of_it(mo
 
 
 def trained(network: Cnn10Supernet) -> Cnn10Supernet:
-    """Weights and statistics that tell channels apart, as training leaves them."""
+    """Set weights and statistics that differ between channels, as after training."""
     with torch.no_grad():
         for name, value in network.state_dict().items():
             if "bn" in name and value.is_floating_point():
@@ -117,9 +117,9 @@ def test_sorting_puts_the_channels_that_are_read_most_first_and_keeps_the_larges
         norms = network.get_submodule(reader).weight.abs().sum(dim=(0, 2, 3))
         assert (norms.diff() <= 1e-12).all(), reader
     assert (network.fc1.weight.abs().sum(dim=0).diff() <= 1e-12).all()
-    for name, value in marks:  # Adam's moments and averaged weights stay beside their weights
+    for name, value in marks:  # Adam's moments and averaged weights follow their weights
         assert torch.equal(value, network.get_parameter(name)), name
-    for order in channel_orders(network).values():  # sorted already
+    for order in channel_orders(network).values():  # the channels are sorted
         assert torch.equal(order, torch.arange(len(order)))
 
 
@@ -140,7 +140,7 @@ def test_channels_are_sorted_once_where_the_sampled_phase_begins(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("averaging", ["ema", "swa"])
 def test_with_options_a_resumed_supernet_equals_an_uninterrupted_one(project, monkeypatch, averaging):
-    """Stopped after each iteration, so before and after the sort, and before and within the average."""
+    """The run stops after each iteration: around the sort, and around the start of the average."""
     config = tiny.make(
         Path(),
         training={"warmup_iterations": 2, "averaging": averaging, "averaging_decay": 0.7},
@@ -174,7 +174,7 @@ def test_the_learning_rate_warms_up_and_then_follows_its_schedule():
 
 
 def averaged(settings: Training, steps: torch.Tensor) -> torch.Tensor:
-    """`Average` over a network whose weights are each step's [2]."""
+    """`Average` of a network that has the given weights [2] in each step."""
     network = torch.nn.Linear(2, 1, bias=False).double()
     average = Average(network, settings, len(steps))
     for i, weights in enumerate(steps, start=1):
@@ -183,7 +183,7 @@ def averaged(settings: Training, steps: torch.Tensor) -> torch.Tensor:
         average.update(i)
         if not average.count:
             assert torch.equal(average.measured().weight, network.weight)
-    assert torch.equal(network.weight[0], steps[-1])  # what learns is left alone
+    assert torch.equal(network.weight[0], steps[-1])  # the trained weights do not change
     average.finish()
     return network.weight.detach()[0]
 
@@ -201,7 +201,7 @@ def test_averages_equal_plainly_computed_means():
 
 
 def test_averaged_weights_are_what_is_measured_and_written(project, monkeypatch):
-    """And their BatchNorm statistics are their own."""
+    """The averaged weights have separate BatchNorm statistics."""
     weights, measured = [], []
     update = Average.update
 
@@ -220,8 +220,8 @@ def test_averaged_weights_are_what_is_measured_and_written(project, monkeypatch)
     mean = torch.stack(weights[9:]).mean(dim=0)  # of 12
     torch.testing.assert_close(written["fc2.weight"], mean)
     torch.testing.assert_close(measured[-1], mean)
-    assert torch.equal(measured[0], weights[4])  # no mean yet
-    assert written["block4.bn2.num_batches_tracked"] == 3  # estimated anew
+    assert torch.equal(measured[0], weights[4])  # the mean has not started
+    assert written["block4.bn2.num_batches_tracked"] == 3  # estimated again
 
 
 def test_stored_targets_equal_those_of_clean_clips(project):
@@ -243,7 +243,7 @@ def test_stored_targets_equal_those_of_clean_clips(project):
     for iteration in range(4):
         one = feed.batch(iteration)
         torch.testing.assert_close(stored.target(one), clean.target(one), rtol=1e-5, atol=1e-6)
-    assert len(calls) == 4  # of clean alone
+    assert len(calls) == 4  # only for clean input
     assert not torch.allclose(
         clean.target(one), Distilled(clean.network, MultiLabel(), master, Distillation()).target(one)
     )

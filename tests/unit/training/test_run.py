@@ -1,4 +1,4 @@
-"""A training as a recipe: what it writes and where, what binds its checkpoint, and other tasks."""
+"""Training recipes: outputs, checkpoint keys, and other tasks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ def network(widths=None) -> Cnn10:
 
 
 def test_a_recipe_writes_the_network_its_curves_and_its_duration(project):
-    """A name with a dot is kept whole."""
+    """A name with a dot is not truncated."""
     with opened(project, "models/individual/kd-0.6x1-0.pt") as run:
         trained = network().to(run.device)
         run.fit(Supervised(trained, run.task), iterations=6, augment=project.augment)
@@ -68,7 +68,7 @@ def test_a_recipe_writes_the_network_its_curves_and_its_duration(project):
 
 
 def test_a_killed_run_of_another_architecture_is_not_resumed(project):
-    """A search that finds another network makes `init` begin anew."""
+    """`init` restarts if the search finds another network."""
 
     def train(widths: tuple[int, ...], save: bool) -> None:
         with opened(project, "models/init/5k-0.pt") as run:
@@ -84,12 +84,12 @@ def test_a_killed_run_of_another_architecture_is_not_resumed(project):
 
 
 class Another(Supervised):
-    """Other mathematics, other state."""
+    """A change of the computation changes the state key."""
 
 
 @dataclass
 class Changed:
-    """One argument or input other than those of the run that left a checkpoint."""
+    """One argument or input differs from the run of the checkpoint."""
 
     iterations: int = 6
     mixup_alpha: float = 0.0
@@ -102,7 +102,7 @@ class Changed:
 
 
 def key(**changes) -> str:
-    """What names the checkpoint of a run that stops after its first iteration."""
+    """Interrupt a run after its first iteration, and return its checkpoint key."""
     changed = Changed(**changes)
     config = tiny.make(Path(), **(changed.sections or {}))
     Path("input").write_text(changed.input)
@@ -136,7 +136,7 @@ def test_a_checkpoint_is_bound_to_all_that_its_state_follows_from(project, monke
     assert len({first, *(key(**change) for change in changes)}) == 1 + len(changes)
     assert key() == first
     assert key(sections={"training": {**training, "checkpoint_seconds": 9.0, "gpus": 2}}) == first
-    assert key(sections={"search": {"tolerance": "1k"}}) == first  # no section of this run
+    assert key(sections={"search": {"tolerance": "1k"}}) == first  # not a section of this run
 
 
 def test_a_run_holds_its_lock_until_it_ends_and_trains_once(project):
@@ -178,4 +178,4 @@ def test_a_single_label_task_learns_from_waveforms(tmp_path, monkeypatch):
         TrainingRun(
             config, Path("models/linear/1.pt"), train=ClipStore("twice.h5"), valid=valid, **options
         ).__enter__()
-    assert not list(Path(".state").iterdir())  # nor is a lock left
+    assert not list(Path(".state").iterdir())  # no lock is left

@@ -1,4 +1,4 @@
-"""The loop, its objectives and augmentation; a killed run resumed equals one that was not."""
+"""Training loop, objectives and augmentation; a resumed run equals an uninterrupted one."""
 
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_spec_augment_masks_whole_bands_of_bounded_width(frames, widest, masks, 
     options = Augment(time_masks=masks, time_mask_frames=widest, mel_masks=0, mel_mask_bins=0)
     keep = spec_augment(6, frames, 20, options)
     assert keep.shape == (6, frames, 20) and set(keep.unique().tolist()) <= {0.0, 1.0}
-    assert (keep == keep[:, :, :1]).all()  # time masks span all mels
+    assert (keep == keep[:, :, :1]).all()  # time masks cover all mel bins
     assert (1 - keep[:, :, 0]).sum(dim=1).max() <= masks * widest
 
 
@@ -122,7 +122,7 @@ def test_once_for_all_takes_the_largest_first_then_all_uniformly():
         Cnn10Supernet(ARCHITECTURE), MultiLabel(), Cnn10(4, 4, mels=16), Distillation(), space, schedule
     )
     assert objective.sample(0) == objective.sample(1) == [LARGEST]
-    assert objective.sample(2) == objective.sample(2)  # in every process, and in a resumed run
+    assert objective.sample(2) == objective.sample(2)  # equal in all processes and in a resumed run
     drawn = [s for iteration in range(2, 802) for s in objective.sample(iteration)]
     counts = [drawn.count(s) for s in space]
     assert len(drawn) == 3200 and min(counts) > 5 and max(counts) < 60  # 25 expected
@@ -140,14 +140,14 @@ def test_distillation_learns_from_the_teacher_and_leaves_it_alone():
     assert all(torch.equal(before[k], v) for k, v in master.state_dict().items())
     assert all(p.grad is None for p in master.parameters())
     target = torch.sigmoid(master.eval()(x))
-    # the loss is least where student and teacher agree
+    # the loss is minimal if student and teacher agree
     assert loss > -(target * target.log() + (1 - target) * (1 - target).log()).mean()
     hard = Distilled(student, MultiLabel(), master, Distillation(hard_label_weight=1.0))
     assert torch.equal(hard.target(batch), y)
 
 
 def test_golden_losses(project):
-    """The first steps of each recipe, to four digits: a change of the mathematics shows here.
+    """The first losses of each recipe to four digits. Any change of the computation fails this test.
 
     Without dropout, whose masks follow the layout in memory.
     """
@@ -178,20 +178,20 @@ def test_golden_losses(project):
             loss.backward()
             optimiser.step()
             losses.append(loss.item())
-        feed.mixup_alpha = 0.0  # of the teacher alone
+        feed.mixup_alpha = 0.0  # only the teacher uses mixup
     assert losses == pytest.approx(GOLDEN, abs=2e-4)
 
 
 GOLDEN = [
     *(0.73009, 0.67242, 0.59016),  # BCE with mixup
     *(0.74893, 0.73639, 0.72976),  # distillation
-    *(0.74284, 0.7323, 0.73063),  # once for all: the largest, then four sampled
+    *(0.74284, 0.7323, 0.73063),  # once-for-all: the largest network, then four sampled ones
 ]
 
 
 @pytest.mark.slow
 def test_compiled_networks_compute_the_same_in_one_graph_each(project, monkeypatch):
-    """All of the compiler but its last part, which makes C++ and takes a minute."""
+    """Use the compiler without code generation, which takes a minute."""
     whole = partial(torch.compile, fullgraph=True, dynamic=False, backend="aot_eager")
     for module in (base, distillation):
         monkeypatch.setattr(module, "compiled", whole)
