@@ -1,4 +1,4 @@
-"""`finetune@constraint,iterations,seed`: fine-tuning by distillation (OFA-AEC, section 4.3)."""
+"""Stage `finetune@constraint,iterations,seed`: fine-tuning by distillation (OFA-AEC, section 4.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ranked@index,seed`: train one sub-network individually, to test the ranking of the supernet's scores."""
+"""Stage `ranked@index,seed`: train one sub-network individually, to test the supernet's ranking."""
 
 from __future__ import annotations
 

@@ -49,15 +49,15 @@ def _write_all(config: Config, folder: Path) -> None:
     validated = measured_on(int(teacher["valid_classes"]), len(names), int(teacher["valid_clips"]))
     known, tolerance = list(model_files(study)), config.search.released_tolerance
     for constraint in study.constraints:
-        row = _shipped(constraint)
-        model = _named(row.File, known)
+        row = _ship_row(constraint)
+        model = _known_model(row.File, known)
         tested = read_result(paths.evaluation(model), "params", "macs", "test_clips")
         if not within_budget(parse_constraint(constraint), tested, tolerance):
             raise UserError(
                 f"{_SHIP}: File: {model} is not within the budget, "
                 f"{budget_text(constraint, tolerance)}; run `dvc repro tables`"
             )
-        digest, about = _described(model, target := folder / paths.released(constraint).name)
+        digest, about = _copy_with_statistics(model, target := folder / paths.released(constraint).name)
         _write(
             target, network_card(target.name, digest, row, about, tested, validated, names, title, tolerance)
         )
@@ -67,11 +67,11 @@ def _write_all(config: Config, folder: Path) -> None:
     seed = max(study.seeds, key=lambda seed: networks[f"valid mAP {seed}"].mean())
     networks = networks.assign(**{"valid mAP": networks[f"valid mAP {seed}"]})
     target = folder / paths.released("supernet").name
-    digest, about = _copied(paths.supernet(study.chosen_space, seed), target)
+    digest, about = _copy(paths.supernet(study.chosen_space, seed), target)
     _write(target, supernet_card(digest, networks, validated, about, title))
 
 
-def _shipped(constraint: str) -> pd.Series:
+def _ship_row(constraint: str) -> pd.Series:
     """Return the row of the table `ship` for a budget."""
     table = read_csv(_SHIP, ["Budget", "File"])
     rows = table[table.Budget == constraint]
@@ -80,7 +80,7 @@ def _shipped(constraint: str) -> pd.Series:
     return rows.iloc[0]
 
 
-def _named(name: str, known: list[Path]) -> Path:
+def _known_model(name: str, known: list[Path]) -> Path:
     """Return the model file of this name. A name from a table is compared with known files, never opened."""
     for path in known:
         if path.as_posix() == name:
@@ -88,17 +88,17 @@ def _named(name: str, known: list[Path]) -> Path:
     raise UserError(f"{_SHIP}: File: {name!r} is not a network of this study; run `dvc repro tables`")
 
 
-def _copied(model: Path, target: Path) -> tuple[str, dict]:
+def _copy(model: Path, target: Path) -> tuple[str, dict]:
     about = read_model(model)["about"]
     copy(model, target)
     return _digest(target), about
 
 
-def _described(model: Path, target: Path) -> tuple[str, dict]:
+def _copy_with_statistics(model: Path, target: Path) -> tuple[str, dict]:
     """Write a model file with the bandwidth and level of its training clips, for warnings at inference."""
     ledger = data_paths.audio_ledger("train")
     if not ledger.exists():  # the study started from spectrograms
-        return _copied(model, target)
+        return _copy(model, target)
     network, about = load_model(model)
     save_model(target, network, about | {"heard": spread(iter_ledger(ledger, RESAMPLE))})
     return _digest(target), read_model(target)["about"]

@@ -42,7 +42,7 @@ def run(config: Config, space: str, constraint: str, seed: int) -> None:
         best, scored = search(searcher, search_space, scores)
         network = extract(supernet, best).to(device)
         calibrate(network, batches)
-        told = {
+        metadata = {
             **about,
             "kind": kind,
             "constraint": constraint,
@@ -53,4 +53,4 @@ def run(config: Config, space: str, constraint: str, seed: int) -> None:
             "candidates": len(candidates),
             "scored": scored,
         }
-        save_model(path(space, constraint, seed), network, told)
+        save_model(path(space, constraint, seed), network, metadata)

@@ -1,4 +1,4 @@
-"""`supernet@space,seed`: once-for-all training by distillation (OFA-AEC, section 2.3)."""
+"""Stage `supernet@space,seed`: once-for-all training by distillation (OFA-AEC, section 2.3)."""
 
 from __future__ import annotations
 

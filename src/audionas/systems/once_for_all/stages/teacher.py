@@ -1,4 +1,4 @@
-"""`teacher@seed`: CNN10 with mixup and SpecAugment (OFA-AEC, section 3.2)."""
+"""Stage `teacher@seed`: CNN10 with mixup and SpecAugment (OFA-AEC, section 3.2)."""
 
 from __future__ import annotations
 
