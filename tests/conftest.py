@@ -12,6 +12,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The servers of the tests are local, so no proxy must be used.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Three workers on two cores: the tests of engines often wait for a process."""
+    cores = len(os.sched_getaffinity(0))
+    return cores + cores // 2
+
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

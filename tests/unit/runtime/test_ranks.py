@@ -1,6 +1,5 @@
 """Data-parallel training: several ranks give the results of one, and survive interruptions."""
 
-import ast
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 import tiny
 import torch
 from projects import until
-from together import OFTEN_STOPPED, python
+from together import python
 
 from audionas.runtime.ranks import Ranks
 
@@ -255,29 +254,6 @@ def test_a_launcher_told_often_to_stop_lets_its_ranks_save(tmp_path):
     (tmp_path / "go").touch()
     assert process.wait(600) == 75
     assert len(list(tmp_path.glob("saved*"))) == 2
-
-
-@pytest.mark.slow
-def test_thirty_kills_and_ten_terminations_of_two_ranks_leave_no_trace(project):
-    settings = {**tiny.PARAMS["training"], "valid_every": 100, "checkpoint_seconds": 0.05}
-    tiny.make(Path(), teacher={"iterations": 200}, training=settings)
-    outputs = ["models/teacher/0.pt", "results/curves/teacher/0/plots/metrics/loss.tsv"]
-
-    def whole() -> list[bytes]:
-        return [Path(output).read_bytes() for output in outputs]
-
-    python(
-        "import together; from audionas.cli import main\n"
-        "codes = together.end(together.start(lambda: main(['teacher', '--seed', '0']), 2))\n"
-        "assert not any(codes), codes"
-    )
-    expected = whole()
-    Path(outputs[0]).unlink()
-    codes = [tuple(pair) for pair in ast.literal_eval(python(OFTEN_STOPPED.format(ranks=2)))]
-    assert len(codes) == 41 and codes[-1] == (0, 0), codes
-    assert sum(-9 in pair for pair in codes) == 30 and codes.count((75, 75)) == 10, codes
-    assert whole() == expected
-    assert not list(Path(".state").iterdir()) and not list(Path("models/teacher").glob(".*"))
 
 
 COMPILED = """

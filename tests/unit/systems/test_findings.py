@@ -88,7 +88,13 @@ def study(tmp_path_factory):
         patch.chdir(folder)
         wanted = {"seeds": [0, 1, 2], "spaces": ["2-2-x", "x-x-x", "ew"], "ranked": list(range(8))}
         config = made.make(
-            folder, PLANTED, "0.6k", constraints=[SMALL, LARGE], sizes=["0.6x1", "0.8x2"], draws=300, **wanted
+            folder,
+            PLANTED,
+            {"tolerance": "0.6k"},
+            constraints=[SMALL, LARGE],
+            sizes=["0.6x1", "0.8x2"],
+            draws=300,
+            **wanted,
         )
         chance = np.random.default_rng(0)
         for name, scale in (("2-2-x", 0.005), ("x-x-x", 0.02), ("ew", 0.005)):

@@ -19,7 +19,7 @@ from audionas.training.objectives.base import Objective, compiled
 class Distilled(Objective):
     """The loss of the task, with the teacher's probabilities as target.
 
-    For multi-label tasks this is binary cross-entropy (equation 2 of OFA-AEC, `reference/ofa-aec.md`). If
+    For multi-label tasks this is binary cross-entropy (equation 2 of the OFA-AEC paper). If
     `teacher_input` is stored, the teacher's outputs for all clips are computed once, without augmentation.
     (Shen and Xing, 2022, store the outputs of every crop instead.)
 

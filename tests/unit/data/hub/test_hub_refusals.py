@@ -128,13 +128,15 @@ def test_an_endpoint_that_is_none_or_holds_a_password_is_refused(tmp_path, endpo
     ("header", "wait"),
     [
         (("Retry-After", "120"), (120, 120)),
-        (("Retry-After", formatdate(time.time() + 3600, usegmt=True)), (3000, 3600)),
+        (("Retry-After", "in an hour"), (3000, 3600)),
         (("RateLimit", '"resolvers";r=0;t=55'), (55, 55)),
         (("Retry-After", "soon"), None),
     ],
 )
 @pytest.mark.parametrize("place", ["api", "resolve", "storage"])
 def test_rate_limits_are_told_at_once_with_the_time_to_wait(server, tmp_path, place, header, wait):
+    if header[1] == "in an hour":
+        header = ("Retry-After", formatdate(time.time() + 3600, usegmt=True))
     server.fault = lambda asked: Fault(429, headers=(header,)) if asked.part == place else None
     with pytest.raises(SourceError) as caught:
         opened(server, tmp_path, files=["data/eval/*"]).get(clip(ytid(20)))
