@@ -95,5 +95,6 @@ clean:
 	rm -rf models/teacher models/supernet models/found models/within models/finetuned models/individual models/init models/ranked models/release
 	rm -rf results/scores results/curves results/eval results/tables results/figures results/coverage
 	rm -f results/metrics.json results/report.html data/.gitignore models/.gitignore results/.gitignore
-	rm -rf logs/*.log logs/seconds logs/forked logs/slurm .state .snakemake pipelines/*/.state
+	rm -rf logs/*.log logs/seconds logs/forked logs/slurm .state .snakemake
+	rm -rf pipelines/*/.state pipelines/*/data pipelines/*/models pipelines/*/results pipelines/*/logs
 	-rmdir data models results logs 2>/dev/null || true

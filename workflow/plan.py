@@ -134,6 +134,7 @@ def _chosen(pipelines: str) -> dict[str, Path]:
 
 def _check_parameters(folder: Path) -> None:
     """Exit with the error message of the stages if they would reject the parameters."""
+    # Before the package is imported, since other pipelines need not have it.
     if "cmd: audionas" in (folder / "dvc.yaml").read_text(encoding="utf-8"):
         from audionas.runtime.errors import UserError
         from audionas.systems import registry

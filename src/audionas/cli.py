@@ -95,9 +95,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the argument parser, with the stages of the system that params.yaml selects."""
     top = argparse.ArgumentParser(
         prog="audionas",
-        description="Once-for-all acoustic event classification: train one supernet, and extract a network "
-        "for every budget. `dvc repro` runs all stages in order. Each stage is also a command, which runs in "
-        "the project folder with the parameters of params.yaml.",
+        description="Audio classifiers that fit a device budget. `dvc repro` runs all stages in order. Each "
+        "stage is also a command, which runs in the project folder with the parameters of params.yaml.",
         epilog="Example: audionas check && dvc repro. AUDIONAS_DEBUG=1 shows tracebacks and every request.",
     )
     system = commands_of_project()

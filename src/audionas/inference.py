@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from torch import nn
 
 from audionas.audio.decode import Decoded, fit
 from audionas.audio.logmel import LogMel
@@ -18,6 +19,7 @@ from audionas.audio.reading import DecodeError, Recording, from_samples, read
 from audionas.models.files import load_model
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.files import LARGEST_RECORDING, UnfitFileError, read_bounded
+from audionas.tasks import MULTI_LABEL, TASKS
 
 log = logging.getLogger(__name__)
 
@@ -68,17 +70,18 @@ class Classifier:
     def __init__(self, path: str | Path):
         self.network, about = load_model(path)
         try:
-            audio, features = about["settings"]["audio"], about["settings"]["features"]
+            audio, features = about["settings"]["audio"], about["settings"].get("features")
+            self._task = TASKS[about.get("task", MULTI_LABEL.name)]
             self.classes: list[str] = list(about["classes"])
-        except (KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError):
             raise UserError(
-                f"{path}: the settings or classes are missing; make it with `dvc repro`"
+                f"{path}: settings, classes or task are missing or unknown; make it with `dvc repro`"
             ) from None
         self.clip_seconds: float = audio["clip_seconds"]
         self._rate, self._samples = audio["sample_rate"], round(audio["sample_rate"] * audio["clip_seconds"])
         self._min_seconds = audio["min_seconds"]
         try:
-            self._front_end = LogMel(sample_rate=self._rate, **features)
+            self._front_end = LogMel(sample_rate=self._rate, **features) if features else nn.Identity()
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
         self._heard = _heard(about.get("heard"), path)
@@ -132,7 +135,8 @@ class Classifier:
         except OSError as error:
             raise os_error(error, name) from None
         spectrogram = self._front_end(torch.from_numpy(clip.waveform)[None])
-        return Prediction(self.network(spectrogram)[0].sigmoid().numpy(), clip.seconds, self._warnings(clip))
+        probabilities = self._task.activation(self.network(spectrogram))[0].numpy()
+        return Prediction(probabilities, clip.seconds, self._warnings(clip))
 
     def _read(self, recording: str | os.PathLike | BinaryIO | np.ndarray, rate: int | None) -> Recording:
         if isinstance(recording, str | os.PathLike):

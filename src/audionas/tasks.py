@@ -21,9 +21,11 @@ class Task(Protocol):
     """The interface of a task.
 
     Attributes:
+        name: as model files record it.
         metric_name: name of the metric in curves and model files, as in `valid_mAP`.
     """
 
+    name: str
     metric_name: str
 
     def check(self, labels: np.ndarray, path: Path) -> None:
@@ -58,6 +60,7 @@ class MultiLabel:
     This is the usual task of audio tagging (PANNs, Kong et al., 2020; AudioSet, Gemmeke et al., 2017).
     """
 
+    name = "multi-label"
     metric_name = "mAP"
 
     def check(self, labels: np.ndarray, path: Path) -> None:
@@ -87,6 +90,7 @@ class SingleLabel:
     spotting (Speech Commands, Warden, 2018).
     """
 
+    name = "single-label"
     metric_name = "accuracy"
 
     def check(self, labels: np.ndarray, path: Path) -> None:
@@ -118,3 +122,7 @@ class SingleLabel:
     def measured(self, labels: np.ndarray) -> np.ndarray:
         """Classes with at least one clip."""
         return np.asarray(labels).any(axis=0)
+
+
+MULTI_LABEL = MultiLabel()
+TASKS: dict[str, Task] = {task.name: task for task in (MULTI_LABEL, SingleLabel())}

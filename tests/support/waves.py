@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from audionas.data.store import ClipStore, write_store
+from audionas.models.registry import Entry
+from audionas.settings.values import Section
 
 CLASSES = ["low", "middle", "high"]
-SAMPLES = 64
+SAMPLES, RATE = 64, 1000  # of a clip; Hz
 
 
 def store(path: Path, clips: int, seed: int = 0) -> ClipStore:
@@ -23,9 +25,13 @@ def store(path: Path, clips: int, seed: int = 0) -> ClipStore:
         np.eye(len(CLASSES), dtype=np.uint8)[of_clip],
         np.round(waves.clip(-1, 1) * 32_767).astype(np.int16),
         classes=CLASSES,
-        settings={"audio": {"sample_rate": SAMPLES}},
+        settings={"audio": {"sample_rate": RATE, "clip_seconds": SAMPLES / RATE, "min_seconds": 0.01}},
     )
     return ClipStore(path)
+
+
+class LinearSpec(Section):
+    num_classes: int
 
 
 class Linear(nn.Module):
@@ -35,9 +41,17 @@ class Linear(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.spec = {"samples": SAMPLES}
+        self.spec = {"num_classes": len(CLASSES)}
         self.fc = nn.Linear(SAMPLES, len(CLASSES))
+
+    @classmethod
+    def from_spec(cls, spec: dict) -> "Linear":
+        assert spec == {"num_classes": len(CLASSES)}
+        return cls()
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         assert keep is None and x.dtype == torch.float32
         return self.fc(x)
+
+
+ENTRY = Entry("waves", "Linear", "LinearSpec")

@@ -10,16 +10,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from audionas.models.cnn10 import Cnn10
-
 
 @torch.no_grad()
-def calibrate(network: Cnn10, batches: Iterable[Tensor]) -> None:
+def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Reset the running statistics of a network, and average them over batches.
 
     Args:
         network: the network; it is in eval mode afterwards.
-        batches: log-mel in dB [batch, frames, mels].
+        batches: inputs of the network, such as log-mel in dB [batch, frames, mels].
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     network.eval()

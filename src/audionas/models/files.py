@@ -28,7 +28,7 @@ class _Settings(Section):
     """Settings of the features that a network was trained on."""
 
     audio: Audio
-    features: Features
+    features: Features | None = None  # of log-mel; a network of waveforms has none
 
 
 class Network(Protocol):
@@ -198,11 +198,13 @@ def _check_about(about: Any, spec: dict[str, Any]) -> None:
             raise ValueError(f"about.classes has {len(classes)} names for {spec['num_classes']} outputs")
     if "settings" in about:
         settings = _Settings.model_validate(about["settings"])
-        for section in (settings.audio, settings.features):
+        for section in filter(None, (settings.audio, settings.features)):
             if section.model_fields_set != set(type(section).model_fields):
                 raise ValueError("about.settings lacks a key")
+        if settings.features is None:
+            return
         check_front_end(settings.audio, settings.features)
-        if settings.features.mels != spec["mels"]:
+        if settings.features.mels != spec.get("mels"):
             raise ValueError(
-                f"about.settings: features.mels {settings.features.mels} for a network of {spec['mels']}"
+                f"about.settings: features.mels {settings.features.mels} for a network of {spec.get('mels')}"
             )

@@ -13,7 +13,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audionas.data.store import ClipStore
-from audionas.evaluation.metrics import mean_average_precision
 from audionas.evaluation.prediction import batches, scoring_memory
 from audionas.runtime.artifacts import remedy
 from audionas.runtime.device import device_of
@@ -25,6 +24,7 @@ from audionas.search.tables import space_table
 from audionas.supernet.base import Supernet
 from audionas.supernet.calibration import calibrate_all
 from audionas.supernet.statistics import NormStatistics
+from audionas.tasks import MULTI_LABEL, Task
 
 
 class _Scores(FileArray):
@@ -59,6 +59,7 @@ def predict_all(
     store: ClipStore,
     batch_size: int = 64,
     bar: tqdm | None = None,
+    task: Task = MULTI_LABEL,
 ) -> FileArray:
     """Return probabilities, float32 [sub-networks, clips, classes]. Common prefixes are computed once.
 
@@ -71,6 +72,7 @@ def predict_all(
         store: features of the split.
         batch_size: clips per batch.
         bar: progress bar that counts clips.
+        task: its activation gives the probabilities.
 
     Raises:
         UserError: the disk is too small for all probabilities; raised before the computation starts.
@@ -84,7 +86,7 @@ def predict_all(
             outputs = dict(supernet.outputs(x.to(device), subnetworks, statistics=statistics))
             rows = [index[subnetwork] for subnetwork in outputs]
             # Each copy synchronises with the GPU, so there is one copy per batch.
-            probabilities = torch.stack([logits.sigmoid() for logits in outputs.values()]).cpu()
+            probabilities = torch.stack([task.activation(logits) for logits in outputs.values()]).cpu()
         scores.put(rows, start, probabilities.numpy())
         start += len(x)
         if bar is not None:
@@ -99,8 +101,9 @@ def score(
     store: ClipStore,
     batch_size: int = 64,
     progress: bool = False,
+    task: Task = MULTI_LABEL,
 ) -> list[float]:
-    """Return the mean average precision of each sub-network. Common prefixes are computed once.
+    """Return the metric of each sub-network, by default mean average precision; common prefixes run once.
 
     The outputs equal those of extracted and calibrated networks. The sub-networks are distributed over the
     ranks; those with common prefixes go to the same rank.
@@ -112,6 +115,7 @@ def score(
         store: log-mel spectrograms of the split to score on.
         batch_size: clips per batch.
         progress: show progress bars.
+        task: its metric is computed.
     """
     ranks = current()
     supernet.eval()
@@ -122,11 +126,8 @@ def score(
         statistics = calibrate_all(supernet, own, batches)
         title = f"score {len(subnetworks)} sub-networks"
         with tqdm(total=len(store), desc=title, unit="clips", disable=hidden) as bar:
-            scores = predict_all(supernet, own, statistics, store, batch_size, bar)
-        own = [
-            (subnetwork, mean_average_precision(store.labels, s))
-            for subnetwork, s in zip(own, scores, strict=True)
-        ]
+            scores = predict_all(supernet, own, statistics, store, batch_size, bar, task)
+        own = [(subnetwork, task.metric(store.labels, s)) for subnetwork, s in zip(own, scores, strict=True)]
     values = dict(pair for part in ranks.gather(own) for pair in part)
     return [values[subnetwork] for subnetwork in subnetworks]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from audionas.data.store import ClipStore
-from audionas.models.cnn10 import Cnn10
 from audionas.search.space import Configuration, FiniteSpace
 from audionas.settings.training import Distillation, SupernetTraining
 from audionas.supernet.base import Supernet
@@ -37,7 +36,7 @@ class OnceForAll(Distilled):
         self,
         network: Supernet[Configuration],
         task: Task,
-        teacher: Cnn10,
+        teacher: nn.Module,
         settings: Distillation,
         space: FiniteSpace[Configuration],
         schedule: SupernetTraining,

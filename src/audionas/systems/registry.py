@@ -81,8 +81,15 @@ def system_module(name: object, path: Path, module: str) -> ModuleType:
 
 
 def parameter_files() -> list[Path]:
-    """Return `params.yaml` of this folder, and of each pipeline in `pipelines/`."""
-    return [PARAMS, *sorted(Path("pipelines").glob(f"*/{PARAMS}"))]
+    """Return `params.yaml` of this folder, and of each pipeline in `pipelines/` that runs this package."""
+    ours = [path for path in sorted(Path("pipelines").glob(f"*/{PARAMS}")) if runs_audionas(path.parent)]
+    return [PARAMS, *ours]
+
+
+def runs_audionas(folder: Path) -> bool:
+    """Return whether a stage of the `dvc.yaml` in this folder calls this package."""
+    pipeline = folder / "dvc.yaml"
+    return not pipeline.is_file() or "cmd: audionas" in pipeline.read_text(encoding="utf-8")
 
 
 def pipeline_folder(path: str | Path) -> Path:

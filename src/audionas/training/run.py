@@ -21,7 +21,7 @@ from audionas.runtime.ranks import current
 from audionas.runtime.state import basis_of, declared_code, only_one, state_key
 from audionas.settings.audio import Augment
 from audionas.settings.training import Calibration, Training
-from audionas.tasks import Task
+from audionas.tasks import MULTI_LABEL, Task
 from audionas.training.checkpoint import Checkpoint
 from audionas.training.feed import Feed
 from audionas.training.loop import train
@@ -63,7 +63,7 @@ class TrainingRun:
         task: gives the loss and the validation metric.
         train, valid: stores of the two splits.
         sections: names of further sections of `config` that affect the result.
-        inputs: further files that affect the result, such as the teacher's model file.
+        files: further files that affect the result, such as the teacher's model file.
 
     Attributes:
         device: device of the training; set on entry.
@@ -86,10 +86,10 @@ class TrainingRun:
         train: ClipStore,
         valid: ClipStore,
         sections: Sequence[str],
-        inputs: Sequence[Path] = (),
+        files: Sequence[Path] = (),
     ):
         self.config, self.output, self.stage, self.seed, self.task = config, output, stage, seed, task
-        self.train, self.valid, self.sections, self.inputs = train, valid, sections, inputs
+        self.train, self.valid, self.sections, self.files = train, valid, sections, files
         self._parts = output.with_suffix("").parts[1:]
         self._checkpoint: Checkpoint | None = None
         self._seconds = 0.0
@@ -126,7 +126,7 @@ class TrainingRun:
     ) -> None:
         """Train the network of the objective in place. Resumes from a checkpoint of the same run.
 
-        A checkpoint is of the same run if arguments, network, settings, inputs and code are equal. Call this
+        A checkpoint is of the same run if arguments, network, settings, files and code are equal. Call this
         method once per run.
 
         Args:
@@ -197,6 +197,10 @@ class TrainingRun:
                 "classes": self.train.classes,
                 "settings": self.train.settings,
             }
+            if (
+                self.task.name != MULTI_LABEL.name
+            ):  # that of files without a task, as version 0.1.0 writes them
+                about["task"] = self.task.name
             save_model(self.output, network, about)
             log = Path("logs", "seconds", *self.output.with_suffix(".txt").parts[1:])
             with atomic_write(log) as temporary:
@@ -220,7 +224,7 @@ class TrainingRun:
         }
         settings = {name: getattr(self.config, name).model_dump() for name in self.sections}
         settings["training"] = self.config.training.model_dump(exclude={"checkpoint_seconds", "gpus"})
-        files = [self.train.path, self.valid.path, *self.inputs, *declared_code(self.stage)]
+        files = [self.train.path, self.valid.path, *self.files, *declared_code(self.stage)]
         basis = basis_of({"run": run, **settings}, files)
         checkpoint = Checkpoint("-".join(self._parts), state_key(basis), basis=basis)
         if current().first:

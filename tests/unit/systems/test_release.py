@@ -275,5 +275,5 @@ def test_a_table_that_names_something_else(column, value, said, project: Path, c
 
 def test_a_model_that_does_not_say_what_it_was_trained_on(tmp_path: Path) -> None:
     save_model(tmp_path / "bare.pt", Cnn10(4, 4, mels=16), {})
-    with pytest.raises(UserError, match=r"bare\.pt: the settings or classes are missing"):
+    with pytest.raises(UserError, match=r"bare\.pt: settings, classes or task are missing"):
         Classifier(tmp_path / "bare.pt")

@@ -10,8 +10,10 @@ import torch
 import waves
 
 from audionas.data.store import ClipStore, write_store
+from audionas.inference import Classifier
 from audionas.models import Cnn10
 from audionas.models.files import load_model
+from audionas.models.registry import MODELS
 from audionas.runtime.errors import UserError
 from audionas.runtime.interruption import Interrupted
 from audionas.settings.training import Calibration, Training
@@ -27,7 +29,7 @@ def project(tmp_path, monkeypatch):
     return tiny.make(tmp_path)
 
 
-def opened(config, output: str, *, seed: int = 0, sections=("individual",), inputs=()) -> TrainingRun:
+def opened(config, output: str, *, seed: int = 0, sections=("individual",), files=()) -> TrainingRun:
     return TrainingRun(
         config,
         Path(output),
@@ -37,7 +39,7 @@ def opened(config, output: str, *, seed: int = 0, sections=("individual",), inpu
         train=ClipStore("data/logmel/train.h5"),
         valid=ClipStore("data/logmel/valid.h5"),
         sections=sections,
-        inputs=inputs,
+        files=files,
     )
 
 
@@ -106,7 +108,7 @@ def key(**changes) -> str:
     changed = Changed(**changes)
     config = tiny.make(Path(), **(changed.sections or {}))
     Path("input").write_text(changed.input)
-    opening = opened(config, "models/x/0.pt", seed=changed.seed, inputs=[Path("input")])
+    opening = opened(config, "models/x/0.pt", seed=changed.seed, files=[Path("input")])
     with pytest.raises(Interrupted), opening as run:
         run.fit(
             changed.objective(network(changed.widths), run.task),
@@ -168,6 +170,12 @@ def test_a_single_label_task_learns_from_waveforms(tmp_path, monkeypatch):
         measured = run.measure(trained)
         run.save(trained, measured)
     assert measured == {"valid_accuracy": 1.0, "valid_clips": 15, "valid_classes": 3}
+    monkeypatch.setitem(MODELS, "linear", waves.ENTRY)
+    loaded, about = load_model("models/linear/0.pt")
+    assert about["task"] == "single-label" and torch.equal(loaded.fc.weight, trained.fc.weight)
+    clip = valid.data[1]
+    probabilities = Classifier("models/linear/0.pt")(clip, rate=waves.RATE)
+    assert probabilities.argmax() == 1 and probabilities.sum() == pytest.approx(1)  # a softmax
     curve = Path("results/curves/linear/0/plots/metrics/valid_accuracy.tsv").read_text().split()
     assert float(curve[-1]) == 1.0
     labels = train.labels.copy()

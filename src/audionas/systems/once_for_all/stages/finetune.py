@@ -22,7 +22,7 @@ def run(config: Config, space: str, constraint: str, iterations: int, seed: int)
         train=open_logmel(config, "train"),
         valid=open_logmel(config, "valid"),
         sections=("augment", "distillation", "finetune", "calibration"),
-        inputs=(source, paths.teacher(seed)),
+        files=(source, paths.teacher(seed)),
     ) as run:
         network, found = load_for(source, run.train)
         network = network.to(run.device)

@@ -53,7 +53,7 @@ def train_single_network(
         train=open_logmel(config, "train"),
         valid=open_logmel(config, "valid"),
         sections=sections if baseline else (*sections, "distillation"),
-        inputs=() if baseline else (teacher_path,),
+        files=() if baseline else (teacher_path,),
     ) as run:
         widths = architecture_of(config).widths(subnetwork)
         network = cnn10(config, widths=widths, depths=(2, *subnetwork.depths)).to(run.device)

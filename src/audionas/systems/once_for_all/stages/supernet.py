@@ -27,7 +27,7 @@ def run(config: Config, space: str, seed: int) -> None:
         train=open_logmel(config, "train"),
         valid=open_logmel(config, "valid"),
         sections=("network", "augment", "distillation", "supernet", "calibration"),
-        inputs=(paths.teacher(seed),),
+        files=(paths.teacher(seed),),
     ) as run:
         teacher, _ = load_for(paths.teacher(seed), run.train)
         supernet = Cnn10Supernet(
