@@ -1,4 +1,4 @@
-"""Corpora: splits disjoint by source, bad lists refused with place and mend, clips that never change."""
+"""Corpora: splits disjoint by source, bad lists refused with place and fix, clips that never change."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""params.yaml: what is wrong is named, with the mend, before anything runs."""
+"""params.yaml: what is wrong is named, with the fix, before anything runs."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""What the hub refuses, limits, cuts or lets run out, with its reason or the mend."""
+"""What the hub refuses, limits, cuts or lets run out, with its reason or the fix."""
 
 import time
 from email.utils import formatdate
