@@ -189,8 +189,12 @@ def test_check_by_itself_checks_the_parameters_of_every_pipeline(capsys):
     written()
     Path("params.yaml").rename(folder / "params.yaml")
     written()
-    (folder / "dvc.yaml").touch()
+    (folder / "dvc.yaml").write_text("stages:\n  teacher:\n    cmd: audionas teacher --seed 0\n")
     (folder / "-").touch()
+    other = Path("pipelines/other")  # of another program, with parameters of its own
+    other.mkdir()
+    (other / "dvc.yaml").write_text("stages:\n  step:\n    cmd: python step.py\n")
+    (other / "params.yaml").write_text("sign: +\n")
     assert main(["check"]) == 0
     said = capsys.readouterr()
     assert [line.partition(":")[0] for line in said.out.splitlines()] == [
