@@ -20,7 +20,7 @@ help:
 	@echo "make test     run all tests (select some with ARGS='-m engine' or ARGS='-k teacher')"
 	@echo "make test-fast  run the fast unit tests"
 	@echo "make test-cluster  run the tests that need root, Slurm, sshd and Swift; skips what is not installed"
-	@echo "make test-hostile  test every reader with damaged files: no traceback, no hang, no crash (6 minutes)"
+	@echo "make test-hostile  damage every reader, and kill trainings, downloads and engines (9 minutes)"
 	@echo "make lint     check code style and the installed dependencies"
 	@echo "make check-lock  check dvc.lock against the parameters and the code, without data"
 	@echo "make lock     write requirements.lock from pyproject.toml, with hashes (needs uv)"

@@ -164,7 +164,7 @@ STEPS = textwrap.dedent("""
     from contextlib import contextmanager
     from pathlib import Path
     sys.path[:0] = sys.argv[1].split(":")
-    from test_killed_download import output
+    from test_killed_downloads import output
     from audionas.systems.registry import load_config
     from audionas.data.sources import local
     from audionas.systems.common import download
