@@ -77,6 +77,10 @@ class Classifier:
             raise UserError(
                 f"{path}: settings, classes or task are missing or unknown; make it with `dvc repro`"
             ) from None
+        if not features and "mels" in self.network.spec:
+            raise UserError(
+                f"{path}: the settings of the log-mel features are missing; make it with `dvc repro`"
+            )
         self.clip_seconds: float = audio["clip_seconds"]
         self._rate, self._samples = audio["sample_rate"], round(audio["sample_rate"] * audio["clip_seconds"])
         self._min_seconds = audio["min_seconds"]

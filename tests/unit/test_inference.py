@@ -167,3 +167,10 @@ def test_what_differs_from_the_training_clips_is_warned_of(tmp_path, recordings,
 def test_a_range_of_another_form_is_refused(tmp_path, bad):
     with pytest.raises(UserError, match=r"model\.pt: about\.heard"):
         Classifier(write(tmp_path, heard=bad))
+
+
+def test_a_log_mel_network_without_the_settings_of_its_features_is_refused(tmp_path):
+    about = {"classes": ["a", "b"], "settings": {"audio": Audio().model_dump()}}
+    save_model(tmp_path / "a.pt", Cnn10(2, 4), about)
+    with pytest.raises(UserError, match=r"a\.pt: the settings of the features are missing"):
+        Classifier(tmp_path / "a.pt")

@@ -231,3 +231,10 @@ def test_seeds_at_the_ends_of_their_range_are_taken():
         assert load_config(written(study={"seeds": [seed]})).study.seeds == [seed]
         torch.manual_seed(seed)
         np.random.RandomState(seed)
+
+
+def test_a_path_that_no_file_system_takes_is_noted(capsys):
+    long = "[" * 4_000
+    written(corpus={"lists": long, "audio": long})
+    assert main(["check"]) == 0
+    assert capsys.readouterr().err.count("File name too long; fix the path") == 2

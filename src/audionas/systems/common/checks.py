@@ -36,7 +36,12 @@ def notes(config: Experiment) -> Iterator[str]:
     """Yield notes on missing files and devices, which are no errors because stages may run elsewhere."""
     for key in ("lists", "audio"):
         given = Path(getattr(config.corpus, key))
-        if not given.exists():
+        try:
+            exists = given.exists()
+        except OSError as error:  # such as a name that is too long
+            yield f"corpus.{key}: {str(given)[:100]}: {error.strerror}; fix the path"
+            continue
+        if not exists:
             yield f"corpus.{key}: {given}: no such file or folder on this machine; some stages read it"
         elif not given.is_absolute() and not _in_git(given):
             yield (
