@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from small import SMALL, small_batch, small_supernet
 from torch import nn
 
 from audionas.models import Cnn10
@@ -11,33 +12,18 @@ from audionas.models.calibration import calibrate
 from audionas.models.files import load_model, load_supernet, read_model, save_model
 from audionas.models.layers.convolution import conv3x3, in_fastest_layout
 from audionas.runtime.errors import UserError
-from audionas.search.cnn10 import Cnn10Architecture, Cnn10Space
+from audionas.search.cnn10 import Cnn10Space
 from audionas.supernet.cnn10 import Cnn10Supernet, extract
-
-SMALL = Cnn10Architecture(num_classes=5, base_channels=8, mels=32)
-
-
-def randomise(network: nn.Module) -> None:
-    """Norm layers as no training leaves them, so that a wrong slice shows."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2.0)
-            nn.init.normal_(module.weight)
-            nn.init.normal_(module.bias)
 
 
 @pytest.fixture
 def supernet():
-    torch.manual_seed(0)
-    network = Cnn10Supernet(SMALL)
-    randomise(network)
-    return network.eval()
+    return small_supernet()
 
 
 @pytest.fixture
 def x():
-    return torch.randn(3, 40, 32, generator=torch.Generator().manual_seed(1)) * 10 - 30
+    return small_batch()
 
 
 def test_cnn10_has_the_papers_parameters():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import SMALL, small_batch, small_supernet
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,30 +16,15 @@ from audionas.supernet.calibration import calibrate_all
 from audionas.supernet.cnn10 import Cnn10Supernet, extract
 from audionas.systems.once_for_all.costs import multiply_adds
 
-SMALL = Cnn10Architecture(num_classes=5, base_channels=8, mels=32)
-
-
-def randomise(network: nn.Module) -> None:
-    """Set distinct values in norm layers, so that a wrong slice is detected."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2.0)
-            nn.init.normal_(module.weight)
-            nn.init.normal_(module.bias)
-
 
 @pytest.fixture
 def supernet():
-    torch.manual_seed(0)
-    network = Cnn10Supernet(SMALL)
-    randomise(network)
-    return network.eval()
+    return small_supernet()
 
 
 @pytest.fixture
 def x():
-    return torch.randn(3, 40, 32, generator=torch.Generator().manual_seed(1)) * 10 - 30
+    return small_batch()
 
 
 @settings(max_examples=25, deadline=None)
