@@ -4,6 +4,7 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from words import Words
 from audionas.search.cnn10 import LARGEST, SPACES, Cnn10Architecture, Cnn10Space
 from audionas.search.space import FiniteSpace
 from audionas.search.tables import space_table
+from audionas.systems.once_for_all.config import Space
 
 
 def test_every_size_equals_the_table():
@@ -86,3 +88,7 @@ def test_only_the_modules_of_cnn10_name_it_and_none_needs_pytorch():
             assert "cnn10" not in path.read_text(encoding="utf-8").lower(), path
     program = "import sys; from audionas.cli import main; main(['space', '2-2-x'])"
     subprocess.run([sys.executable, "-c", f"{program}; assert 'torch' not in sys.modules"], check=True)
+
+
+def test_parameters_name_every_search_space():
+    assert get_args(Space) == SPACES

@@ -9,12 +9,13 @@ from pathlib import PurePath
 from typing import Any
 
 from audionas.runtime.errors import UserError
+from audionas.search.cnn10 import SPACES
 from audionas.settings.file import PARAMS
 from audionas.settings.values import parse_constraint
 from audionas.systems.common import commands as common
 from audionas.systems.common.commands import Stage, checked, flag
 from audionas.systems.once_for_all import paths
-from audionas.systems.once_for_all.config import SPACES, Config, parse_shape
+from audionas.systems.once_for_all.config import Config, parse_shape
 
 RECIPES = "baseline", "kd"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -24,8 +24,6 @@ from audionas.settings.values import (
 )
 
 Space = Literal["x-x-x", "2-x-x", "2-2-x", "ew"]
-
-SPACES: tuple[str, ...] = get_args(Space)
 
 _SHAPE = re.compile(r"(0?\.[0-9]{1,15}|1(?:\.0{1,15})?)x([12])")
 
