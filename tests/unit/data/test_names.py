@@ -133,7 +133,9 @@ def test_the_card_keeps_ids_and_names_as_text(study):
     assert [row[0] for row in rows] == MIDS and [row[2] for row in rows] == ["50.0", "", "25.0", "100.0"]
     assert rows[0][1] == "nan" and rows[1][1] == r"=cmd()\|' /C calc'!A0"
     assert "over 3 of 4 classes, 60 clips" in card
-    assert not re.search(r"(?<!\\)<b>|\x1b", card)
+    head, _, body = card.removeprefix("---\n").partition("\n---\n")
+    assert yaml.safe_load(head)["model-index"][0]["results"][0]["dataset"]["name"] == "A <b>|corpus|</b>"
+    assert not re.search(r"(?<!\\)<b>", body) and "\x1b" not in card
 
 
 def test_a_corpus_title_is_no_mathematics(study, tmp_path, monkeypatch):

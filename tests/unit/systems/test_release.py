@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from hub_uploads import card_errors
+from huggingface_hub import ModelCard
 
 from audionas.audio.logmel import LogMel
 from audionas.cli import main
@@ -100,6 +102,33 @@ def test_what_is_shipped_keeps_its_budget_and_is_the_best_by_validation_that_doe
     assert table.startswith(
         "Released networks: among all files at or under the budget the best by validation mAP"
     )
+
+
+@pytest.mark.slow
+def test_the_hubs_library_reads_the_results_of_the_tables_from_the_cards() -> None:
+    def results(text: str) -> dict[str, list[float]]:
+        assert not card_errors(text)
+        data = ModelCard(text).data
+        assert data.pipeline_tag == "audio-classification" and "once-for-all" in data.tags
+        found: dict[str, list[float]] = {}
+        for one in data.eval_results:
+            assert (one.dataset_type, one.metric_type) == ("soundfont", "mAP") and "× 100" in one.metric_name
+            found.setdefault(one.dataset_split, []).append(one.metric_value)
+        return found
+
+    for row in pd.read_csv("results/tables/ship.csv").to_dict("records"):
+        text = Path("models/release", f"{row['Budget']}.md").read_text()
+        expected = {"test": [round(row["mAP"], 2)], "validation": [round(row["valid mAP"], 2)]}
+        assert results(text) == expected
+        assert (
+            f"[{row['low mAP']:.1f}, {row['high mAP']:.1f}]"
+            in ModelCard(text).data.eval_results[0].metric_name
+        )
+    networks = pd.read_csv("results/tables/networks.csv").query("space == '2-2-x'")
+    best, worst = results(Path("models/release/supernet.md").read_text())["validation"]
+    columns = [name for name in networks if name.startswith("valid mAP ")]
+    ends = [(round(networks[name].max(), 2), round(networks[name].min(), 2)) for name in columns]
+    assert (best, worst) in ends and best > worst
 
 
 @pytest.mark.slow

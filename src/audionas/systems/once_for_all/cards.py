@@ -9,15 +9,11 @@ import pandas as pd
 
 from audionas.reporting.captions import STAND_IN, budget_text, gain_over_kd, measured_on
 from audionas.reporting.markup import markdown
+from audionas.reporting.model_card import Metric, front_matter
 from audionas.reporting.table_files import markdown_table
 
+_TAGS = ("audio-event-classification", "once-for-all", "cnn10")
 _HEAD = """\
----
-library_name: audionas
-pipeline_tag: audio-classification
-tags: [audio-event-classification, once-for-all, cnn10]
----
-
 # {title}
 
 {what}
@@ -84,6 +80,7 @@ def network_card(
     over = measured_on(sum(value is not None for value in ap.values()), len(ap), int(tested["test_clips"]))
     seen = pd.notna(shipped["low mAP"])
     interval = f" [{shipped['low mAP']:.1f}, {shipped['high mAP']:.1f}]" if seen else ""
+    spread = f", 95 % interval over test clips{interval}" if seen else ""
     kd_params = shipped["KD's #Params"]
     asked = budget_text(shipped["Budget"], tolerance)
     facts = [
@@ -108,8 +105,13 @@ def network_card(
     left = (
         "" if None not in ap.values() else " An empty value means that all test clips or none have the class."
     )
+    metrics = [
+        Metric("test", "mAP", round(shipped["mAP"], 2), f"mAP × 100, {over}{spread}"),
+        Metric("validation", "mAP", round(shipped["valid mAP"], 2), f"mAP × 100, {validated}"),
+    ]
     return (
-        _HEAD.format(title=f"CNN10 for {asked}", what=_made(about, markdown(title)))
+        _front(name := f"CNN10 for {asked}", title, metrics)
+        + _HEAD.format(title=name, what=_made(about, markdown(title)))
         + _table([*facts, *_origin(about, title), ("SHA-256", digest)])
         + _USE.format(file=file, seconds=about["settings"]["audio"]["clip_seconds"])
         + _limits(about, title)
@@ -155,13 +157,23 @@ def supernet_card(
         ),
     ]
     what = f"One network that contains {len(networks):,} sub-networks, trained on {markdown(title)}."
+    metrics = [
+        Metric("validation", "mAP", round(value, 2), f"mAP × 100 of the {which} sub-network, {validated}")
+        for which, value in (("best", networks["valid mAP"].max()), ("worst", networks["valid mAP"].min()))
+    ]
     return (
-        _HEAD.format(title=f"Once-for-all supernet, space {about['space']}", what=what)
+        _front(name := f"Once-for-all supernet, space {about['space']}", title, metrics)
+        + _HEAD.format(title=name, what=what)
         + _table([*facts, *_origin(about, title), ("SHA-256", digest)])
         + _CUT
         + _limits(about, title).rstrip()
         + "\n"
     )
+
+
+def _front(name: str, title: str, metrics: Iterable[Metric]) -> str:
+    dataset = "soundfont" if title == STAND_IN else None
+    return front_matter(name, tags=_TAGS, dataset=title, dataset_id=dataset, metrics=metrics)
 
 
 def _origin(about: dict[str, Any], title: str) -> Iterable[tuple[str, str]]:
