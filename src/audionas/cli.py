@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from audionas.commands import classify, verify_cache
+from audionas.commands import classify, publish, verify_cache
 from audionas.runtime.environment import world_size
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.extras import optional
@@ -139,6 +139,8 @@ def parser() -> argparse.ArgumentParser:
         "--top", type=positive, default=5, help="number of classes to print (default: %(default)s)"
     )
     one.set_defaults(run=classify.run)
+
+    publish.add_parser(commands)
 
     one = commands.add_parser(
         "verify-cache",

@@ -105,6 +105,7 @@ _ROUTES = {
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # because headers and body are sent separately
     hub: UploadServer
 
     def do_GET(self):
