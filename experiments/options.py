@@ -23,7 +23,7 @@ from audionas.runtime.errors import UserError
 from audionas.search.budget import near
 from audionas.settings.file import PARAMS
 from audionas.settings.values import parse_constraint, parse_size
-from audionas.supernet.scoring import read_scores
+from audionas.supernet.scores import read_scores
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Config

@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from audionas.commands import classify, publish, verify_cache
+from audionas.commands import classify, measure, publish, specialize, verify_cache
 from audionas.runtime.environment import world_size
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.extras import optional
@@ -141,6 +141,8 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=classify.run)
 
     publish.add_parser(commands)
+    specialize.add_parser(commands)
+    measure.add_parser(commands)
 
     one = commands.add_parser(
         "verify-cache",

@@ -177,7 +177,7 @@ LAYERS = [
     {"cli"},
     {"commands"},
     {"systems"},
-    {"reporting", "inference"},
+    {"reporting", "deploy", "inference"},
     {"search", "supernet", "compression", "training"},
     {"models", "evaluation", "data", "audio", "tasks"},
     {"settings"},

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from audionas.runtime.errors import UserError
-from audionas.search.costs.cnn10 import count_multiply_adds, count_parameters
+from audionas.search.costs.cnn10 import count_multiply_adds, count_parameters, list_layers
+from audionas.search.costs.layers import Layer
 from audionas.search.space import Costs, FiniteSpace
 
 RATIOS = (0.4, 0.6, 0.8, 1.0)
@@ -82,6 +84,11 @@ class Cnn10Architecture:
         form = self.widths(subnetwork), (2, *subnetwork.depths)
         return count_multiply_adds(*form, self.hidden, self.num_classes, self.mels, frames)
 
+    def layers(self, subnetwork: Cnn10Subnetwork, frames: int) -> list[Layer]:
+        """Return the layers of a sub-network for one clip."""
+        form = self.widths(subnetwork), (2, *subnetwork.depths)
+        return list_layers(*form, self.hidden, self.num_classes, self.mels, frames)
+
 
 class Cnn10Space(FiniteSpace[Cnn10Subnetwork]):
     """All sub-networks of one supernet. The order is lexicographic: depths first, then ratios.
@@ -150,3 +157,19 @@ class Cnn10Space(FiniteSpace[Cnn10Subnetwork]):
         return Costs(
             architecture.parameters(configuration), architecture.multiply_adds(configuration, self.frames)
         )
+
+    def layers(self, configuration: Cnn10Subnetwork) -> list[Layer]:
+        """See `SearchSpace`."""
+        return self.architecture.layers(configuration, self.frames)
+
+    def setting(self) -> dict[str, Any]:
+        """Return the family, the classes, the channels of block 1, the mel bins and the frames."""
+        architecture = self.architecture
+        return {
+            "network": "cnn10",
+            "classes": architecture.num_classes,
+            "channels": architecture.base_channels,
+            "rounding": architecture.width_rounding,
+            "mels": architecture.mels,
+            "frames": self.frames,
+        }

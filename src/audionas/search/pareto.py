@@ -1,4 +1,4 @@
-"""Pareto front of cost and score."""
+"""Pareto front of costs and score."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import numpy as np
 
 
 def pareto_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return a mask of the Pareto-optimal points, which minimise cost and maximise score.
+    """Return a mask of the Pareto-optimal points, which minimise each cost and maximise the score.
 
     Args:
-        costs: costs [n].
+        costs: costs [n], or several costs of each point [n, costs].
         scores: scores [n].
 
     Returns:
         bool [n]; of equal points, only the first is True.
     """
-    front, best = np.zeros(len(costs), bool), -np.inf
-    for i in np.lexsort((np.arange(len(costs)), -scores, costs)):
-        if scores[i] > best:
-            front[i], best = True, scores[i]
+    costs = costs[:, None] if costs.ndim == 1 else costs
+    front = np.zeros(len(scores), bool)
+    # No later point in this order is better in score, or equal in score and cheaper in the first costs.
+    for i in np.lexsort((np.arange(len(scores)), *costs.T[::-1], -scores)):
+        front[i] = not (costs[front] <= costs[i]).all(axis=1).any()
     return front

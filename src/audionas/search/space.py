@@ -9,6 +9,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from audionas.search.costs.layers import Layer
+
 Configuration = TypeVar("Configuration", bound=Hashable)
 
 
@@ -62,6 +64,25 @@ class SearchSpace(ABC, Generic[Configuration]):
     @abstractmethod
     def costs(self, configuration: Configuration) -> Costs:
         """Return the number of parameters and of multiply-adds."""
+
+    def layers(self, configuration: Configuration) -> list[Layer]:
+        """Return the layers of a network in order, from which its memory follows (`peak_memory`)."""
+        raise NotImplementedError
+
+    def setting(self) -> dict[str, Any]:
+        """Return by name what all networks of the space share and their costs depend on."""
+        return {}
+
+    def text(self, configuration: Configuration) -> str:
+        """Return the canonical text of a network: `name=value` of `setting` and of `describe`, with blanks.
+
+        Equal texts mean networks of equal shape and input size, so it identifies a network in device files.
+        """
+        parts = {**self.setting(), **self.describe(configuration)}
+        return " ".join(
+            f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in parts.items()
+        )
 
 
 class FiniteSpace(SearchSpace[Configuration], Sequence[Configuration]):

@@ -26,6 +26,32 @@ def parse_size(text: str | int) -> int:
     return round(float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}[match[2]])
 
 
+#: Units of quantities that users write, with their factors.
+BYTES = {"B": 1, "kB": 1e3, "KiB": 1 << 10, "MB": 1e6, "MiB": 1 << 20, "GB": 1e9, "GiB": 1 << 30}
+MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1, "s": 1e3}
+MICROJOULES = {"nJ": 1e-3, "uJ": 1, "µJ": 1, "mJ": 1e3, "J": 1e6}
+
+_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([A-Za-zµ]{1,3})")
+
+
+def parse_quantity(text: str, units: dict[str, float]) -> float:
+    """Parse a positive number with a unit, such as `20ms`.
+
+    Args:
+        text: the number and the unit.
+        units: accepted units, with the factor that each is multiplied by.
+
+    Raises ValueError for other text.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if not match or match[2] not in units or not float(match[1]):
+        raise ValueError(
+            f"{text!r} is not a positive number with a unit; write it as 20{next(iter(units))}, in one of "
+            f"{', '.join(units)}"
+        )
+    return float(match[1]) * units[match[2]]
+
+
 class Constraint(NamedTuple):
     """A budget: a number of parameters, a maximum of multiply-adds per clip, or both."""
 

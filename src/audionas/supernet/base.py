@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple
 
 from torch import Tensor, nn
 
-from audionas.search.space import Configuration
+from audionas.search.space import Configuration, FiniteSpace
 from audionas.supernet.statistics import NormStatistics
 
 
@@ -55,4 +55,22 @@ class Supernet(nn.Module, Generic[Configuration]):
 
     def prefix(self, subnetwork: Configuration) -> tuple[int, ...]:
         """Return a sort key that puts sub-networks with common first layers next to each other."""
+        raise NotImplementedError
+
+    def space(self, name: str, frames: int) -> FiniteSpace[Configuration]:
+        """Return a search space of this supernet, with the costs for inputs of `frames` frames.
+
+        Raises:
+            UserError: there is no space of this name.
+        """
+        raise NotImplementedError
+
+    def extracted(self, subnetwork: Configuration, statistics: NormStatistics | None = None) -> nn.Module:
+        """Return a sub-network with copied weights and its BatchNorm statistics.
+
+        Without statistics it has the running statistics of the supernet, which suffices to measure time.
+
+        Raises:
+            KeyError, RuntimeError: the statistics of a layer are missing, or have too few channels.
+        """
         raise NotImplementedError

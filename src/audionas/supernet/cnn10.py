@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from audionas.models.cnn10 import BLOCKS, Cnn10, ConvBlock, Share, Width, pool_globally
 from audionas.models.layers.convolution import conv3x3, in_fastest_layout
-from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Subnetwork
+from audionas.search.cnn10 import LARGEST, Cnn10Architecture, Cnn10Space, Cnn10Subnetwork
 from audionas.settings.values import Section
 from audionas.supernet.base import SortableLayer, Supernet
 from audionas.supernet.layers import DynamicConv2d, DynamicLinear
@@ -136,6 +136,14 @@ class Cnn10Supernet(Cnn10, Supernet[Cnn10Subnetwork]):
         """Return width and depth of blocks 2, 3 and 4."""
         pairs = zip(self.architecture.widths(subnetwork)[1:], subnetwork.depths, strict=True)
         return tuple(number for pair in pairs for number in pair)
+
+    def space(self, name: str, frames: int) -> Cnn10Space:
+        """See `Supernet`."""
+        return Cnn10Space(name, self.architecture, frames)
+
+    def extracted(self, subnetwork: Cnn10Subnetwork, statistics: NormStatistics | None = None) -> Cnn10:
+        """See `Supernet` and `extract`."""
+        return extract(self, subnetwork, statistics)
 
     def _descend(self, x: Tensor, level: int, members: Sequence, path: Key, norm, widening: bool) -> Iterator:
         if level == BLOCKS:

@@ -1,8 +1,7 @@
-"""Scores of all sub-networks, computed in one pass with shared prefixes, and the scores file."""
+"""Scores of all sub-networks, computed in one pass with shared prefixes."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +13,8 @@ from tqdm import tqdm
 
 from audionas.data.store import ClipStore
 from audionas.evaluation.prediction import batches, scoring_memory
-from audionas.runtime.artifacts import remedy
 from audionas.runtime.device import device_of
-from audionas.runtime.errors import UserError, os_error
+from audionas.runtime.errors import os_error
 from audionas.runtime.filearray import Descriptor, FileArray
 from audionas.runtime.ranks import current
 from audionas.search.space import Configuration, FiniteSpace
@@ -102,11 +100,11 @@ def score(
     batch_size: int = 64,
     progress: bool = False,
     task: Task = MULTI_LABEL,
-) -> list[float]:
-    """Return the metric of each sub-network, by default mean average precision; common prefixes run once.
+) -> tuple[list[float], NormStatistics]:
+    """Return the metric of each sub-network, by default mean average precision, and their statistics.
 
-    The outputs equal those of extracted and calibrated networks. The sub-networks are distributed over the
-    ranks; those with common prefixes go to the same rank.
+    Common prefixes run once. The outputs equal those of extracted and calibrated networks. The sub-networks
+    are distributed over the ranks; those with common prefixes go to the same rank.
 
     Args:
         supernet: trained supernet.
@@ -116,11 +114,15 @@ def score(
         batch_size: clips per batch.
         progress: show progress bars.
         task: its metric is computed.
+
+    Returns:
+        The metrics of all sub-networks, on every rank; the BatchNorm statistics of this rank's sub-networks.
     """
     ranks = current()
     supernet.eval()
     own = ranks.share(sorted(subnetworks, key=supernet.prefix))
     hidden = not (progress and ranks.first)
+    statistics = NormStatistics()
     if own:
         batches = tqdm(calibration, desc="calibrate", unit="batch", disable=hidden)
         statistics = calibrate_all(supernet, own, batches)
@@ -129,7 +131,7 @@ def score(
             scores = predict_all(supernet, own, statistics, store, batch_size, bar, task)
         own = [(subnetwork, task.metric(store.labels, s)) for subnetwork, s in zip(own, scores, strict=True)]
     values = dict(pair for part in ranks.gather(own) for pair in part)
-    return [values[subnetwork] for subnetwork in subnetworks]
+    return [values[subnetwork] for subnetwork in subnetworks], statistics
 
 
 def score_space(
@@ -139,55 +141,14 @@ def score_space(
     valid: ClipStore,
     batch_size: int = 64,
     name: str = "",
-) -> pd.DataFrame:
-    """Return `space_table` with the additional columns `mAP` (validation score) and `supernet` (`name`)."""
-    table = space_table(space)
-    table["mAP"] = score(supernet, space, calibration, valid, batch_size, progress=True)
-    table["supernet"] = name
-    return table
+) -> tuple[pd.DataFrame, NormStatistics]:
+    """Score every sub-network of a space.
 
-
-def fingerprint(path: Path) -> str:
-    """Return the identifier of a supernet in a scores file: the first 12 hex digits of its SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
-
-
-def read_scores(
-    path: Path, space: FiniteSpace[Configuration], supernet: Path | None = None
-) -> dict[Configuration, float]:
-    """Read the mAP of every sub-network from a scores file.
-
-    Args:
-        path: scores file.
-        space: search space of the scores.
-        supernet: model file that the scores must belong to; None skips this check.
-
-    Raises:
-        UserError: the file is missing or damaged, its rows do not match the space, a score is not between 0
-            and 1, or the scores belong to another supernet.
+    Returns:
+        `space_table` with the additional columns `mAP` (validation score) and `supernet` (`name`), and the
+        BatchNorm statistics of all sub-networks, on every rank.
     """
-    fix = remedy(path)
-    try:
-        table = pd.read_csv(path, dtype={"supernet": str})
-        expected = space_table(space)
-        same = table[list(expected.columns)].equals(expected)
-        values, names = table["mAP"].astype(float), set(table["supernet"])
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; make it with `dvc repro`") from None
-    except OSError as error:
-        raise os_error(error, path) from None
-    except KeyError as error:
-        raise UserError(f"{path}: no column {error}; {fix}") from None
-    except (ValueError, TypeError, OverflowError) as error:
-        why = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: not a readable scores file ({why}); {fix}") from None
-    if not same:
-        raise UserError(
-            f"{path}: the rows are not the sub-networks of space {space.name} at this size; {fix}"
-        )
-    if not values.between(0, 1).all():
-        raise UserError(f"{path}: some scores are not between 0 and 1; {fix}")
-    if supernet is not None and names != {fingerprint(supernet)}:
-        raise UserError(f"{path}: the scores do not belong to {supernet}; {fix}")
-    return dict(zip(space, values, strict=True))
+    table = space_table(space)
+    table["mAP"], statistics = score(supernet, space, calibration, valid, batch_size, progress=True)
+    table["supernet"] = name
+    return table, NormStatistics.union(current().gather(statistics.on_cpu()))

@@ -13,8 +13,9 @@ from audionas.data import paths as data_paths
 from audionas.data.store import ClipStore, write_store
 from audionas.evaluation.metrics import average_precisions, mean_average_precision, measurable
 from audionas.runtime.errors import UserError
+from audionas.runtime.npz import write_npz
 from audionas.systems.common.loading import open_logmel
-from audionas.systems.once_for_all.stages.evaluate import _sources, write_npz
+from audionas.systems.once_for_all.stages.evaluate import _sources
 
 
 @settings(max_examples=100, deadline=None)

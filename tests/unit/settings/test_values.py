@@ -2,7 +2,14 @@
 
 import pytest
 
-from audionas.settings.values import parse_constraint, parse_size
+from audionas.settings.values import (
+    BYTES,
+    MICROJOULES,
+    MILLISECONDS,
+    parse_constraint,
+    parse_quantity,
+    parse_size,
+)
 from audionas.systems.once_for_all.config import parse_shape
 
 
@@ -36,3 +43,36 @@ def test_budgets_are_read(text, constraint):
 def test_what_is_no_budget_is_refused(text):
     with pytest.raises(ValueError, match="is not a budget; write"):
         parse_constraint(text)
+
+
+@pytest.mark.parametrize(
+    "text, units, value",
+    [
+        ("256kB", BYTES, 256_000),
+        ("256 KiB", BYTES, 262_144),
+        ("1.5MB", BYTES, 1_500_000),
+        ("20ms", MILLISECONDS, 20),
+        ("500us", MILLISECONDS, 0.5),
+        ("0.25s", MILLISECONDS, 250),
+        ("5mJ", MICROJOULES, 5_000),
+        ("800µJ", MICROJOULES, 800),
+    ],
+)
+def test_quantities_are_read_in_their_unit(text, units, value):
+    assert parse_quantity(text, units) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "text, units",
+    [
+        ("20", MILLISECONDS),
+        ("20kB", MILLISECONDS),
+        ("20MS", MILLISECONDS),
+        ("256kb", BYTES),
+        ("0ms", MILLISECONDS),
+    ]
+    + [(text, MICROJOULES) for text in ("", "mJ", "-1mJ", "1e3mJ", "5mJ\n", "5 kJ", "5.mJ", "nanJ")],
+)
+def test_what_is_no_quantity_is_refused_and_the_units_are_named(text, units):
+    with pytest.raises(ValueError, match=f"is not a positive number with a unit; .*{next(iter(units))}"):
+        parse_quantity(text, units)

@@ -17,7 +17,8 @@ from audionas.runtime.errors import UserError
 from audionas.search.cnn10 import Cnn10Architecture, Cnn10Space
 from audionas.supernet.calibration import calibrate_all
 from audionas.supernet.cnn10 import Cnn10Supernet, extract
-from audionas.supernet.scoring import predict_all, read_scores, score_space
+from audionas.supernet.scores import read_scores
+from audionas.supernet.scoring import predict_all, score_space
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_shared_scores_equal_scoring_each_extracted_network_by_itself(stores, na
     space = Cnn10Space(name, Cnn10Architecture(4, 4, 16))
     supernet = Cnn10Supernet(space.architecture)
     batches = calibration_batches(train, 8, 2)
-    table = score_space(supernet, space, batches, valid, batch_size=5)
+    table, _ = score_space(supernet, space, batches, valid, batch_size=5)
     assert list(table.columns[:8]) == ["r2", "r3", "r4", "d2", "d3", "d4", "params", "macs"]
     assert len(table) == len(space) and table.mAP.nunique() > 10
     for i in range(0, len(space), 37):
@@ -65,9 +66,8 @@ def test_scores_of_another_space_or_damaged_are_refused(stores, tmp_path):
     with pytest.raises(UserError, match=r"scores.csv: no such file"):
         read_scores(path, space)
     train, valid = stores
-    score_space(Cnn10Supernet(space.architecture), space, calibration_batches(train, 8, 1), valid).to_csv(
-        path, index=False
-    )
+    supernet = Cnn10Supernet(space.architecture)
+    score_space(supernet, space, calibration_batches(train, 8, 1), valid)[0].to_csv(path, index=False)
     assert len(read_scores(path, space)) == 128
     other = Path("other.pt")
     other.write_bytes(b"another")

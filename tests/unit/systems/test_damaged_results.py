@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from audionas.runtime.errors import UserError
-from audionas.supernet.scoring import read_scores
+from audionas.supernet.scores import read_scores
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Config

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+from itertools import product
 from pathlib import Path
 
 import made
@@ -25,6 +26,8 @@ from audionas.models.files import load_model, save_model
 from audionas.reporting.captions import budget_text
 from audionas.runtime.errors import UserError
 from audionas.settings.values import parse_constraint
+from audionas.supernet.scores import fingerprint
+from audionas.supernet.statistics import NormStatistics, write_statistics
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.results import model_files, within_budget
 
@@ -52,6 +55,13 @@ def release(folder: Path, search: dict | None = None, **study) -> None:
             network = Cnn10(4, 4, mels=16)
             kind = {"kind": path.parts[1], "supernet_iterations": 12} if "finetuned" in path.parts else {}
             save_model(path, network, {**about, **kind, "space": "2-2-x", "seed": int(path.stem[-1])})
+        for space, seed in product(study.spaces, study.seeds):
+            name = fingerprint(paths.supernet(space, seed))
+            scores = paths.scores(space, seed)
+            pd.read_csv(scores).assign(supernet=name).to_csv(scores, index=False)
+            one = NormStatistics()
+            one.values = {(): (torch.zeros(3), torch.ones(3), 1)}
+            write_statistics(paths.statistics(space, seed), one, name)
         assert main(["release"]) == 0
 
 
@@ -209,6 +219,24 @@ def test_the_supernet_is_the_best_by_validation() -> None:
     best = max((0, 1), key=lambda seed: networks[f"valid mAP {seed}"].mean())
     assert Path("models/release/supernet.pt").read_bytes() == paths.supernet("2-2-x", best).read_bytes()
     assert f"{networks.params.max():,}" in Path("models/release/supernet.md").read_text()
+    for path in (paths.scores("2-2-x", best), paths.statistics("2-2-x", best)):
+        assert Path("models/release/supernet").with_suffix(path.suffix).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npz"])
+def test_scores_of_another_supernet_are_not_released(suffix: str, capsys) -> None:
+    networks = pd.read_csv("results/tables/networks.csv").query("space == '2-2-x'")
+    best = max((0, 1), key=lambda seed: networks[f"valid mAP {seed}"].mean())
+    path, other = (paths.scores("2-2-x", seed).with_suffix(suffix) for seed in (best, 1 - best))
+    before, released = path.read_bytes(), Path("models/release/supernet").with_suffix(suffix).read_bytes()
+    try:
+        for content, said in ((other.read_bytes(), "of another supernet"), (b"PK", "")):
+            path.write_bytes(content)
+            assert main(["release"]) == 1
+            assert f"{path}: {said}" in capsys.readouterr().err
+        assert Path("models/release/supernet").with_suffix(suffix).read_bytes() == released
+    finally:
+        path.write_bytes(before)
 
 
 def test_what_the_card_says_to_do_works(recording: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

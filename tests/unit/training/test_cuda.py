@@ -94,7 +94,7 @@ def test_shared_scores_are_those_of_networks_cut_out(project, exact):
     valid, train = ClipStore("data/logmel/valid.h5"), ClipStore("data/logmel/train.h5")
     batches = [x.to(GPU) for x in calibration_batches(train, 8, 3)]
     chosen = [space.smallest, LARGEST, *space[5::97]]
-    scores = score(network, chosen, batches, valid)
+    scores, _ = score(network, chosen, batches, valid)
     statistics = calibrate_all(network, chosen, batches)
     with torch.no_grad():
         for subnetwork, value in zip(chosen, scores, strict=True):

@@ -1,1 +1,1 @@
-"""Analytic costs of networks: parameters and multiply-adds."""
+"""Analytic costs of networks: parameters, multiply-adds and memory."""

@@ -1,6 +1,8 @@
-"""Parameters and multiply-adds of a CNN10, computed without building the network."""
+"""Parameters, multiply-adds and layers of a CNN10, computed without building the network."""
 
 from __future__ import annotations
+
+from audionas.search.costs.layers import Layer
 
 
 def _conv_weights(widths: tuple[int, ...], depths: tuple[int, ...]) -> list[int]:
@@ -26,3 +28,27 @@ def count_multiply_adds(
         weights * (frames // 2**i) * (mels // 2**i) for i, weights in enumerate(_conv_weights(widths, depths))
     )
     return convolutions + widths[-1] * hidden + hidden * num_classes
+
+
+def list_layers(
+    widths: tuple[int, ...], depths: tuple[int, ...], hidden: int, num_classes: int, mels: int, frames: int
+) -> list[Layer]:
+    """Return the layers for one clip of `frames` frames. BatchNorm is folded into the convolutions.
+
+    bn0 normalises the input in place; the padding after it prevents folding.
+    """
+    layers, inputs, time, bins = [Layer("input.bn0", frames * mels, 0, biases=2 * mels)], 1, frames, mels
+    for i, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
+        places = time * bins
+        for number in range(1, depth + 1):
+            weights = 9 * inputs * width
+            shape = inputs * places, width * places, weights, width, weights * places
+            layers.append(Layer(f"block{i}.conv{number}", *shape))
+            inputs = width
+        time, bins = time // 2, bins // 2
+        layers.append(Layer(f"block{i}.pool", width * places, width * time * bins))
+    layers.append(Layer("head.mean", inputs * time * bins, inputs * time))
+    layers.append(Layer("head.pool", inputs * time, inputs))
+    for name, a, b in (("fc1", inputs, hidden), ("fc2", hidden, num_classes)):
+        layers.append(Layer(f"head.{name}", a, b, a * b, b, a * b))
+    return layers

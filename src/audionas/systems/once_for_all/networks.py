@@ -11,7 +11,7 @@ from audionas.search.cnn10 import Cnn10Subnetwork
 from audionas.search.pareto import pareto_front
 from audionas.search.tables import space_table
 from audionas.settings.values import parse_constraint, parse_size
-from audionas.supernet.scoring import read_scores
+from audionas.supernet.scores import read_scores
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.architecture import space_of
 from audionas.systems.once_for_all.config import Config

@@ -50,13 +50,21 @@ def ranked(index: int, seed: int) -> Path:
 
 
 def released(name: str) -> Path:
-    """The released model of a budget, or of the name `supernet`. Its model card has the suffix .md."""
+    """The released model of a budget, or of the name `supernet`.
+
+    Its model card has the suffix .md; beside the supernet are its scores (.csv) and statistics (.npz).
+    """
     return MODELS / "release" / f"{name}.pt"
 
 
 def scores(space: str, seed: int) -> Path:
     """Validation mAP of every sub-network."""
     return RESULTS / "scores" / f"{space}-{seed}.csv"
+
+
+def statistics(space: str, seed: int) -> Path:
+    """BatchNorm statistics of every sub-network, as the scores used them."""
+    return scores(space, seed).with_suffix(".npz")
 
 
 def evaluation(model: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from audionas.reporting.intervals import Interval, average_precisions, interval, margin, resamples
 from audionas.runtime.artifacts import remedy
 from audionas.runtime.errors import UserError, os_error
+from audionas.runtime.npz import read_npz
 from audionas.settings.values import Constraint, parse_size
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.config import Study
@@ -318,14 +318,7 @@ def compare(results: pd.DataFrame, draws: int) -> list[Model]:
 def _read_predictions(path: Path) -> dict[str, np.ndarray]:
     names = ("probabilities", "labels", "clips", "sources")
     try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-            if sum(record.file_size for record in records) > path.stat().st_size:
-                raise ValueError("the content is larger than the file")
-            if damaged := archive.testzip():
-                raise ValueError(f"{damaged}: checksum mismatch")
-        with np.load(path, allow_pickle=False) as file:
-            test = {name: file[name] for name in names}
+        test = read_npz(path, names)
         labels, probabilities = test["labels"], test["probabilities"]
         if labels.ndim != 2 or probabilities.shape != labels.shape or not labels.size:
             raise ValueError(f"probabilities {probabilities.shape} and labels {labels.shape}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from audionas.evaluation.prediction import predict
 from audionas.runtime.device import prepare
 from audionas.runtime.errors import UserError
 from audionas.runtime.files import atomic_write
+from audionas.runtime.npz import write_npz
 from audionas.search.costs.cnn10 import count_multiply_adds
 from audionas.systems.common.loading import load_for, open_logmel
 from audionas.systems.once_for_all import paths
@@ -73,16 +72,3 @@ def _sources(path: Path, store: ClipStore) -> list[str]:
         return [listed[clip_id] for clip_id in store.clip_ids]
     except KeyError as error:
         raise UserError(f"{path}: clip {error} of {store.path} is missing; run `dvc repro`") from None
-
-
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays like `numpy.savez`, with the same bytes under every Python version.
-
-    `savez` requests zip64, which Python 3.11.4 and later mark differently. DVC would then treat the
-    predictions of another machine as changed.
-    """
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
-            content = io.BytesIO()
-            np.lib.format.write_array(content, array, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())

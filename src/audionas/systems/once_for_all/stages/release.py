@@ -9,13 +9,14 @@ import pandas as pd
 
 from audionas.audio.measure import spread
 from audionas.data import paths as data_paths
-from audionas.data.ledger import CLASSES, RESAMPLE, iter_ledger, read_rows
+from audionas.data.ledger import CLASSES, RESAMPLE, iter_ledger, iter_rows, read_rows
 from audionas.models.files import load_model, read_model, save_model
 from audionas.reporting.captions import budget_text, corpus_title, measured_on
 from audionas.reporting.table_files import read_csv
 from audionas.runtime.errors import UserError
 from audionas.runtime.files import atomic_write, copy, new_folder
 from audionas.runtime.leftovers import remove_leftovers
+from audionas.runtime.npz import read_npz
 from audionas.settings.values import parse_constraint
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.cards import network_card, supernet_card
@@ -23,14 +24,18 @@ from audionas.systems.once_for_all.config import Config
 from audionas.systems.once_for_all.results import model_files, read_result, within_budget
 
 _SHIP = paths.TABLES / "ship.csv"
+_FINGERPRINT = 12  # digits of a digest that scores and statistics name their supernet by
 
 
 def run(config: Config) -> None:
     """Write the networks of the table `ship`, and the best supernet of the chosen space, to models/release.
 
+    Beside the supernet are its scores and BatchNorm statistics, so that `audionas specialize` can cut a
+    network for any budget from it.
+
     Raises:
-        UserError: a table or a result is missing or damaged, a file does not belong to this study, or a
-            network exceeds its budget.
+        UserError: a table or a result is missing or damaged, a file does not belong to this study, a network
+            exceeds its budget, or the scores or statistics belong to another supernet.
     """
     study = config.study
     supernets = [paths.supernet(space, seed) for space in study.spaces for seed in study.seeds]
@@ -68,6 +73,7 @@ def _write_all(config: Config, folder: Path) -> None:
     networks = networks.assign(**{"valid mAP": networks[f"valid mAP {seed}"]})
     target = folder / paths.released("supernet").name
     digest, about = _copy(paths.supernet(study.chosen_space, seed), target)
+    _copy_scores(study.chosen_space, seed, digest, target)
     _write(target, supernet_card(digest, networks, validated, about, title))
 
 
@@ -92,6 +98,21 @@ def _copy(model: Path, target: Path) -> tuple[str, dict]:
     about = read_model(model)["about"]
     copy(model, target)
     return _digest(target), about
+
+
+def _copy_scores(space: str, seed: int, digest: str, target: Path) -> None:
+    """Copy scores and statistics beside the released supernet, and check that they belong to it."""
+    scores, statistics = paths.scores(space, seed), paths.statistics(space, seed)
+    named = {scores: {row["supernet"] for row in iter_rows(scores, ["supernet"])}}
+    try:
+        named[statistics] = {str(read_npz(statistics, ["supernet"])["supernet"])}
+    except Exception as error:  # a flipped bit may raise any error of zlib or NumPy
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{statistics}: missing or damaged ({why}); run `dvc repro`") from None
+    for path, names in named.items():
+        if names != {digest[:_FINGERPRINT]}:
+            raise UserError(f"{path}: of another supernet than {space}-{seed}; delete it and run `dvc repro`")
+        copy(path, target.with_suffix(path.suffix))
 
 
 def _copy_with_statistics(model: Path, target: Path) -> tuple[str, dict]:

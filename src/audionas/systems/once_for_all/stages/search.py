@@ -12,7 +12,7 @@ from audionas.search.strategies.exhaustive import Exhaustive
 from audionas.search.strategies.registry import strategy_of
 from audionas.settings.values import parse_constraint, parse_size
 from audionas.supernet.cnn10 import extract
-from audionas.supernet.scoring import read_scores
+from audionas.supernet.scores import read_scores
 from audionas.systems.common.loading import load_for, open_logmel
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.architecture import space_of

@@ -50,7 +50,7 @@ def run(config: Config, space: str, seed: int) -> None:
         def validate(network: Cnn10Supernet) -> dict[str, float]:
             """mAP of the smallest and largest sub-network, each with separate BatchNorm statistics."""
             ends = {"smallest": search_space.smallest, "largest": search_space.largest}
-            scores = score(network, list(ends.values()), run.calibration, run.valid, batch_size)
+            scores, _ = score(network, list(ends.values()), run.calibration, run.valid, batch_size)
             return {f"valid_mAP_{name}": value for name, value in zip(ends, scores, strict=True)}
 
         run.fit(objective, iterations=iterations, augment=config.augment, validate=validate)

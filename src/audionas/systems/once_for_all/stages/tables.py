@@ -44,7 +44,8 @@ def run(config: Config) -> None:
     remove_leftovers(paths.RESULTS / "eval", [*map(paths.evaluation, files), *map(paths.predictions, files)])
     scores = [paths.scores(space, seed) for space in study.spaces for seed in study.seeds]
     rankings = [paths.ranking(index, seed) for index in study.ranked for seed in study.seeds]
-    remove_leftovers(paths.RESULTS / "scores", [*scores, *rankings])
+    statistics = [paths.statistics(space, seed) for space in study.spaces for seed in study.seeds]
+    remove_leftovers(paths.RESULTS / "scores", [*scores, *statistics, *rankings])
     with new_folder(paths.TABLES) as tables_folder, new_folder(paths.FIGURES) as figures_folder:
         _write(config, tables_folder, figures_folder)
 

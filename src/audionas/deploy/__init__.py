@@ -1,0 +1,1 @@
+"""Deployment: networks for a budget, and files for other runtimes."""

@@ -1,0 +1,1 @@
+"""Devices: measured ones from CSV files, and estimated microcontrollers."""
