@@ -30,10 +30,9 @@ from audionas.search.space import Configuration, FiniteSpace
 log = logging.getLogger(__name__)
 
 METER = "median of wall-clock time"
-_WARM_RUNS, _WARM_SECONDS = 3, 0.1
-_REFERENCE_RUNS = 15
-_UNSTEADY = 0.05  # above it a network is measured again
-_TRIES, _PAUSE = 5, 1.0  # times a network is measured, and seconds in between
+_GROUP, _ROUNDS = 20, 5  # networks that are measured in turns, and the turns of each
+_WARM_RUNS = 3
+_SPREAD = 0.1  # above it, other processes disturb
 _BUSY = 0.5  # cores that other processes use
 
 
@@ -43,18 +42,10 @@ class Timing(NamedTuple):
     Attributes:
         median: in seconds.
         spread: difference of the quartiles, as a share of the median.
-        drift: how much slower than at its fastest the machine was before or after, as a share. A reference
-            network that always has the same cost shows this.
     """
 
     median: float
     spread: float
-    drift: float = 0.0
-
-    @property
-    def unsteadiness(self) -> float:
-        """The larger of spread and drift."""
-        return max(self.spread, self.drift)
 
 
 def measure(
@@ -106,20 +97,25 @@ def measure(
         )
     shape = 1, released.frames(seconds), released.features.mels
     x = np.random.default_rng(0).normal(-30, 10, shape).astype(np.float32)
-    timings: list[Timing] = []
-    with torch.no_grad(), tqdm(total=len(chosen), desc="measure", unit="networks") as bar:
-        bar.update(len(chosen) - len(left))
-        steady = _Steady(_session(released.network.extracted(space.smallest), x)) if left else None
-        for each in left:
-            timing = steady.timed(_session(released.network.extracted(each), x), repeats)
-            timings.append(timing)
-            text = space.text(each)
-            rows[text] = Measurement(
-                text, **this, latency_ms=1e3 * timing.median, energy_uJ=None, repeats=repeats, meter=METER
-            )
+    spreads = []
+    with torch.no_grad(), tqdm(total=_ROUNDS * len(chosen), desc="measure", unit="turns") as bar:
+        bar.update(_ROUNDS * (len(chosen) - len(left)))
+        for start in range(0, len(left), _GROUP):
+            group = left[start : start + _GROUP]
+            contents = [_onnx(released.network.extracted(each), x) for each in group]
+            for each, timing in zip(group, _in_turns(contents, x, repeats, bar), strict=True):
+                spreads.append(timing.spread)
+                row = Measurement(
+                    space.text(each),
+                    **this,
+                    latency_ms=1e3 * timing.median,
+                    energy_uJ=None,
+                    repeats=repeats,
+                    meter=METER,
+                )
+                rows[row.architecture] = row
             write_measurements(device, rows.values())
-            bar.update()
-    _tell(timings)
+    _tell(spreads)
     return [rows[space.text(each)] for each in chosen]
 
 
@@ -145,79 +141,57 @@ def _sample(space: FiniteSpace[Configuration], count: int) -> list[Configuration
     return list(order)[:count]
 
 
-def _session(network: nn.Module, x: np.ndarray) -> Callable[[], object]:
-    """Return a function that runs a network on x [1, frames, mels] with ONNX Runtime on one thread."""
-    import onnxruntime
-
+def _onnx(network: nn.Module, x: np.ndarray) -> bytes:
+    """Return a network for inputs like x [1, frames, mels] as an ONNX file."""
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about itself
         torch.onnx.export(network.eval(), (torch.from_numpy(x),), content, input_names=["x"], dynamo=False)
+    return content.getvalue()
+
+
+def _session(content: bytes, x: np.ndarray) -> Callable[[], object]:
+    """Return a function that runs an ONNX file on x with ONNX Runtime, on one thread."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(content.getvalue(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"x": x})
 
 
-class _Steady:
-    """Times networks, and measures one again while the machine is unsteady.
-
-    Args:
-        reference: runs a network whose time shows how fast the machine is at the moment.
-    """
-
-    def __init__(self, reference: Callable[[], object]):
-        self._reference = reference
-        self._fastest = min(_timed(reference, _REFERENCE_RUNS).median for _ in range(_TRIES))
-
-    def timed(self, run: Callable[[], object], repeats: int) -> Timing:
-        """Time a network; of several tries, the steadiest counts."""
-        best = None
-        for number in range(_TRIES):
-            if number:
-                time.sleep(_PAUSE)
-            before = _timed(self._reference, _REFERENCE_RUNS).median
-            timing = _timed(run, repeats)
-            after = _timed(self._reference, _REFERENCE_RUNS).median
-            self._fastest = min(self._fastest, before, after)
-            timing = timing._replace(drift=max(before, after) / self._fastest - 1)
-            if best is None or timing.unsteadiness < best.unsteadiness:
-                best = timing
-            if best.unsteadiness <= _UNSTEADY:
-                break
-        return best
+def _in_turns(contents: list[bytes], x: np.ndarray, repeats: int, bar: tqdm) -> list[Timing]:
+    """Time networks in turns, so that a slow phase of the machine affects all of them alike."""
+    times: list[list[float]] = [[] for _ in contents]
+    for turn in range(_ROUNDS):
+        runs = repeats * (turn + 1) // _ROUNDS - repeats * turn // _ROUNDS
+        for content, of_one in zip(contents, times, strict=True):
+            run = _session(content, x)
+            for _ in range(_WARM_RUNS):
+                run()
+            for _ in range(runs):
+                start = time.perf_counter()
+                run()
+                of_one.append(time.perf_counter() - start)
+            bar.update()
+    found = []
+    for of_one in times:
+        low, median, high = np.percentile(of_one, [25, 50, 75])
+        found.append(Timing(float(median), float(high - low) / float(median)))
+    return found
 
 
-def _timed(run: Callable[[], object], repeats: int) -> Timing:
-    """Time a function after a warm-up."""
-    warm, runs = time.perf_counter() + _WARM_SECONDS, 0
-    while runs < _WARM_RUNS or time.perf_counter() < warm:
-        run()
-        runs += 1
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    median = statistics.median(times)
-    low, high = np.percentile(times, [25, 75])
-    return Timing(median, float(high - low) / median)
-
-
-def _tell(timings: list[Timing]) -> None:
-    if not timings:
+def _tell(spreads: list[float]) -> None:
+    if not spreads:
         return
-    spread, drift = (statistics.median(getattr(t, name) for t in timings) for name in ("spread", "drift"))
-    log.info("spread of the times (quartiles) %.1f %%, drift %.1f %% (medians)", 100 * spread, 100 * drift)
-    unsteady = sum(timing.unsteadiness > _UNSTEADY for timing in timings)
-    if unsteady:
+    log.info("spread of the times (quartiles): %.1f %% of the median", 100 * statistics.median(spreads))
+    if wide := sum(spread > _SPREAD for spread in spreads):
         log.warning(
-            "%d of %d networks were measured while times varied by more than %.0f %%, so the machine was "
-            "busy; stop other processes, delete the file and measure again",
-            unsteady,
-            len(timings),
-            100 * _UNSTEADY,
+            "the times of %d of %d networks spread by more than %.0f %%, so this machine was busy; stop "
+            "other processes, delete the file and measure again",
+            wide,
+            len(spreads),
+            100 * _SPREAD,
         )
 
 

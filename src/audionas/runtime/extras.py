@@ -13,6 +13,7 @@ EXTRAS = {
     "ffmpeg": ("imageio_ffmpeg",),
     "download": ("httpx2", "huggingface_hub", "pyarrow", "yt_dlp"),
     "pipeline": ("dvc", "dvclive", "h5py", "pandas", "pretty_midi", "scipy", "snakemake"),
+    "deploy": ("onnx", "onnxruntime", "onnxscript"),
     "report": ("jinja2", "matplotlib", "plotly", "tabulate"),
 }
 
