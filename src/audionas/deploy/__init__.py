@@ -1,1 +1,1 @@
-"""Deployment: networks for a budget, and files for other runtimes."""
+"""Networks on devices: export, quantization, and running exported files."""
