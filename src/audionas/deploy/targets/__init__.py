@@ -1,0 +1,1 @@
+"""Export to runtimes, one module for each."""
