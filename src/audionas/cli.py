@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from audionas.commands import classify, measure, publish, specialize, verify_cache
+from audionas.commands import classify, export, measure, publish, specialize, verify_cache
 from audionas.runtime.environment import world_size
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.extras import optional
@@ -143,6 +143,7 @@ def parser() -> argparse.ArgumentParser:
     publish.add_parser(commands)
     specialize.add_parser(commands)
     measure.add_parser(commands)
+    export.add_parser(commands)
 
     one = commands.add_parser(
         "verify-cache",

@@ -1,1 +1,1 @@
-"""Quantization, pruning and branch fusion. Empty until a system needs them."""
+"""Quantization, pruning and branch fusion."""

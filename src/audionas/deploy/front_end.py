@@ -22,9 +22,9 @@ class FrontEnd(nn.Module):
 
     Args:
         logmel: the front end to reproduce.
-        compact: keep a cosine table and two weights for each frequency bin, and compute the matrices from them
-            in each call. ONNX Runtime does that once, when it loads a file. For a transform of 1024 samples
-            the file is 0.6 MB smaller, for one of 8192 samples 11 MB. By default the matrices are buffers.
+        compact: keep a cosine table and two weights for each frequency bin, and compute the matrices from
+            them in each call. ONNX Runtime does that once, when it loads a file. For a transform of 1024
+            samples the file is 0.6 MB smaller, for one of 8192 samples 11 MB. By default they are buffers.
 
     Raises:
         ValueError: the mel filters are not triangles with shared corners.

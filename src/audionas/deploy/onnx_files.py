@@ -2,7 +2,8 @@
 
 A file maps `waveform` float32 [batch, samples], at the rate of the model and in -1..1, to `probabilities`
 float32 [batch, classes]; batch and length are dynamic. With `input="features"` it maps `features` [batch,
-frames, mels], log-mel in dB. The metadata `audionas` is JSON; classes, names and thresholds are also separate.
+frames, mels], log-mel in dB. The metadata `audionas` are JSON; `classes`, `names`, `thresholds`,
+`sample_rate`, `clip_seconds` and `version` are there again for other readers.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def completed(
     quantized: bool = False,
     where: object = "model",
 ) -> onnx.ModelProto:
-    """Return the graph of a network with the front end before it, if the input is to be `waveform`, and metadata.
+    """Return the graph of a network with metadata, and with the front end if the input is to be `waveform`.
 
     Args:
         model, shortest: as from `network_graph`; the graph may be quantized.
@@ -144,11 +145,16 @@ def completed(
     return model
 
 
+def encoded(model: onnx.ModelProto) -> bytes:
+    """Return the bytes of an ONNX file."""
+    return model.SerializeToString(deterministic=True)
+
+
 def write(model: onnx.ModelProto, path: str | Path) -> None:
     """Write an ONNX model. Raises UserError if the file cannot be written."""
     try:
         with atomic_write(path) as temporary:
-            temporary.write_bytes(model.SerializeToString(deterministic=True))
+            temporary.write_bytes(encoded(model))
     except OSError as error:
         raise os_error(error, path) from None
 
@@ -236,21 +242,31 @@ def _graph(
         del part.metadata_props[:]  # paths and stack traces of this machine
         part.doc_string = ""
     del graph.value_info[:]
+    sizes_of_input = graph.input[0].type.tensor_type.shape.dim
+    for axis, (name, _) in dynamic.items():
+        # PyTorch's exporter fixes an axis without an error if Python code depends on its size.
+        if sizes_of_input[axis].dim_param != name:
+            raise UserError(
+                f"{where}: the network fixes the number of {name} in the export; its `forward` must not loop "
+                "or branch on a size"
+            )
     return model
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress notes of PyTorch's exporter on packages that it does not need."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Suppress notes of the exporter on its steps and on packages that it does not need."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _why(error: BaseException) -> str:
@@ -259,8 +275,8 @@ def _why(error: BaseException) -> str:
     while cause is not None:
         if found := re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(cause)):
             return (
-                f"the operator {found[1]} cannot be exported to ONNX; replace it in the network's `forward` by "
-                "operators that can, or export another network"
+                f"the operator {found[1]} cannot be exported to ONNX; replace it in the network's `forward`, "
+                "or export another network"
             )
         last, cause = cause, cause.__cause__
     why = line((str(last).strip() or type(last).__name__).splitlines()[0])
@@ -274,6 +290,8 @@ class OnnxModel:
         path: the file.
         threads: threads of a run.
         content: the bytes of the file, if they are in memory; `path` is then a name for messages.
+        exact: run quantized layers in float32 on the quantized values, without the integer kernels of the
+            machine, to measure their effect. It is slow.
 
     Attributes:
         about: metadata of the model file that the network comes from.
@@ -286,7 +304,7 @@ class OnnxModel:
         UserError: the file is missing, damaged, or not from `audionas export`; or onnxruntime is missing.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1, content: bytes | None = None):
+    def __init__(self, path: str | Path, threads: int = 1, content: bytes | None = None, exact: bool = False):
         self.path = Path(path)
         with optional(str(path)):
             import onnxruntime
@@ -294,7 +312,7 @@ class OnnxModel:
             content = _read(self.path)
         try:
             self._session = onnxruntime.InferenceSession(
-                content, session_options(threads), providers=["CPUExecutionProvider"]
+                content, session_options(threads, optimize=not exact), providers=["CPUExecutionProvider"]
             )
             properties = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # onnxruntime raises many kinds for a damaged file
@@ -325,8 +343,8 @@ class OnnxModel:
         if x.shape[1] < self.shortest:
             unit = "samples" if self.input == "waveform" else "frames"
             raise UserError(
-                f"{self.path}: an input of {x.shape[1]} {unit}, but the network needs at least {self.shortest}; "
-                "give a longer recording, or pad it with zeros"
+                f"{self.path}: an input of {x.shape[1]} {unit}, but the network needs at least "
+                f"{self.shortest}; give a longer recording, or pad it with zeros"
             )
         return self._session.run([OUTPUT], {self.input: x})[0]
 
@@ -339,7 +357,7 @@ def session_options(threads: int = 1, optimize: bool = True):
 
     Args:
         threads: threads of a run.
-        optimize: False runs the graph as it is, also for quantized layers: in float32, on the quantized values.
+        optimize: False runs the graph as it is: quantized layers in float32, on the quantized values.
     """
     import onnxruntime
 
@@ -364,7 +382,7 @@ def _read(path: Path) -> bytes:
 
 
 def _checked(text: str | None, session, path: str | Path) -> dict[str, Any]:
-    """Return the metadata of a file. Raises UserError unless they and the graph are as `completed` makes them."""
+    """Return the metadata of a file. Raises UserError if they are not as `completed` writes them."""
     remedy = "make it with `audionas export`"
     if text is None:
         raise UserError(f"{path}: an ONNX file of another program; {remedy}")

@@ -109,7 +109,7 @@ def shortest_input(network: nn.Module, described: Described) -> int:
     def fits(length: int) -> bool:
         try:
             return bool(network(torch.zeros(described.features_of(length))).isfinite().all())
-        except (RuntimeError, IndexError):
+        except (RuntimeError, IndexError, ValueError):
             return False
 
     high = 1

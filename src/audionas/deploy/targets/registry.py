@@ -17,8 +17,8 @@ class Target(NamedTuple):
     """A format of exported networks.
 
     The module has a function `export(network, about, path, *, input, quantized, calibration, recordings,
-    source_sha256)`. It writes `path`, or nothing if it raises UserError, and returns a report: a dictionary of
-    plain values, in which `text` holds lines to print.
+    source_sha256)`. It writes `path`, or nothing if it raises UserError. It returns a report: a dictionary
+    of plain values, in which `text` holds lines to print.
 
     - network, about: a network in eval mode and the metadata of its model file.
     - path: what to write, a `pathlib.Path`.
@@ -27,11 +27,12 @@ class Target(NamedTuple):
     - calibration: training clips, float32 waveforms [clips, samples] or log-mel [clips, frames, mels].
     - recordings: waveforms to compare on, float32 [clips, samples], or None for test signals.
     - source_sha256: digest of the model file.
+    - labelled: given only to ONNX, and only if the user gives one: a `ClipStore` to compare accuracy on.
 
     Attributes:
         module: full name of the module.
         quantized: see above.
-        setup: name of the make target that installs what the format needs; empty if that is the extra `deploy`.
+        setup: name of the make target that installs what the format needs; empty for the extra `deploy`.
         help: one line.
     """
 
