@@ -22,7 +22,6 @@ from audionas.runtime.state import STATE
 from audionas.runtime.text import lines
 from audionas.settings.experiment import Experiment
 from audionas.systems.common.checks import notes
-from audionas.systems.common.commands import positive
 from audionas.systems.registry import (
     check,
     commands_of_project,
@@ -121,24 +120,7 @@ def parser() -> argparse.ArgumentParser:
 
     system.add_commands(commands)
 
-    one = commands.add_parser(
-        "classify",
-        help="classify recordings",
-        description="Print the most probable classes of each file. The network uses the first seconds, as "
-        "many as a training clip has. Class names come from classes.csv in the folder of the model, as in "
-        "models/release. Files that cannot be used are reported and skipped; the exit code is then 1. A "
-        "warning reports a recording with a larger bandwidth, or a much higher or lower level, than the "
-        "training clips.",
-        epilog="Example: audionas classify models/release/26k.pt kitchen.wav phone.m4a. Formats: WAV, FLAC, "
-        "Ogg, MP3, AIFF, CAF and AU; with ffmpeg also M4A, AAC, WebM, WMA and AMR. The ffmpeg is that of "
-        "imageio-ffmpeg, or the one in AUDIONAS_FFMPEG.",
-    )
-    one.add_argument("model", help="a model file, such as models/release/26k.pt")
-    one.add_argument("recordings", nargs="+", metavar="RECORDING", help="audio files")
-    one.add_argument(
-        "--top", type=positive, default=5, help="number of classes to print (default: %(default)s)"
-    )
-    one.set_defaults(run=classify.run)
+    classify.add_parser(commands)
 
     publish.add_parser(commands)
     specialize.add_parser(commands)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import struct
 from dataclasses import dataclass
@@ -111,11 +112,32 @@ def _mpeg_frame(header: bytes) -> int:
     return (144 if layer == 2 or version == 3 else 72) * bits // rate + padding
 
 
+#: A place in a file, the struct format of a number, and the number that belongs there.
+Size = tuple[int, str, int]
+
+
 def completed(data: bytes) -> bytes:
     """Return the file with unknown sizes in its headers filled in; any other file is unchanged.
 
     SoX, arecord, ffmpeg and interrupted recorders write 0 or an impossible size when they write to a pipe.
     The samples then extend to the end of the file.
+
+    Raises:
+        Truncated: a valid size extends beyond the end.
+    """
+    sizes = missing_sizes(data)
+    if not sizes:
+        return data
+    filled = bytearray(data)
+    for at, form, value in sizes:
+        struct.pack_into(form, filled, at, value)
+    return bytes(filled)
+
+
+def missing_sizes(data: bytes | mmap.mmap) -> tuple[Size, ...]:
+    """Return the sizes that `completed` fills in; none if the headers are complete.
+
+    Only headers and the last pages are read, so the file may be mapped instead of loaded.
 
     Raises:
         Truncated: a valid size extends beyond the end.
@@ -131,7 +153,7 @@ def completed(data: bytes) -> bytes:
     if data[:4] == b".snd" and len(data) >= 24:
         offset, size = struct.unpack_from(">II", data, 4)
         if size == 0 and len(data) > offset:
-            return _filled(data, ((8, ">I", 0xFFFF_FFFF),))
+            return ((8, ">I", 0xFFFF_FFFF),)
         if size < _OPEN and offset + size > len(data):
             raise Truncated
     if data[4:8] == b"ftyp" and _mp4_cut_short(data):
@@ -140,17 +162,10 @@ def completed(data: bytes) -> bytes:
         return _flac(data)
     if data[:4] == b"OggS" and _ogg_cut_short(data):
         raise Truncated
-    return data
+    return ()
 
 
-def _filled(data: bytes, values: tuple[tuple[int, str, int], ...]) -> bytes:
-    filled = bytearray(data)
-    for at, form, value in values:
-        struct.pack_into(form, filled, at, value)
-    return bytes(filled)
-
-
-def _wav(data: bytes) -> bytes:
+def _wav(data: bytes) -> tuple[Size, ...]:
     wide = None  # offset of the 64-bit sizes of RF64
     at = 12
     while at + 8 <= len(data):
@@ -163,17 +178,17 @@ def _wav(data: bytes) -> bytes:
             if wide is not None and size == 0xFFFF_FFFF:
                 size, limit = struct.unpack_from("<Q", data, wide + 8)[0], _OPEN_64
             if 0 < size <= left or (size == 0 and _only_chunks(data, start)):
-                return data
+                return ()
             if 0 < size < limit:
                 raise Truncated
             if wide is None:
-                return _filled(data, ((4, "<I", min(len(data) - 8, _OPEN)), (at + 4, "<I", left)))
-            return _filled(data, ((wide, "<Q", len(data) - 8), (wide + 8, "<Q", left)))
+                return ((4, "<I", min(len(data) - 8, _OPEN)), (at + 4, "<I", left))
+            return ((wide, "<Q", len(data) - 8), (wide + 8, "<Q", left))
         at = start + size + size % 2
     promised = struct.unpack_from("<I", data, 4)[0]
     if promised < _OPEN and promised + 8 > len(data):  # the file ends before the data
         raise Truncated
-    return data
+    return ()
 
 
 def _only_chunks(data: bytes, at: int) -> bool:
@@ -186,41 +201,41 @@ def _only_chunks(data: bytes, at: int) -> bool:
     return at in (len(data), len(data) + 1)
 
 
-def _w64(data: bytes) -> bytes:
+def _w64(data: bytes) -> tuple[Size, ...]:
     at = 40
     while at + 24 <= len(data):
         size = struct.unpack_from("<Q", data, at + 16)[0]
         if data[at : at + 16] == _W64_DATA:
             left = len(data) - at
             if 24 < size <= left or left == 24:
-                return data
+                return ()
             if 24 < size < _OPEN_64:
                 raise Truncated
-            return _filled(data, ((16, "<Q", len(data)), (at + 16, "<Q", left)))
+            return ((16, "<Q", len(data)), (at + 16, "<Q", left))
         if not 24 <= size < _OPEN_64:
-            return data
+            return ()
         at += size + -size % 8
     raise Truncated
 
 
-def _caf(data: bytes) -> bytes:
+def _caf(data: bytes) -> tuple[Size, ...]:
     at = 8
     while at + 12 <= len(data):
         name, size = struct.unpack_from(">4sq", data, at)
         left = len(data) - at - 12
         if name == b"data":
             if size in (-1, 0) and left > 4:
-                return _filled(data, ((at + 4, ">q", left),))
+                return ((at + 4, ">q", left),)
             if size > left:
                 raise Truncated
-            return data
+            return ()
         if not 0 <= size < _OPEN_64:
-            return data
+            return ()
         at += 12 + size
     raise Truncated
 
 
-def _aiff(data: bytes) -> bytes:
+def _aiff(data: bytes) -> tuple[Size, ...]:
     form = struct.unpack_from(">I", data, 4)[0]
     if 0 < form < _OPEN and form + 8 > len(data):
         raise Truncated
@@ -232,13 +247,13 @@ def _aiff(data: bytes) -> bytes:
             comm = start
         if name == b"SSND":
             if comm is None or 8 < size <= left or left <= 8 or 8 < size < _OPEN:
-                return data
+                return ()
             channels, bits = struct.unpack_from(">h4xh", data, comm)
             frame = max(1, channels * -(-bits // 8))
             sizes = ((4, ">I", len(data) - 8), (comm + 2, ">I", (left - 8) // frame), (at + 4, ">I", left))
-            return _filled(data, sizes)
+            return sizes
         at = start + size + size % 2
-    return data
+    return ()
 
 
 def _mp4_cut_short(data: bytes) -> bool:
@@ -255,11 +270,11 @@ def _mp4_cut_short(data: bytes) -> bool:
     return at > len(data)
 
 
-def _flac(data: bytes) -> bytes:
-    """Fill in the number of frames from the last block if STREAMINFO does not have it."""
+def _flac(data: bytes) -> tuple[Size, ...]:
+    """Return the number of frames by the last block if STREAMINFO does not have it."""
     header = int.from_bytes(data[18:26], "big")
     if header & _FLAC_FRAMES:
-        return data
+        return ()
     at, last = 4, False
     while not last and at + 4 <= len(data):
         last, size = data[at] >= 0x80, int.from_bytes(data[at + 1 : at + 4], "big")
@@ -269,8 +284,8 @@ def _flac(data: bytes) -> bytes:
     while first in (b"\xff\xf8", b"\xff\xf9") and (end := data.rfind(first, at, end)) >= 0:
         length = _flac_end(data[end : end + 16] + bytes(16), largest)
         if length and data[end + 2] & 15 == data[at + 2] & 15:  # the same rate
-            return _filled(data, ((18, ">Q", header | min(length, _FLAC_FRAMES)),))
-    return data
+            return ((18, ">Q", header | min(length, _FLAC_FRAMES)),)
+    return ()
 
 
 def _flac_end(block: bytes, largest: int) -> int:

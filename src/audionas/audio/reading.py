@@ -21,14 +21,14 @@ from audionas.runtime.errors import UserError
 _BLOCK = 1 << 16  # frames read at a time
 _FULL_SCALE = 1 - 2**-14  # reached by an overdriven 16-bit recorder
 _LONGEST_CLIP = 60  # seconds that are checked for sound
-_CANCELLED = 1e-3  # of the channels' peak, -60 dB: a quieter mix is only rounding noise
+CANCELLED = 1e-3  # of the channels' peak, -60 dB: a quieter mix is only rounding noise
 _LARGEST = 1 << 25  # samples decoded at once; a megabyte of FLAC may hold hours of silence
-_BY_MAGIC = {"ogg", "wav", "w64", "flac", "aiff", "au", "caf"}  # libsndfile knows them by their first bytes
-_HIGHEST_RATE = 10_000_000  # Hz
-_MOST_CHANNELS = 64  # more means that the axes are swapped
+BY_MAGIC = {"ogg", "wav", "w64", "flac", "aiff", "au", "caf"}  # libsndfile knows them by their first bytes
+HIGHEST_RATE = 10_000_000  # Hz
+MOST_CHANNELS = 64  # more means that the axes are swapped
 _MOST = 16.0  # times full scale; larger floats are integer values
 NO_LENGTH = 1 << 62  # frames; libsndfile's value for an unknown length
-_LOWEST_RATE = 1000  # Hz; a lower rate is a damaged header
+LOWEST_RATE = 1000  # Hz; a lower rate is a damaged header
 AUDIBLE = 0.5 / 32_767  # below it the stored 16-bit row is all zeros
 
 
@@ -83,7 +83,7 @@ class Recording:
     def cancels(self) -> bool:
         """Whether the first seconds have sound in the channels but not in their mean."""
         mix = np.abs(self.mono).max(initial=0)
-        return self.channels > 1 and self.first_peak >= AUDIBLE and mix < _CANCELLED * self.first_peak
+        return self.channels > 1 and self.first_peak >= AUDIBLE and mix < CANCELLED * self.first_peak
 
 
 def inspect(data: bytes, min_seconds: float = 0.0) -> tuple[int, float]:
@@ -137,8 +137,28 @@ def from_samples(samples: np.ndarray, rate: int, keep_seconds: float, min_second
         DecodeError: as `read`.
         ValueError: another type or shape, or floats beyond 16 times full scale.
     """
+    samples = floats(samples)
+    if not 0 < rate <= HIGHEST_RATE:
+        raise ValueError(f"a rate of {rate} Hz; give samples per second")
+    if samples.size == 0:
+        raise DecodeError("no samples")
+    recording = _gather([samples], int(rate), samples.shape[1], keep_seconds)
+    if recording.seconds < min_seconds:
+        raise DecodeError("too short")
+    return recording
+
+
+def floats(samples: np.ndarray) -> np.ndarray:
+    """Convert samples to float32 [n, channels], full scale 1.
+
+    Args:
+        samples: [n] or [n, channels]; floats, int16, int32 or uint8.
+
+    Raises:
+        ValueError: another type or shape, or floats beyond 16 times full scale.
+    """
     samples = np.asarray(samples)
-    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 0 < samples.shape[1] <= _MOST_CHANNELS):
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 0 < samples.shape[1] <= MOST_CHANNELS):
         raise ValueError(f"samples of shape {samples.shape}; give [n] or [n, channels]")
     if samples.dtype == np.uint8:
         samples = (samples.astype(np.float32) - 128) / 128
@@ -146,17 +166,10 @@ def from_samples(samples: np.ndarray, rate: int, keep_seconds: float, min_second
         samples = (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
     elif samples.dtype.kind != "f":
         raise ValueError(f"samples of type {samples.dtype}; give floats in -1..1, int16, int32 or uint8")
-    if not 0 < rate <= _HIGHEST_RATE:
-        raise ValueError(f"a rate of {rate} Hz; give samples per second")
-    if samples.size == 0:
-        raise DecodeError("no samples")
     if samples.dtype.kind == "f" and np.nanmax(np.abs(samples), initial=0) > _MOST:
         raise ValueError(f"floats up to {np.nanmax(np.abs(samples)):g}; divide them, so that full scale is 1")
-    samples = samples.astype(np.float32).reshape(len(samples), -1)
-    recording = _gather([samples], int(rate), samples.shape[1], keep_seconds)
-    if recording.seconds < min_seconds:
-        raise DecodeError("too short")
-    return recording
+    channels = samples.shape[1] if samples.ndim == 2 else 1
+    return samples.astype(np.float32).reshape(len(samples), channels)
 
 
 def _keep(seconds: float, rate: int) -> int:
@@ -173,7 +186,7 @@ def _read_flac(data: bytes, keep_seconds: float) -> Recording | None:
     header = int.from_bytes(data[18:26], "big")  # of STREAMINFO, always the first block
     rate, channels = header >> 44, (header >> 41 & 7) + 1
     bits, frames = (header >> 36 & 31) + 1, header & (1 << 36) - 1
-    if bits != 16 or rate < _LOWEST_RATE or not 0 < frames * channels <= _LARGEST:
+    if bits != 16 or rate < LOWEST_RATE or not 0 < frames * channels <= _LARGEST:
         return None
     samples = _decoded_flac(data, rate, channels, frames)
     if samples is None:
@@ -215,7 +228,7 @@ def _read_any(data: bytes, keep_seconds: float) -> Recording:
     if file is None:
         return _read_ffmpeg(data, keep_seconds)
     with file:
-        recording = _gather(_blocks(file), file.samplerate, file.channels, keep_seconds)
+        recording = _gather(sound_blocks(file), file.samplerate, file.channels, keep_seconds)
         # libsndfile skips unreadable FLAC data. A FLAC stream may have no length.
         if file.format == "FLAC" and recording.frames < file.frames < NO_LENGTH:
             raise DecodeError("truncated")
@@ -225,15 +238,16 @@ def _read_any(data: bytes, keep_seconds: float) -> Recording:
 def open_sound(data: bytes) -> soundfile.SoundFile | None:
     """Open a file with libsndfile; return None for an unknown format."""
     kind = container(data).extension
-    if kind in _BY_MAGIC:
-        return _sound_file(io.BytesIO(data))
+    if kind in BY_MAGIC:
+        return sound_file(io.BytesIO(data))
     file = _from_own_file(data)
     if file is None and (start := mpeg_start(data)):  # after a recorder's own header, or a partial frame
         file = _from_own_file(data[start:])
     return file
 
 
-def _sound_file(source: BinaryIO | str) -> soundfile.SoundFile | None:
+def sound_file(source: BinaryIO | str) -> soundfile.SoundFile | None:
+    """Open a file or a path with libsndfile; return None if it cannot read the format."""
     try:
         return soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, RuntimeError, ValueError):
@@ -251,17 +265,18 @@ def _from_own_file(data: bytes) -> soundfile.SoundFile | None:
         with open(os.memfd_create("audionas"), "w+b") as own:  # noqa: PTH123 (a descriptor)
             own.write(data)
             own.flush()
-            return _sound_file(f"/proc/self/fd/{own.fileno()}")
+            return sound_file(f"/proc/self/fd/{own.fileno()}")
     with tempfile.TemporaryDirectory(prefix="audionas-") as folder:
         path = Path(folder) / "audio"
         path.write_bytes(data)
-        return _sound_file(str(path))
+        return sound_file(str(path))
 
 
-def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+def sound_blocks(file: soundfile.SoundFile, frames: int = _BLOCK) -> Iterator[np.ndarray]:
+    """Yield float32 [n, channels] of at most `frames` samples. Raises DecodeError: truncated."""
     while True:
         try:
-            block = file.read(_BLOCK, dtype="float32", always_2d=True)
+            block = file.read(frames, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError):
             raise DecodeError("truncated") from None
         if len(block) == 0:
@@ -287,26 +302,43 @@ def _read_ffmpeg(data: bytes, keep_seconds: float) -> Recording:
     return replace(recording, decoder=decoder)
 
 
+def mix(block: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the mean over the channels of float32 [n, channels], and the largest magnitude in any of them.
+
+    Raises DecodeError: non-finite.
+    """
+    columns, loudest = _columns(block)
+    return _mean(columns), float(loudest.max(initial=0.0))
+
+
+def _columns(block: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the channels, and the largest magnitude of each frame [n]."""
+    if not np.isfinite(block).all():
+        raise DecodeError("non-finite")
+    # By channel: a reduction over the short last axis takes fifteen times as long.
+    columns = [np.ascontiguousarray(column) for column in block.T]
+    return columns, np.maximum.reduce([np.abs(c) for c in columns])
+
+
+def _mean(columns: list[np.ndarray]) -> np.ndarray:
+    return sum(np.clip(c, -1, 1) for c in columns) / np.float32(len(columns))
+
+
 def _gather(blocks: Iterable[np.ndarray], rate: int, channels: int, keep_seconds: float) -> Recording:
     """Return a recording of float32 [n, channels] blocks."""
-    if rate < _LOWEST_RATE:
+    if rate < LOWEST_RATE:
         raise DecodeError("sample rate below 1 kHz")
     keep, first = _keep(keep_seconds, rate), round(keep_seconds * rate)
     kept, frames, full = [], 0, 0
     peak = first_peak = 0.0
     for block in blocks:
-        if not np.isfinite(block).all():
-            raise DecodeError("non-finite")
-        # By channel: a reduction over the short last axis takes fifteen times as long.
-        columns = [np.ascontiguousarray(column) for column in block.T]
-        loudest = np.maximum.reduce([np.abs(c) for c in columns])
+        columns, loudest = _columns(block)
         full += np.count_nonzero(loudest >= _FULL_SCALE)
         peak = max(peak, float(loudest.max()))
         if frames < first:
             first_peak = max(first_peak, float(loudest[: first - frames].max()))
         if frames < keep:
-            mean = sum(np.clip(c, -1, 1) for c in columns) / np.float32(channels)
-            kept.append(mean[: keep - frames])
+            kept.append(_mean(columns)[: keep - frames])
         frames += len(block)
     mono = np.concatenate(kept) if kept else np.zeros(0, np.float32)
     mono = mono.astype(np.float32, copy=False)

@@ -11,6 +11,7 @@ from audionas.runtime.errors import UserError
 #: Optional modules, by the first extra that installs them.
 EXTRAS = {
     "ffmpeg": ("imageio_ffmpeg",),
+    "microphone": ("sounddevice",),
     "download": ("httpx2", "huggingface_hub", "pyarrow", "yt_dlp"),
     "pipeline": ("dvc", "dvclive", "h5py", "pandas", "pretty_midi", "scipy", "snakemake"),
     "deploy": ("onnx", "onnxruntime", "onnxscript"),

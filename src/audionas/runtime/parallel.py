@@ -41,6 +41,7 @@ def ordered_map(
     initializer: Callable[..., None] | None = None,
     initargs: tuple = (),
     lost: Callable[[T], R],
+    processes: int | None = None,
 ) -> Iterator[R]:
     """Map a function over items in worker processes; yield results in the order of the items.
 
@@ -56,6 +57,7 @@ def ordered_map(
         items: iterable of any length.
         initializer, initargs: as in ProcessPoolExecutor.
         lost: returns the result for an item whose own process was killed too.
+        processes: number of processes; `workers()` by default.
 
     Raises:
         UserError: the processes of three consecutive items were killed.
@@ -63,10 +65,10 @@ def ordered_map(
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
 
-    def start(processes: int) -> Executor:
-        return ProcessPoolExecutor(processes, context, initializer, initargs)
+    def start(count: int) -> Executor:
+        return ProcessPoolExecutor(count, context, initializer, initargs)
 
-    killed = 0
+    processes, killed = processes or workers(), 0
 
     def alone(item: T) -> R:
         nonlocal killed
@@ -79,7 +81,7 @@ def ordered_map(
                 raise UserError(
                     f"{killed} consecutive worker processes were killed or could not start; memory may be "
                     "too small (see `dmesg`): set AUDIONAS_WORKERS to a lower number than "
-                    f"{workers()}, then run again: finished work is kept"
+                    f"{processes}, or --jobs of `audionas classify`, then run again: finished work is kept"
                 ) from None
             return lost(item)
         killed = 0
@@ -89,7 +91,7 @@ def ordered_map(
     while True:
         waiting: deque[tuple[T, Future[R]]] = deque()
         try:
-            for result in _in_order(start(workers()), function, items, waiting):
+            for result in _in_order(start(processes), function, items, waiting, processes):
                 killed = 0
                 yield result
             return
@@ -107,7 +109,9 @@ def threaded_map(
     For work that releases the interpreter's lock, such as decoding, resampling and PyTorch.
     """
     _keep_freed_memory()
-    return _in_order(ThreadPoolExecutor(workers(), initializer=initializer), function, iter(items), deque())
+    count = workers()
+    pool = ThreadPoolExecutor(count, initializer=initializer)
+    return _in_order(pool, function, iter(items), deque(), count)
 
 
 def _keep_freed_memory() -> None:
@@ -149,12 +153,13 @@ def _in_order(
     function: Callable[[T], R],
     items: Iterator[T],
     waiting: deque[tuple[T, Future[R]]],
+    count: int,
 ) -> Iterator[R]:
     """Yield results in order; `waiting` holds the submitted items without a result, also after an error."""
     with pool:
         try:
             while True:
-                while len(waiting) < _AHEAD * workers():
+                while len(waiting) < _AHEAD * count:
                     for item in itertools.islice(items, 1):
                         waiting.append((item, _submitted(pool, function, item)))
                         break
