@@ -41,6 +41,7 @@ _WIDER, _LOUDER = (
     20.0,
 )  # factor and dB beyond the training clips; recordings that exceed them cause a warning
 _BATCH_SECONDS = 20.0  # windows of so many seconds go through the network at once
+_FRAMES = 64  # fewest frames of a window, four after the pooling of CNN10
 _MEASURED = 32  # windows with sound, compared with the training clips
 _SHORTEST_HOP = 0.01  # seconds
 _REMEDIES = {
@@ -97,6 +98,8 @@ class Classifier:
             self.classes: list[str] = list(about["classes"])
             self.clip_seconds: float = audio["clip_seconds"]
             self.rate, self._min_seconds = audio["sample_rate"], audio["min_seconds"]
+            features = about["settings"].get("features")
+            self._hop: int | None = features["hop"] if features else None
         except (AttributeError, KeyError, TypeError):
             raise _incomplete(path) from None
         self._samples = round(self.rate * self.clip_seconds)
@@ -189,8 +192,8 @@ class Classifier:
         Args:
             recording: as `__call__`, or an iterable of blocks of samples, such as those of a microphone.
             rate: sample rate in Hz; required for samples and blocks, and not allowed for files.
-            window: seconds of a window, at most `clip_seconds`, the default. A shorter window is repeated to
-                that length.
+            window: seconds of a window, at most `clip_seconds`, the default. A window of fewer than 64
+                frames is repeated until it has so many, or the length of a training clip.
             hop: seconds between the starts of windows; by default half of `window`.
             thresholds: numbers, or text `0.6` for all classes, or `CLASS=0.6` for one, by id or name; later
                 ones take precedence over earlier ones, and over the thresholds of the model.
@@ -256,14 +259,28 @@ class Classifier:
     def _probabilities(self, windows: np.ndarray) -> np.ndarray:
         """Return probabilities [batch, classes] of windows [batch, samples].
 
-        A window that is shorter than a training clip is repeated to its length: padding with silence costs
+        A short window is repeated until it has `_fed` samples: too few frames, or padding with silence, cost
         much accuracy (docs/classify.md). The probabilities of silence are 0, because no training clip is
         silent.
         """
-        repeated = np.tile(windows, (1, -(-self._samples // windows.shape[1])))[:, : self._samples]
-        probabilities = self._network(np.ascontiguousarray(repeated))
-        silent = np.abs(windows).max(axis=1) < AUDIBLE
-        return np.where(silent[:, None], np.float32(0), probabilities)
+        probabilities = np.zeros((len(windows), len(self.classes)), np.float32)
+        audible = np.abs(windows).max(axis=1) >= AUDIBLE
+        if audible.any():
+            fed = max(self._fed, windows.shape[1])
+            repeated = np.tile(windows[audible], (1, -(-fed // windows.shape[1])))
+            probabilities[audible] = self._network(np.ascontiguousarray(repeated[:, :fed]))
+        return probabilities
+
+    @cached_property
+    def _fed(self) -> int:
+        """Fewest samples that the network is given: `_FRAMES` frames, at most a training clip."""
+        if self._hop is None or (fed := self._hop * (_FRAMES - 1)) >= self._samples:
+            return self._samples
+        try:
+            self._network(np.zeros((1, fed), np.float32))
+        except Exception:  # a network of one length; ONNX Runtime has errors of its own
+            return self._samples
+        return fed
 
     def _warnings(self, clip: Decoded) -> tuple[str, ...]:
         return self._differences([measure(clip.waveform, self.rate)]) if self._heard else ()
@@ -341,7 +358,8 @@ class Scan:
         with _named_errors(self.name), ExitStack() as opened:
             stream, live = self._open(opened)
             self.seconds = stream.seconds
-            count = 1 if live else max(1, int(_BATCH_SECONDS / classifier.clip_seconds))
+            fed = max(self._finder.size, classifier._fed)
+            count = 1 if live else max(1, int(_BATCH_SECONDS * rate / fed))
             windows = cut(waveform(stream, rate), self._finder.size, self._finder.hop)
             while batch := list(itertools.islice(windows, count)):
                 if batch[-1][1] < classifier._min_seconds * rate:

@@ -177,7 +177,9 @@ def _wav(data: bytes) -> tuple[Size, ...]:
             left, limit = len(data) - start, _OPEN
             if wide is not None and size == 0xFFFF_FFFF:
                 size, limit = struct.unpack_from("<Q", data, wide + 8)[0], _OPEN_64
-            if 0 < size <= left or (size == 0 and _only_chunks(data, start)):
+            # A program that does not know the size may state one that a long file exceeds.
+            stated = 0 < size <= left and (size < limit or _only_chunks(data, start + size + size % 2))
+            if stated or (size == 0 and _only_chunks(data, start)):
                 return ()
             if 0 < size < limit:
                 raise Truncated

@@ -133,13 +133,13 @@ def merge(
         return Event(start, end, labels[of], names[of], probability)
 
     for window in windows:
-        for of in [of for of, (_, end, _) in going.items() if window.start > end]:
+        for _, of in sorted((end, of) for of, (_, end, _) in going.items() if window.start > end):
             yield event(of)
         heard = (window.probabilities >= thresholds) & (window.probabilities > 0)  # 0 is silence
         for of in np.flatnonzero(heard).tolist():
             start, _, highest = going.get(of, (window.start, window.end, 0.0))
             going[of] = (start, window.end, max(highest, float(window.probabilities[of])))
-    for of in sorted(going):
+    for _, of in sorted((end, of) for of, (_, end, _) in going.items()):
         yield event(of)
 
 
