@@ -119,7 +119,7 @@ def merge(
 ) -> Iterator[Event]:
     """Yield the events of windows, each as soon as it is over.
 
-    Windows in which a class reaches its threshold make one event if they touch or overlap.
+    Windows in which a class reaches its threshold make one event if they follow each other or overlap.
 
     Args:
         windows: in order of their starts.
@@ -128,19 +128,23 @@ def merge(
     """
     going: dict[int, tuple[float, float, float]] = {}  # start, end, probability by class
 
-    def event(of: int) -> Event:
-        start, end, probability = going.pop(of)
-        return Event(start, end, labels[of], names[of], probability)
+    def over(which: Iterable[int]) -> Iterator[Event]:
+        for of in sorted(which, key=lambda of: (going[of][1], of)):
+            start, end, probability = going.pop(of)
+            yield Event(start, end, labels[of], names[of], probability)
 
+    before: set[int] = set()  # classes of the previous window
     for window in windows:
-        for _, of in sorted((end, of) for of, (_, end, _) in going.items() if window.start > end):
-            yield event(of)
         heard = (window.probabilities >= thresholds) & (window.probabilities > 0)  # 0 is silence
-        for of in np.flatnonzero(heard).tolist():
+        now = set(np.flatnonzero(heard).tolist())
+        yield from over(
+            [of for of, (_, end, _) in going.items() if window.start >= end and of not in now & before]
+        )
+        for of in now:
             start, _, highest = going.get(of, (window.start, window.end, 0.0))
             going[of] = (start, window.end, max(highest, float(window.probabilities[of])))
-    for _, of in sorted((end, of) for of, (_, end, _) in going.items()):
-        yield event(of)
+        before = now
+    yield from over(list(going))
 
 
 def parse_thresholds(
