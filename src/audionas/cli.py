@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from audionas.commands import classify, export, measure, publish, specialize, verify_cache
+from audionas.commands import classify, export, measure, page, publish, specialize, verify_cache
 from audionas.runtime.environment import world_size
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.extras import optional
@@ -126,6 +126,7 @@ def parser() -> argparse.ArgumentParser:
     specialize.add_parser(commands)
     measure.add_parser(commands)
     export.add_parser(commands)
+    page.add_parser(commands)
 
     one = commands.add_parser(
         "verify-cache",
