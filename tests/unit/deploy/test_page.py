@@ -264,8 +264,8 @@ def merged(times, found, thresholds) -> list[tuple[float, float, int, float]]:
         going = None
         for (start, end), p in zip(times, found[:, of], strict=True):
             if p < thresholds[of] or p == 0:
-                going = None
-            elif going and start <= going[1]:
+                continue
+            if going and start <= going[1]:
                 going[1], going[3] = end, max(going[3], p)
             else:
                 going = [start, end, of, p]

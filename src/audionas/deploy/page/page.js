@@ -106,8 +106,8 @@ function noteThreshold() {
   byId("threshold").disabled = !one;
   byId("threshold-value").textContent = Number(byId("threshold").value).toFixed(2);
   byId("threshold-note").textContent = one
-    ? "An event is a class at or above this threshold, in one window or several in a row."
-    : `An event is a class at or above its own threshold (${settings.thresholds_by}), in one window or several in a row.`;
+    ? "An event is a class at or above this threshold; windows that touch are one event."
+    : `An event is a class at or above its own threshold (${settings.thresholds_by}); windows that touch are one event.`;
 }
 
 // ---- answers of the worker ---------------------------------------------------------------------------
@@ -361,18 +361,19 @@ function stopListening() {
 
 // ---- events ------------------------------------------------------------------------------------------
 
-/** Return events in order of time: neighbouring windows at or above the threshold of a class become one. */
+/** Return events in order of time: windows at or above the threshold of a class that touch become one event. */
 function events(recording) {
   const found = [];
   for (let i = 0; i < classes.length; i++) {
     const least = threshold(i);
-    let open = null;
+    let last = null;
     for (const { start, end, probabilities } of recording.windows) {
-      if (probabilities[i] < least || probabilities[i] === 0) open = null; // 0 is silence
-      else if (open && start <= open.end) {
-        open.end = end;
-        open.probability = Math.max(open.probability, probabilities[i]);
-      } else found.push((open = { start, end, index: i, probability: probabilities[i] }));
+      const probability = probabilities[i];
+      if (probability < least || probability === 0) continue; // 0 is silence
+      if (last && start <= last.end) {
+        last.end = end;
+        last.probability = Math.max(last.probability, probability);
+      } else found.push((last = { start, end, index: i, probability }));
     }
   }
   return found.sort((a, b) => a.start - b.start || b.probability - a.probability);
