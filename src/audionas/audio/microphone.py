@@ -73,6 +73,8 @@ def open_microphone(device: str = "", stop: Event | None = None) -> Stream:
                         yield waiting.get(timeout=1 / _PER_SECOND)
                     except queue.Empty:
                         continue
+                for _ in range(waiting.qsize()):  # heard before the stop
+                    yield waiting.get_nowait()
         except failures as error:
             raise _unusable(device, error) from None
         if lost:

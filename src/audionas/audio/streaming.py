@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import Event
 from typing import BinaryIO
 
 import numpy as np
@@ -40,6 +41,7 @@ LARGEST = 1 << 50
 #: Sample formats of raw PCM, with their type in NumPy.
 RAW = {"s16le": "<i2", "s32le": "<i4", "u8": "u1", "f32le": "<f4"}
 _BLOCK = 1 << 16  # frames
+_HIGHEST_RATE = 10_000_000  # Hz
 _LIVE = 10  # blocks per second of raw PCM
 _HEAD = 1 << 21  # bytes that are searched for MPEG audio
 
@@ -79,7 +81,7 @@ def open_stream(file: BinaryIO) -> Iterator[Stream]:
         except Truncated:
             raise DecodeError("truncated") from None
     if kind.extension in BY_MAGIC:
-        sound = sound_file(_Completed(file, sizes) if sizes else f"/dev/fd/{file.fileno()}")
+        sound = sound_file(_Completed(file, sizes) if sizes else _named(file))
         spool = nullcontext()
     else:
         sound, spool = _open_mpeg(file, head)
@@ -113,16 +115,26 @@ def _rate(rate: int) -> int:
 def _open_mpeg(file: BinaryIO, head: bytes) -> tuple[soundfile.SoundFile | None, object]:
     """Open a file without magic bytes, and a context to close with it; see `reading.open_sound`.
 
-    libsndfile looks for a resource fork beside the path. There is none beside a descriptor.
+    The caller uses the context.
     """
-    sound = sound_file(f"/dev/fd/{file.fileno()}")
+    sound = sound_file(_named(file))
     if sound is None and (start := mpeg_start(head)):
         rest = tempfile.TemporaryFile(prefix="audionas-")  # noqa: SIM115 (the caller closes it)
         file.seek(start)
         shutil.copyfileobj(file, rest)
         rest.flush()
-        return sound_file(f"/dev/fd/{rest.fileno()}"), rest
+        return sound_file(_named(rest)), rest
     return sound, nullcontext()
+
+
+def _named(file: BinaryIO) -> str | BinaryIO:
+    """Return a path of an open file for libsndfile; the file itself if the system has none.
+
+    Reads through a path are faster. Beside this path there is no resource fork; see `reading._from_own_file`.
+    """
+    file.seek(0)
+    path = f"/dev/fd/{file.fileno()}"
+    return path if os.path.exists(path) else file  # noqa: PTH110
 
 
 def _sound_blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
@@ -194,7 +206,9 @@ def sample_stream(samples: np.ndarray | Iterable[np.ndarray], rate: int) -> Stre
     return Stream(_rate(int(rate)), None, map(floats, samples))
 
 
-def raw_stream(file: BinaryIO, rate: int, channels: int = 1, kind: str = "s16le") -> Stream:
+def raw_stream(
+    file: BinaryIO, rate: int, channels: int = 1, kind: str = "s16le", stop: Event | None = None
+) -> Stream:
     """Return a stream of raw PCM, such as the output of another program, read as it arrives.
 
     Args:
@@ -202,6 +216,7 @@ def raw_stream(file: BinaryIO, rate: int, channels: int = 1, kind: str = "s16le"
         rate: Hz.
         channels: number of channels.
         kind: a sample format of `RAW`.
+        stop: set to end the stream after the next samples.
 
     Raises:
         DecodeError: the rate is below 1 kHz.
@@ -209,6 +224,8 @@ def raw_stream(file: BinaryIO, rate: int, channels: int = 1, kind: str = "s16le"
     """
     if not 0 < channels <= MOST_CHANNELS:
         raise ValueError(f"{channels} channels; give 1 to {MOST_CHANNELS}")
+    if rate > _HIGHEST_RATE:
+        raise ValueError(f"a rate of {rate} Hz; give at most {_HIGHEST_RATE}")
     frame = channels * np.dtype(RAW[kind]).itemsize
     first = file.read(frame * max(1, rate // _LIVE))
     found = container(first).extension
@@ -217,7 +234,7 @@ def raw_stream(file: BinaryIO, rate: int, channels: int = 1, kind: str = "s16le"
 
     def blocks() -> Iterator[np.ndarray]:
         data = first
-        while len(data) >= frame:
+        while len(data) >= frame and not (stop and stop.is_set()):
             samples = np.frombuffer(data[: len(data) // frame * frame], RAW[kind])
             yield samples.astype(samples.dtype.newbyteorder("=")).reshape(-1, channels)
             data = file.read(len(first))

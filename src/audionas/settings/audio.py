@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from audionas.settings.values import Count, Positive, Seconds, Section
 
@@ -19,6 +19,10 @@ _STEP = math.log(6.4) / 27  # of Slaney's mel scale above 1 kHz; it is linear be
 
 def _mel(hertz: float) -> float:
     return hertz * 3 / 200 if hertz < 1_000 else 15 + math.log(hertz / 1_000) / _STEP
+
+
+def _htk_mel(hertz: float | np.ndarray) -> float | np.ndarray:
+    return 1_127 * np.log(1 + hertz / 700)
 
 
 class Audio(Section):
@@ -35,23 +39,53 @@ class Audio(Section):
 
 
 class Features(Section):
-    """The log-mel front end; defaults are PANNs' (Kong et al., 2020)."""
+    """The log-mel front end; defaults are PANNs' (Kong et al., 2020).
+
+    `front_end: ced` computes what sherpa-onnx does for its audio tagging; see `audionas.audio.logmel`.
+    Settings in files lack the key if it is `panns`, so that files from before it stay valid.
+    """
 
     n_fft: Annotated[int, Field(gt=0, le=1 << 20)] = 1024  # samples; the window is as long
     hop: Positive = 320  # samples
     mels: Annotated[int, Field(gt=0, le=4_096)] = 64
     fmin: Annotated[float, Field(ge=0)] = 50.0  # Hz
     fmax: Annotated[float, Field(gt=0)] = 14_000.0  # Hz
+    front_end: Literal["panns", "ced"] = "panns"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        return {"front_end": "panns", **values} if isinstance(values, dict) else values
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = handler(self)
+        return {key: value for key, value in values.items() if (key, value) != ("front_end", "panns")}
+
+    def frames(self, samples: int) -> int:
+        """Return the number of frames of a clip: PANNs centres them on hops, CED between hops."""
+        if self.front_end == "ced":
+            return (samples + self.hop // 2) // self.hop
+        return 1 + samples // self.hop
 
     def empty_filters(self, sample_rate: int) -> int:
         """Return the number of mel filters without a frequency bin, as in `LogMel` but without PyTorch."""
+        if self.front_end == "ced":
+            bins = np.arange(self.n_fft // 2, dtype=np.float32) * np.float32(sample_rate / self.n_fft)
+            ends = np.linspace(_htk_mel(self.fmin), _htk_mel(self.fmax), self.mels + 2, dtype=np.float32)
+            return _without_bins(_htk_mel(bins), ends)
         bins = np.linspace(0, sample_rate // 2, self.n_fft // 2 + 1, dtype=np.float32)
         ends = np.linspace(_mel(self.fmin), _mel(self.fmax), self.mels + 2, dtype=np.float32)
         rising = 1_000 * np.exp((ends - 15) * np.float32(_STEP))
         ends = np.where(ends < 15, ends * np.float32(200 / 3), rising)
-        first = np.searchsorted(bins, ends[:-2], side="right")
-        after = np.searchsorted(bins, ends[2:], side="left")
-        return int((after <= first).sum())
+        return _without_bins(bins, ends)
+
+
+def _without_bins(bins: np.ndarray, ends: np.ndarray) -> int:
+    """Return the number of triangles between every third of the sorted `ends` that hold none of the bins."""
+    first = np.searchsorted(bins, ends[:-2], side="right")
+    after = np.searchsorted(bins, ends[2:], side="left")
+    return int((after <= first).sum())
 
 
 def check_front_end(audio: Audio, features: Features) -> None:
@@ -62,7 +96,14 @@ def check_front_end(audio: Audio, features: Features) -> None:
             f"features.fmin {features.fmin:g} must be below features.fmax {features.fmax:g}, and that at "
             f"most {nyquist:g} Hz, half of audio.sample_rate; change them"
         )
-    samples, frames = audio.clip_samples, audio.clip_samples // features.hop + 1
+    if features.front_end == "ced" and (
+        features.n_fft & (features.n_fft - 1) or features.hop > features.n_fft
+    ):
+        raise ValueError(
+            f"features.front_end ced needs features.n_fft {features.n_fft} to be a power of two, and "
+            f"features.hop {features.hop} at most that; change them"
+        )
+    samples, frames = audio.clip_samples, features.frames(audio.clip_samples)
     if max(samples, frames * features.mels) > _LARGEST_CLIP:
         raise ValueError(
             f"a clip of {samples:,} samples and {frames:,} frames x {features.mels:,} mels is too large; "

@@ -28,8 +28,8 @@ class Experiment(Section):
 
     @property
     def frames(self) -> int:
-        """Number of frames of a clip: 1 + samples // hop, because the transform is centred."""
-        return 1 + self.audio.clip_samples // self.features.hop
+        """Number of frames of a clip."""
+        return self.features.frames(self.audio.clip_samples)
 
     @model_validator(mode="after")
     def _computable(self):

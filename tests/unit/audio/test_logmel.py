@@ -10,6 +10,7 @@ import torchlibrosa
 
 from audionas.audio import LogMel
 from audionas.runtime.errors import UserError
+from audionas.settings.audio import Features
 
 SECONDS = 3
 
@@ -80,3 +81,43 @@ def test_wrong_shapes_are_refused(shape):
 def test_empty_mel_filters_are_refused():
     with pytest.raises(UserError, match=r"raise features\.n_fft"):
         LogMel(n_fft=256)
+
+
+@pytest.mark.parametrize("samples", [16_000, 16_079, 16_080, 5_001])
+def test_ced_equals_the_filter_banks_of_kaldi(samples):
+    waveform = torch.randn(1, samples, generator=torch.Generator().manual_seed(0)) * 0.1
+    options = {"window_type": "hanning", "snip_edges": False, "use_log_fbank": False, "dither": 0.0}
+    reference = torchaudio.compliance.kaldi.fbank(
+        waveform,
+        sample_frequency=16_000.0,
+        frame_length=32.0,
+        frame_shift=10.0,
+        num_mel_bins=64,
+        low_freq=0.0,
+        high_freq=8_000.0,
+        preemphasis_coefficient=0.0,
+        remove_dc_offset=False,
+        **options,
+    )
+    front_end = LogMel(16_000, 512, 160, 64, 0.0, 8_000.0, front_end="ced")
+    front_end.window = torch.hann_window(512, periodic=False)  # torchaudio's; sherpa-onnx has a periodic one
+    found = front_end(waveform)[0]
+    torch.testing.assert_close(found, 10 * reference.clamp_min(1e-10).log10(), atol=1e-3, rtol=0)
+
+
+def test_ced_keeps_120_db_below_the_loudest_value_of_each_clip():
+    front_end = LogMel(16_000, 512, 160, 64, 0.0, 8_000.0, front_end="ced")
+    loud = torch.zeros(2, 16_000)
+    loud[0, 4_000:5_000] = 0.9 * torch.sin(torch.arange(1_000) * 0.7)
+    first, second = front_end(loud)
+    assert first.min() == first.max() - 120 and first.max() > 20
+    assert (second == -100).all()
+
+
+@pytest.mark.parametrize("front_end", ["panns", "ced"])
+@pytest.mark.parametrize(("n_fft", "hop"), [(512, 160), (512, 512), (256, 255), (1024, 1)])
+def test_frames_are_those_of_the_settings(front_end, n_fft, hop):
+    options = {"n_fft": n_fft, "hop": hop, "mels": 8, "fmin": 0.0, "fmax": 8_000.0, "front_end": front_end}
+    of, features = LogMel(16_000, **options), Features(**options)
+    for samples in (n_fft // 2 + 1, 1_000, 1_001, 1_279, 1_280):
+        assert of(torch.zeros(1, samples)).shape == (1, features.frames(samples), 8)

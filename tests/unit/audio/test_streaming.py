@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import mmap
+import struct
 import subprocess
 import tempfile
 
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audionas.audio import streaming
+from audionas.audio.containers import missing_sizes
 from audionas.audio.reading import DecodeError, read
 from audionas.audio.streaming import open_stream, raw_stream, sample_stream, spooled, waveform
 
@@ -85,6 +88,12 @@ def test_a_stream_is_the_whole_file_to_the_bit(name, block, monkeypatch):
     assert stream.seconds is None or stream.seconds == pytest.approx(len(got) / RATE, abs=0.1)
 
 
+@pytest.mark.parametrize("name", ["flac", "mp3", "mp3 in another header"])
+def test_a_system_without_paths_of_descriptors_reads_the_same(name, monkeypatch):
+    monkeypatch.setattr(streaming, "_named", lambda file: file.seek(0) or file)
+    assert np.array_equal(streamed(FILES[name])[0], whole(FILES[name]))
+
+
 @pytest.mark.parametrize(
     "options", [("-c:a", "aac", "ipod"), ("-c:a", "aac", "adts"), ("-c:a", "libopus", "webm")]
 )
@@ -137,6 +146,21 @@ def test_a_header_without_a_length_is_refused_if_it_cannot_hold_it():
         file.truncate((4 << 30) + 100)  # sparse
         with pytest.raises(DecodeError, match="no length"), open_stream(file):
             pass
+
+
+@pytest.mark.parametrize("stated", [0x7FFFF000, 0xFFFFFFFF, 0, 3 << 30, (3 << 30) - 1])
+def test_the_size_of_a_long_file_is_the_rest_of_it_unless_it_is_right(stated):
+    """SoX writes 0x7FFFF000 to a pipe, which a file of 3 GiB exceeds; nothing after it would be read."""
+    header = bytearray(WAV_DATA[:44])
+    struct.pack_into("<I", header, 40, stated)
+    length = 44 + (3 << 30)
+    with tempfile.TemporaryFile() as file:
+        file.write(header)
+        file.truncate(length)  # sparse
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            sizes = {at: value for at, _, value in missing_sizes(data)}
+    assert sizes.get(40, stated) == (3 << 30 if stated != (3 << 30) - 1 else stated)
+    assert bool(sizes) == (stated not in (3 << 30, (3 << 30) - 1))
 
 
 def test_channels_that_cancel_are_told_and_silence_is_not_an_error():

@@ -60,6 +60,36 @@ def test_empty_filters_are_those_of_the_front_end(n_fft, mels, rate, fmin, width
         assert LogMel(rate, n_fft, 320, mels, fmin, fmax).filters.shape == (n_fft // 2 + 1, mels)
 
 
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    n_fft=st.sampled_from([64, 256, 512, 2_048]),
+    mels=st.integers(16, 128),
+    fmin=st.floats(0, 2_000),
+    width=st.floats(100, 6_000),
+)
+def test_empty_filters_of_ced_are_those_of_the_front_end(n_fft, mels, fmin, width):
+    options = {"n_fft": n_fft, "hop": 32, "mels": mels, "fmin": fmin, "fmax": fmin + width}
+    found = Features(**options, front_end="ced").empty_filters(16_000)
+    if found:
+        with pytest.raises(UserError, match=f"features: {found} of {mels} mel filters"):
+            LogMel(16_000, **options, front_end="ced")
+    else:
+        assert LogMel(16_000, **options, front_end="ced").filters.shape == (n_fft // 2 + 1, mels)
+
+
+def test_settings_of_panns_are_the_same_with_and_without_the_key():
+    assert "front_end" not in Features().model_dump()
+    assert Features(**Features().model_dump()).model_fields_set >= {"front_end"}
+    assert Features(front_end="ced").model_dump()["front_end"] == "ced"
+
+
+@pytest.mark.parametrize("wrong", [{"n_fft": 1000}, {"hop": 600, "n_fft": 512}])
+def test_a_transform_that_ced_cannot_use_is_refused(wrong, capsys):
+    written(features={"front_end": "ced", **wrong})
+    assert main(["check"]) == 1
+    assert "features.front_end ced needs" in capsys.readouterr().err
+
+
 def test_empty_filters_are_refused_by_check(capsys):
     written(features={"n_fft": 256, "mels": 64})
     assert main(["check"]) == 1
