@@ -84,7 +84,7 @@ def _load(path: str | Path, supernet: bool) -> tuple[nn.Module, dict[str, Any]]:
     content = read_model(path)
     entry = MODELS[content["model"]]
     if entry.supernet and not supernet:
-        raise UserError(f"{path}: a supernet; extract a network from it with `audionas search`")
+        raise UserError(f"{path}: a supernet; cut a network from it with `audionas specialize`")
     if supernet and not entry.supernet:
         raise UserError(f"{path}: a single network, not a supernet; give a file below models/supernet/")
     network = entry.build(content["spec"])
@@ -201,10 +201,8 @@ def _check_about(about: Any, spec: dict[str, Any]) -> None:
         for section in filter(None, (settings.audio, settings.features)):
             if section.model_fields_set != set(type(section).model_fields):
                 raise ValueError("about.settings lacks a key")
-        if settings.features is None:
-            return
-        check_front_end(settings.audio, settings.features)
-        if settings.features.mels != spec.get("mels"):
-            raise ValueError(
-                f"about.settings: features.mels {settings.features.mels} for a network of {spec.get('mels')}"
-            )
+        mels = settings.features.mels if settings.features else None
+        if mels != spec.get("mels"):
+            raise ValueError(f"about.settings: features.mels is {mels}, and that of spec {spec.get('mels')}")
+        if settings.features:
+            check_front_end(settings.audio, settings.features)

@@ -31,6 +31,9 @@ _REMEDIES = {
     errno.ENOENT: _PATH,
     errno.ENOTDIR: _PATH,
     errno.EISDIR: _PATH,
+    errno.ELOOP: _PATH,
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EEXIST: "remove that file, or choose another name",
 }
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TEMPORARY = re.compile(r"\.(.+)\.[^.]+\.tmp")

@@ -16,7 +16,6 @@ EXTRAS = {
     "pipeline": ("dvc", "dvclive", "h5py", "pandas", "pretty_midi", "scipy", "snakemake"),
     "deploy": ("onnx", "onnxruntime", "onnxscript"),
     "report": ("jinja2", "matplotlib", "plotly", "tabulate"),
-    "deploy": ("onnx", "onnxruntime", "onnxscript"),
 }
 
 

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from audionas.runtime.errors import UserError
+
 #: Maximum size of a recording in bytes: 100 minutes of CD audio, or days of a lossy format.
 LARGEST_RECORDING = 1 << 30
 _KINDS = {
@@ -25,6 +27,7 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
 }
+_LONG = 200  # bytes of a file name; most file systems allow 255
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _TEMPORARY = re.compile(rf"\..+\.{_HOST}-(\d+)-[0-9a-f]{{8}}\.tmp")  # process id of the writer
 
@@ -100,8 +103,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(path.parent, path.name)
-    temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    _require_replaceable(path)
+    name = path.name
+    if len(os.fsencode(name)) > _LONG:  # the longer temporary name would not fit
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    remove_abandoned(path.parent, name)
+    temporary = path.with_name(f".{name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     temporary.touch(0o666, exist_ok=False)
     try:
         yield temporary
@@ -110,9 +117,22 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         naming(error, path)
+        if error.filename == str(temporary):
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _require_replaceable(path: Path) -> None:
+    """Raise UserError for a pipe, a device or the like: a rename would replace `/dev/null` by a file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # none; or the write reports it
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "of another kind")
+        raise UserError(f"{path}: {kind}, where a file is to be written; give the name of a file")
 
 
 def remove_abandoned(folder: Path, name: str = "") -> None:

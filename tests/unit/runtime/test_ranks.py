@@ -14,6 +14,7 @@ from projects import until
 from together import python
 
 from audionas.runtime.ranks import Ranks
+from audionas.supernet.statistics import read_statistics
 
 
 @pytest.fixture
@@ -127,6 +128,7 @@ by(2, "supernet", "--space", "x-x-x", "--seed", "0")
 for ranks in (1, 2):
     by(ranks, "score", "--space", "x-x-x", "--seed", "0")
     os.rename("results/scores/x-x-x-0.csv", f"{ranks}.csv")
+    os.rename("results/scores/x-x-x-0.npz", f"{ranks}.npz")
 """
 
 
@@ -140,6 +142,12 @@ def test_two_ranks_train_and_score_as_one_does(project):
     assert float(curve[-1]) > 0.9 and not list(Path(".state").glob("*"))
     one, two = (pd.read_csv(f"{ranks}.csv") for ranks in (1, 2))
     pd.testing.assert_frame_equal(one, two, atol=1e-3)
+    name = one.supernet[0]
+    kept, joined = (read_statistics(Path(f"{ranks}.npz"), name).values for ranks in (1, 2))
+    assert kept.keys() == joined.keys() and len(kept) > 100
+    for key, (mean, variance, _) in kept.items():
+        torch.testing.assert_close(joined[key][0], mean, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(joined[key][1], variance, atol=1e-2, rtol=1e-3)
 
 
 PACKED = """
