@@ -13,6 +13,7 @@ from benchmarks import target_device
 from benchmarks.ceilings import ceilings, machine
 from benchmarks.checkpoints import resume
 from benchmarks.engines import engines
+from benchmarks.export import export
 from benchmarks.features import features
 from benchmarks.lists import lists
 from benchmarks.paper import paper
@@ -28,12 +29,14 @@ BENCHMARKS = {
     f.__name__: f
     for f in (
         *(loader, train_step, supernet_step, score_space, loop, resume, scaling),
-        *(ranks, paper, precision, lists, resample, features, engines),
+        *(ranks, paper, precision, lists, resample, features, engines, export),
     )
 }
 ON_GPU = ("train_step", "supernet_step", "score_space", "loop", "paper", "precision")
-# On a CPU `precision` runs only by name, because compilation and bfloat16 take minutes.
-ALL = {"cpu": [name for name in BENCHMARKS if name != "precision"], "cuda": ON_GPU}
+# On a CPU two run only by name: `precision`, because compilation and bfloat16 take minutes, and `export`,
+# because it needs the results of the demo.
+BY_NAME = ("precision", "export")
+ALL = {"cpu": [name for name in BENCHMARKS if name not in BY_NAME], "cuda": ON_GPU}
 
 
 def show(result: dict) -> None:
@@ -70,7 +73,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--device", choices=ALL, default="cpu", help=f"cuda: {', '.join(ON_GPU)}")
     options = parser.parse_args()
-    if outside := set(options.names) - {*ALL[options.device], "precision", "all"}:
+    if outside := set(options.names) - {*ALL[options.device], *BY_NAME, "all"}:
         parser.error(f"{', '.join(sorted(outside))}: not on a GPU; there are {', '.join(ON_GPU)}")
     target_device.choose(options.device)
     torch.set_num_threads(options.threads)

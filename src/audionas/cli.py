@@ -201,8 +201,12 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     if os.environ.get("AUDIONAS_DEBUG"):
         logging.getLogger("audionas").setLevel(logging.DEBUG)
-    options = parser().parse_args(arguments)
-    options.arguments = sys.argv[1:] if arguments is None else arguments
+    given, known = sys.argv[1:] if arguments is None else arguments, parser()
+    for one in given:
+        if one.startswith("--") and one.endswith("=--"):  # argparse drops the value, even that of a number
+            known.error(f"{lines(one)}: -- is not a value; give another one")
+    options = known.parse_args(arguments)
+    options.arguments = given
     name = f"audionas {options.command}"
     try:
         name += f" (rank {os.environ['RANK']})" if world_size() > 1 else ""

@@ -22,7 +22,16 @@ from audionas.audio.reading import AUDIBLE, DecodeError, Recording, from_samples
 from audionas.audio.streaming import LARGEST, Stream, open_stream, sample_stream, spooled, waveform
 from audionas.data import paths as data_paths
 from audionas.data.ledger import CLASSES, read_rows
-from audionas.deploy.events import DEFAULT_THRESHOLD, Event, Window, cut, merge, parse_thresholds, smoothed
+from audionas.deploy.events import (
+    DEFAULT_THRESHOLD,
+    LEAST_FRAMES,
+    Event,
+    Window,
+    cut,
+    merge,
+    parse_thresholds,
+    smoothed,
+)
 from audionas.models.files import load_model
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.files import LARGEST_RECORDING, UnfitFileError, open_regular, read_bounded
@@ -41,7 +50,6 @@ _WIDER, _LOUDER = (
     20.0,
 )  # factor and dB beyond the training clips; recordings that exceed them cause a warning
 _BATCH_SECONDS = 20.0  # windows of so many seconds go through the network at once
-_FRAMES = 64  # fewest frames of a window, four after the pooling of CNN10
 _MEASURED = 32  # windows with sound, compared with the training clips
 _SHORTEST_HOP = 0.01  # seconds
 _REMEDIES = {
@@ -52,6 +60,10 @@ _REMEDIES = {
     "damaged": "record or copy it again",
     "silent in its first": "cut it where the sound begins",
     "no length": "convert it to FLAC, or to a WAV file that states its length",
+    "no samples": "record it again",
+    "empty": "record or copy it again",
+    "too short": "give a longer recording",
+    "silent": "give a recording with sound, or use --events, where silence is an answer",
     "channels cancel": "the channels are in antiphase: provide one channel",
 }
 
@@ -82,6 +94,7 @@ class Classifier:
         names: display name per class: of the model file, else of classes.csv beside it, else the id.
         thresholds: probability per class from which it is an event, float32 [classes]; 0.5 if the model file
             has none.
+        own_thresholds: whether the model file has thresholds.
         rate: Hz of the waveforms that the network takes; recordings are resampled to it.
         clip_seconds: length of a training clip. `predict` uses so many seconds of a recording.
 
@@ -106,6 +119,7 @@ class Classifier:
         self._heard = _heard(about.get("heard"), path)
         self._names = _checked_names(about.get("names"), self.classes, path)
         self.thresholds = _thresholds(about.get("thresholds"), len(self.classes), path)
+        self.own_thresholds = about.get("thresholds") is not None
 
     @cached_property
     def names(self) -> list[str]:
@@ -273,8 +287,8 @@ class Classifier:
 
     @cached_property
     def _fed(self) -> int:
-        """Fewest samples that the network is given: `_FRAMES` frames, at most a training clip."""
-        if self._hop is None or (fed := self._hop * (_FRAMES - 1)) >= self._samples:
+        """Fewest samples that the network is given: `LEAST_FRAMES` frames, at most a training clip."""
+        if self._hop is None or (fed := self._hop * (LEAST_FRAMES - 1)) >= self._samples:
             return self._samples
         try:
             self._network(np.zeros((1, fed), np.float32))

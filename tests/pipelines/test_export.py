@@ -1,8 +1,10 @@
 """`audionas export`: files, reports, and messages for what cannot be exported."""
 
 import hashlib
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -71,6 +73,17 @@ def test_onnx_is_written_with_a_report_and_the_same_in_another_process(run, fold
         expected = torch.sigmoid(network()(logmel()(torch.from_numpy(x)))).numpy()
     assert np.abs(model.probabilities(x) - expected).max() < 1e-5
 
+    digest = hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest()
+    assert model.metadata["made"]["from_sha256"] == digest
+
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    program = re.search(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1]
+    values: dict = {}
+    exec(program.replace("26k.onnx", "out.onnx"), values)  # noqa: S102
+    assert values["classes"] == CLASSES
+    # Its session has several threads.
+    np.testing.assert_allclose(values["probabilities"], model.probabilities(values["waveform"]), atol=1e-5)
+
     line = ["export", "model.pt", "--format", "onnx", "--recordings", "recordings", "--output"]
     environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
     again = [sys.executable, "-m", "audionas", *line, str(tmp_path / "again.onnx")]
@@ -81,9 +94,9 @@ def test_onnx_is_written_with_a_report_and_the_same_in_another_process(run, fold
 def test_int8_is_calibrated_and_compared_on_labelled_clips(run):
     code, said, errors = run(
         *("--format", "onnx-int8", "--output", "int8.onnx", "--input", "features"),
-        *("--calibration", "waves.h5", "--labelled", "logmel.h5"),
+        *("--calibration", "waves.h5", "--labelled", "logmel.h5", "--recordings", "recordings"),
     )
-    assert (code, errors) == (0, "")
+    assert code == 0, errors
     assert "mean difference in exact arithmetic" in said
     assert "mAP on logmel.h5: PyTorch 100.00, exported " in said
     model = OnnxModel("int8.onnx")
@@ -134,8 +147,13 @@ def test_models_that_cannot_be_exported_are_refused(run, folder):
         assert code == 1 and said in errors, model
     code, _, errors = run("--format", "onnx", "--output", "model.pt")
     assert code == 1 and "--output is the model file" in errors
-    code, _, errors = run("--format", "onnx", "--output", "recordings", "--input", "features")
-    assert code == 1 and "recordings: Is a directory" in errors
+    Path("folder.onnx").mkdir()
+    code, _, errors = run("--format", "onnx", "--output", "folder.onnx", "--input", "features")
+    assert code == 1 and "folder.onnx: " in errors and not list(Path("folder.onnx").iterdir())
+    code, _, errors = run("--format", "onnx", "--output", "notes.md")
+    assert code == 1 and "a file of --format onnx has a name that ends in .onnx" in errors
+    code, _, errors = run("--format", "onnx", "--output", "no.onnx", "--calibration", "recordings")
+    assert code == 1 and "only int8 is calibrated" in errors
     assert not (folder / "no.onnx").exists()
 
 
@@ -144,8 +162,3 @@ def test_a_target_that_is_not_installed_names_the_command_that_installs_it(run, 
     monkeypatch.setitem(registry.TARGETS, "sherpa", missing)
     code, _, errors = run("--format", "sherpa", "--output", "out")
     assert code == 1 and "the target is not installed; run `make deploy-sherpa`" in errors
-
-
-def test_metadata_name_the_model_file(folder):
-    digest = hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest()
-    assert OnnxModel(folder / "out.onnx").metadata["made"]["from_sha256"] == digest

@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 PACKAGE = "src/audionas/"
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-#: The module that computes each stage.
-MODULES = {name: f"audionas.systems.{STAGES[name.split('-')[0]].module}" for name in PIPELINE}
+#: The command of each stage, and the module that computes it.
+COMMANDS = {name: STAGES.get(name) or STAGES[name.split("-")[0]] for name in PIPELINE}
+MODULES = {name: f"audionas.systems.{stage.module}" for name, stage in COMMANDS.items()}
 _TRAINING = re.compile(r"\b(?:settings|config\.training)\.([a-z_]+)")
 
 #: Modules that carry, check or place a result and do not change it. What a configuration computes (frames,

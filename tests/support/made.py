@@ -10,6 +10,7 @@ import tiny
 from audionas.data import paths as data_paths
 from audionas.data.ledger import CLASSES, read_rows
 from audionas.evaluation.metrics import average_precisions
+from audionas.reporting.table_files import write
 from audionas.search.budget import near, within
 from audionas.search.cnn10 import LARGEST, Cnn10Subnetwork
 from audionas.search.tables import space_table
@@ -23,7 +24,7 @@ CLIPS = 60
 
 
 def make(folder: Path, strengths: dict | None = None, search: dict | None = None, **study) -> Config:
-    """Write params.yaml, results/eval and results/scores of a study in `folder`, the working directory.
+    """Write params.yaml, results and the table of released files of a study to `folder`, the working folder.
 
     Args:
         strengths: distance between positives and negatives in standard deviations, for all classes or per
@@ -46,6 +47,19 @@ def make(folder: Path, strengths: dict | None = None, search: dict | None = None
         for index in config.study.ranked:
             paths.ranking(index, seed).parent.mkdir(parents=True, exist_ok=True)
             paths.ranking(index, seed).write_text(json.dumps({"valid_mAP": 0.3 + 0.01 * index}))
+    rows = [
+        {
+            "Budget": budget,
+            "Format": name,
+            "File": f"{budget}{suffix}",
+            "kB": 9.5,
+            "mAP": 60.0,
+            "SHA-256": "0",
+        }
+        for budget in map(str, config.study.constraints)
+        for name, suffix in paths.FORMATS.items()
+    ]
+    write(pd.DataFrame(rows), paths.released("").parent, "files", "Released files by format.", latex=False)
     for path in model_files(config.study):
         kind, seed = path.parts[1], int(path.stem.split("-")[-1])
         planted = (strengths or {}).get(f"{kind}/{path.stem.rpartition('-')[0]}")

@@ -6,6 +6,7 @@ import numpy as np
 import yaml
 
 from audionas.data.store import write_store
+from audionas.deploy.devices.table import write_measurements
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.registry import load_config
 
@@ -29,6 +30,7 @@ _CHANGED = {
     "search": {"tolerance": "2k"},
     "distillation": {},
     "finetune": {},
+    "deploy": {"calibration_clips": 24, "device": "devices.csv"},
     "individual": {"iterations": 6},
     "study": {
         "spaces": ["2-2-x", "x-x-x"],
@@ -50,6 +52,7 @@ def make(folder: Path, **changes: dict) -> Config:
     values |= {name: section for name, section in changes.items() if name not in values}
     (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     config = load_config(folder / "params.yaml")
+    write_measurements(folder / "devices.csv", [])
     rng = np.random.default_rng(0)
     shape = (config.frames, config.features.mels)
     for split, count in values["corpus"]["clips"].items():

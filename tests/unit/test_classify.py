@@ -198,7 +198,6 @@ def test_two_recordings_of_one_name_are_told(model, recordings, tmp_path, capsys
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "no recordings; give files, folders, - for standard input, or --microphone"),
         (["b.wav", "--top", "2", "--window", "1"], "--top: not for events (--window)"),
         (["b.wav", "--channels", "2"], "give --rate too"),
         (["b.wav", "--rate", "16000"], "give - as the only recording"),
@@ -216,6 +215,19 @@ def test_options_that_do_not_fit_are_refused(model, recordings, capsys, monkeypa
     monkeypatch.chdir(recordings)
     out, err = run(capsys, model, *arguments, code=1)
     assert said in err and out == "" and not (recordings / "out").exists()
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_options_may_stand_anywhere(model, recordings, capsys, place):
+    arguments = [model, recordings / "b.wav", recordings / "silent.wav"]
+    arguments[place:place] = ["--window", "1"]
+    assert run(capsys, *arguments)[0].endswith("silent.wav (0:00:04.0): no events\n")
+
+
+def test_no_recordings_is_a_usage_error(model, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["classify", str(model), "--window", "1"])
+    assert "required: RECORDING" in capsys.readouterr().err
 
 
 def test_a_folder_without_audio_is_reported_and_the_rest_is_classified(model, recordings, tmp_path, capsys):
@@ -271,6 +283,7 @@ def test_raw_samples_are_classified_as_they_arrive(model):
         process.stdin.flush()
         first = process.stdout.readline().split()
         assert first[:2] == [b"0:00:00.0", b"0:00:01.0"]
+        process.send_signal(signal.SIGINT)  # as Ctrl-C, which ends the other program of the pipe too
         process.stdin.close()
         assert len(process.stdout.read().splitlines()) == 1
     assert process.returncode == 0
@@ -359,3 +372,32 @@ def test_a_missing_library_of_the_microphone_is_named(model, monkeypatch, tmp_pa
     monkeypatch.syspath_prepend(tmp_path)
     _, err = run(capsys, model, "--microphone", code=1)
     assert "PortAudio library not found; install it, on Debian: apt install libportaudio2" in err
+
+
+def test_a_long_name_does_not_end_the_run(model, tmp_path, capsys):
+    folder, out = tmp_path / "recordings", tmp_path / "events"
+    folder.mkdir()
+    for name in ("a" * 251, "b" * 230, "\u65e5" * 80, "c"):
+        soundfile.write(folder / f"{name}.wav"[-255:], NOISE, RATE)
+    _, err = run(capsys, model, folder, "--output", out, code=1)
+    assert "File name too long; rename the recording" in err and "1 of 4 recordings not classified" in err
+    assert len([path for path in out.iterdir() if path.suffix == ".txt"]) == 3
+    assert not [path for path in out.iterdir() if path.suffix == ".tmp"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--rate", 16000), ("--events",)])
+def test_a_closed_standard_input_is_told(model, capsys, monkeypatch, arguments):
+    monkeypatch.setattr(sys, "stdin", None)
+    _, err = run(capsys, model, "-", *arguments, code=1)
+    assert "standard input is closed" in err
+
+
+def test_a_rate_of_raw_samples_has_a_limit(model, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(bytes(1000))))
+    _, err = run(capsys, model, "-", "--rate", 10**21, code=1)
+    assert "give at most 10000000" in err
+
+
+def test_a_threshold_of_an_empty_class_is_not_one_of_all(model, recordings, capsys):
+    _, err = run(capsys, model, recordings / "b.wav", "--threshold", "=0.5", code=1)
+    assert "no class before the =" in err

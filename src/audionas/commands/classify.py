@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
+import logging
+import os
 import signal
 import sys
 import threading
@@ -23,10 +26,13 @@ if TYPE_CHECKING:
     from audionas.deploy.events import Window
     from audionas.inference import Classifier, Scan
 
+log = logging.getLogger(__name__)
+
 _PATH = 4096  # most characters shown of a path
 _MANY = 10  # recordings; more than these show a progress bar
-_LONG = 60.0  # seconds; a longer recording shows a progress bar
 _STDIN = "-"
+#: Errors of a file that are due to its name.
+_OF_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 _SAMPLES = ("s16le", "s32le", "u8", "f32le")  # as `audionas.audio.streaming.RAW`
 #: Options that find events.
 _OF_EVENTS = ("window", "hop", "threshold", "smooth", "format", "output", "microphone", "rate")
@@ -50,9 +56,9 @@ def add_parser(commands: Any) -> None:
         "AUDIONAS_FFMPEG.",
     )
     one.add_argument("model", help="a model file, such as models/release/26k.pt, or an exported .onnx file")
-    one.add_argument(
+    recordings = one.add_argument(
         "recordings",
-        nargs="*",
+        nargs="+",
         metavar="RECORDING",
         help="audio files; folders, for all audio files below them; or - for standard input",
     )
@@ -101,6 +107,8 @@ def add_parser(commands: Any) -> None:
         "--microphone",
         nargs="?",
         const="",
+        action=_Microphone,
+        recordings=recordings,
         metavar="DEVICE",
         help="listen until Ctrl-C; DEVICE is a number or name of `python -m sounddevice`",
     )
@@ -110,6 +118,24 @@ def add_parser(commands: Any) -> None:
     live.add_argument("--channels", type=positive, help="channels of raw samples (default: 1)")
     live.add_argument("--samples", choices=_SAMPLES, help="format of raw samples (default: s16le)")
     one.set_defaults(run=run)
+
+
+class _Microphone(argparse.Action):
+    """Store the device, and make recordings optional.
+
+    If they were optional from the start, argparse (before Python 3.13) would take none when an option follows
+    the model.
+    """
+
+    def __init__(self, *arguments: Any, recordings: argparse.Action, **more: Any):
+        super().__init__(*arguments, **more)
+        self._recordings = recordings
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, options: argparse.Namespace, device: Any, name: Any = None
+    ) -> None:
+        setattr(options, self.dest, device)
+        self._recordings.nargs = "*"
 
 
 @dataclass(frozen=True)
@@ -173,6 +199,8 @@ def _plan(options: argparse.Namespace) -> _Plan:
     """Return the plan of the options. Raises UserError if they do not fit each other."""
     named = [f"--{name}" for name in _OF_EVENTS if getattr(options, name) is not None]
     live = options.microphone is not None or options.rate is not None
+    if _STDIN in options.recordings and sys.stdin is None:
+        raise UserError("-: standard input is closed; pipe a recording into the command, or name a file")
     if options.top and (named or options.events):
         raise UserError(f"--top: not for events ({named[0] if named else '--events'}); omit one of them")
     if options.output and live:
@@ -183,8 +211,6 @@ def _plan(options: argparse.Namespace) -> _Plan:
         raise UserError("--microphone: not together with recordings or --rate; omit them")
     if options.rate is not None and options.recordings != [_STDIN]:
         raise UserError("--rate: for raw samples on standard input; give - as the only recording")
-    if not options.recordings and options.microphone is None:
-        raise UserError("no recordings; give files, folders, - for standard input, or --microphone")
     if _STDIN in options.recordings and (len(options.recordings) > 1 or options.output):
         raise UserError("-: standard input is read alone, and not with --output; omit the others")
     return _Plan(
@@ -244,6 +270,12 @@ def _classifier(plan: _Plan) -> Classifier:
     classifier = Classifier(plan.model)
     if plan.events:  # before a recording is read
         classifier.finder(plan.window, plan.hop, plan.thresholds, plan.smooth)
+        if not classifier.own_thresholds and not plan.thresholds:
+            log.warning(
+                "%s has no thresholds of its own, so 0.5 is used for every class; choose others with "
+                "--threshold, on recordings that you know",
+                line(Path(plan.model).name, _PATH),
+            )
     return classifier
 
 
@@ -340,7 +372,13 @@ def _one(
         return _Done(failure=str(error))
     if not folder:
         return done
-    folder.write(name, done.text)
+    try:
+        folder.write(name, done.text)
+    except OSError as error:
+        if error.errno not in _OF_NAME:
+            raise  # of the folder, so the next recording would fail as well
+        said = f"{folder.file(name)}: {os.strerror(error.errno)}; rename the recording"
+        return replace(done, text="", failure=f"{path}: its events cannot be written to {said}")
     return replace(done, text="")
 
 
@@ -366,9 +404,7 @@ def _progress(scan: Scan, shown: bool) -> Iterator[Callable[[Iterable[Window]], 
     """Yield a function that passes windows on and shows the seconds that are done."""
     from tqdm import tqdm
 
-    with tqdm(
-        desc="  seconds", unit="s", disable=None if shown else True, leave=False, position=1, delay=2
-    ) as bar:
+    with tqdm(desc="  seconds", unit="s", disable=None if shown else True, leave=False, delay=2) as bar:
 
         def watch(windows: Iterable[Window]) -> Iterator[Window]:
             for window in windows:
@@ -403,21 +439,18 @@ def _listen(plan: _Plan, options: argparse.Namespace) -> int:
     else:
         try:
             stream = raw_stream(
-                sys.stdin.buffer, options.rate, options.channels or 1, options.samples or "s16le"
+                sys.stdin.buffer, options.rate, options.channels or 1, options.samples or "s16le", stop
             )
         except (DecodeError, ValueError) as error:
             raise UserError(f"standard input: {error}") from None
     scan = finder.scan(stream, name=name)
-    with _ended_by_ctrl_c(stop, options.rate is None), tqdm(unit="s", disable=None, leave=False) as bar:
+    with _ended_by_ctrl_c(stop), tqdm(disable=None, leave=False, bar_format="{n_fmt} s  {desc}") as bar:
 
         def watch() -> Iterator[Window]:
             for window in scan:
-                above = (-window.probabilities).argsort()[:3]
-                bar.set_description_str(
-                    "; ".join(
-                        f"{line(classifier.names[of], 40)} {window.probabilities[of]:.2f}" for of in above
-                    )
-                )
+                highest = [of for of in (-window.probabilities).argsort()[:3] if window.probabilities[of] > 0]
+                shown = [f"{line(classifier.names[of], 40)} {window.probabilities[of]:.2f}" for of in highest]
+                bar.set_description_str("; ".join(shown) or "silence")
                 bar.update(int(scan.done) - bar.n)
                 yield window
 
@@ -431,11 +464,8 @@ def _listen(plan: _Plan, options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _ended_by_ctrl_c(stop: threading.Event, wanted: bool) -> Iterator[None]:
-    """Set `stop` on the first Ctrl-C, if `wanted`; the second interrupts as usual."""
-    if not wanted:
-        yield
-        return
+def _ended_by_ctrl_c(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` on the first Ctrl-C; the second interrupts as usual."""
 
     def handle(number: int, frame: Any) -> None:
         if stop.is_set():

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 from audionas.data import paths as data_paths
-from audionas.deploy.targets.registry import TARGETS, exporter
+from audionas.deploy.targets.registry import SUFFIXES, TARGETS, exporter
 from audionas.runtime.errors import UserError
 from audionas.runtime.text import line
 
@@ -26,7 +26,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         description="Convert a network to a file that other runtimes execute, with the front end inside, and "
         "print how much its probabilities differ from PyTorch's. Nothing is written if they differ too much. "
         f"Formats: {listed}.",
-        epilog=f"Examples: {example} onnx --output 26k.onnx; {example} onnx-int8 --output 26k-int8.onnx "
+        epilog=f"Examples: {example} onnx --output 26k.onnx; {example} onnx-int8 --output 26k.int8.onnx "
         "--labelled data/logmel/valid.h5",
     )
     one.add_argument("model", type=Path, help="a model file, such as models/release/26k.pt")
@@ -76,6 +76,14 @@ def run(options: argparse.Namespace) -> None:
         )
     if model.exists() and output.exists() and model.samefile(output):
         raise UserError(f"{line(output, _PATH)}: --output is the model file; give another path")
+    suffix = SUFFIXES[options.format]
+    if suffix and output.suffix != suffix:
+        raise UserError(
+            f"{line(output, _PATH)}: a file of --format {options.format} has a name that ends in {suffix}; "
+            "change --output"
+        )
+    if options.calibration and not target.quantized:
+        raise UserError(f"--calibration: only int8 is calibrated; omit it for --format {options.format}")
 
     from audionas.deploy.sounds import load_clips, load_recordings
     from audionas.models.files import load_model

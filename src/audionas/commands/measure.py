@@ -13,14 +13,23 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add the command to the parser."""
     one = commands.add_parser(
         "measure",
-        help="measure the latency of a supernet's networks on this machine",
-        description="Run networks of a supernet with ONNX Runtime on one thread, and add their median times "
-        "to a device file (CSV), from which `audionas specialize --latency` predicts those of all others. "
-        "Networks in the file are skipped, so an interrupted run goes on. The time excludes the front end. "
-        "Stop other processes first; the command warns if this machine is busy.",
-        epilog="Example: audionas measure models/release/supernet.pt --device laptop.csv --networks 40",
+        help="measure the latency of networks on this machine",
+        description="Run networks with ONNX Runtime on one thread, and add their median times to a device "
+        "file (CSV). Of a supernet, networks are drawn and measured without the front end; from these rows "
+        "`audionas specialize --latency` predicts the others. Single networks are measured with the front "
+        "end, on one clip; the table of released files takes their latency from the file that deploy.device "
+        "of params.yaml names. Networks in the file are skipped, so an interrupted run resumes. Stop other "
+        "processes first; the command warns if this machine is busy.",
+        epilog="Examples: audionas measure models/release/supernet.pt --device laptop.csv --networks 40; "
+        "audionas measure models/release/26k.pt models/release/61k.pt --device files.csv",
     )
-    one.add_argument("supernet", help="model file of a supernet, such as models/release/supernet.pt")
+    one.add_argument(
+        "models",
+        nargs="*",
+        default=["models/release/supernet.pt"],
+        metavar="MODEL",
+        help="model file of a supernet, or of one network or more (default: models/release/supernet.pt)",
+    )
     one.add_argument("--device", required=True, metavar="FILE.csv", help="device file, made if it is missing")
     one.add_argument(
         "--networks",
@@ -42,6 +51,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="S",
         help="length of the input (default: that of the training clips)",
     )
+    one.add_argument(
+        "--dtype",
+        choices=("float32", "int8"),
+        default="float32",
+        help="type of weights and activations (default: %(default)s); a supernet needs one file for each",
+    )
     one.set_defaults(run=run)
 
 
@@ -51,15 +66,15 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: the supernet or the device file cannot be used, or a package is missing.
     """
-    from audionas.deploy.measure import measure
+    from audionas.deploy.measure import measure, measure_files
+    from audionas.deploy.supernets import is_supernet
 
-    rows = measure(
-        options.supernet,
-        options.device,
-        networks=options.networks,
-        repeats=options.repeats,
-        seconds=options.seconds,
-    )
+    shared = {"repeats": options.repeats, "dtype": options.dtype}
+    if len(options.models) == 1 and is_supernet(options.models[0]):
+        networks, length = options.networks, options.seconds
+        rows = measure(options.models[0], options.device, networks=networks, seconds=length, **shared)
+    else:
+        rows = measure_files(options.models, options.device, **shared)
     times = [row.latency_ms for row in rows]
     print(f"device: {rows[0].device}, {rows[0].runtime}, clock {rows[0].clock}")
     print(f"{line(options.device, 4096)}: {len(rows)} networks, {min(times):.3g} to {max(times):.3g} ms")

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         UserError: as `deploy.page.write_page`.
     """
-    from audionas.deploy.page import write_page
+    from audionas.deploy.page.build import write_page
 
     size = write_page(options.model, options.output, options.title, options.window, options.hop)
     address = Path(options.output).resolve().as_uri()

@@ -31,6 +31,7 @@ _MODELS = (".pt", ".onnx", ".tflite", ".pte")
 _BESIDE = (*_MODELS, ".csv", ".npz", ".json", ".txt", ".html")
 #: Lists of classes: ours, and that of sherpa-onnx.
 _LABELS = (data_paths.CLASSES.name, "class_labels_indices.csv")
+_TABLES = ("files.csv", "files.md")  # of all networks of a release
 _TAGS = ("audio-event-classification",)
 
 #: What is sent, by path in the repository: a file, or text that is made here.
@@ -152,7 +153,7 @@ def _of_folder(folder: Path, repository: str) -> tuple[Content, dict[str, str]]:
             f"{line(folder, _PATH)}: no model file ({', '.join(_MODELS)}){why}; give a folder such as "
             "models/release"
         )
-    known = {*_LABELS, _CARD}.union(*networks.values(), (f"{stem}.md" for stem in networks))
+    known = {*_LABELS, *_TABLES, _CARD}.union(*networks.values(), (f"{stem}.md" for stem in networks))
     content: Content = {name: file for name, file in files.items() if name in known}
     skipped |= {name: "not a file of a release" for name in files.keys() - known}
     for stem in networks:

@@ -44,8 +44,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     one.add_argument(
         "--dtype",
         choices=("float32", "int8"),
-        default="float32",
-        help="type of weights and activations that peak memory is counted for (default: %(default)s)",
+        help="type of weights and activations that peak memory is counted for (default: float32; int8 for a "
+        "bundled estimate)",
     )
     one.add_argument(
         "--latency",
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     limits = {name: getattr(options, name) for name in _LIMITS if getattr(options, name) is not None}
     output = _checked(options, [name for name in limits])
 
-    from audionas.deploy.devices.device import open_device
+    from audionas.deploy.devices.device import EstimatedDevice, open_device
     from audionas.deploy.specialize import COSTS, budget_phrase, open_kept, write
     from audionas.deploy.specialized_card import label, specialized_card
 
@@ -105,7 +105,10 @@ def run(options: argparse.Namespace) -> int:
     kept = open_kept(options.supernet, options.scores)
     most = {name: value for name, (_, value) in limits.items()}
     candidates = kept.candidates(
-        seconds=options.seconds, dtype=options.dtype, device=device, required=list(limits)
+        seconds=options.seconds,
+        dtype=options.dtype or ("int8" if isinstance(device, EstimatedDevice) else "float32"),
+        device=device,
+        required=list(limits),
     )
     space, costs, axes = candidates.space, candidates.costs, [*limits] or ["params"]
     front = [int(place) for place in candidates.front(axes)]
@@ -134,8 +137,16 @@ def run(options: argparse.Namespace) -> int:
         for each in shown
     ]
     _print_table([head, *rows])
-    for name, step in (("up", at + 1), ("down", at - 1)):
-        print(_step(name, candidates, place, front[step] if 0 <= step < len(front) else None))
+    print(_step("up", candidates, place, candidates.step_up(place, most)))
+    print(_step("down", candidates, place, candidates.step_down(place, most)))
+    for one in kept.better(place, candidates, most)[:1]:
+        print(
+            f"better within this budget: {line(one.path, 4096)} ({one.params:,} parameters, validation mAP "
+            f"{100 * one.score:.2f}), which was trained further. To train one for this budget, add it to "
+            "study.constraints and run `dvc repro`"
+        )
+    if device is not None:
+        print("latency and energy are those of the network; the front end is not part of them")
 
     def card(about: dict, digest: str) -> str:
         title = device.title if device is not None else None
@@ -170,6 +181,11 @@ def _checked(options: argparse.Namespace, limits: list[str]) -> Path:
         raise UserError(f"{output}: the name of a model file ends in .pt; change --output")
     if output.exists() and Path(options.supernet).exists() and output.samefile(options.supernet):
         raise UserError(f"{output}: the supernet itself; give another --output")
+    for path in (output, output.with_suffix(".md")):
+        if path.is_dir():
+            raise UserError(f"{path}: a folder, where a file is to be written; change --output")
+        if path.exists():
+            raise UserError(f"{path}: exists; give another --output, or delete it first")
     return output
 
 
@@ -178,8 +194,8 @@ def _step(name: str, candidates, place: int, step: int | None) -> str:
     from audionas.deploy.specialize import COSTS
 
     if step is None:
-        other = "higher" if name == "up" else "lower"
-        return f"one step {name}: none, no network of the front has a {other} score"
+        other = "has a higher score" if name == "up" else "has lower costs"
+        return f"one step {name}: none, no network {other}"
     gain = 100 * (candidates.scores[step] - candidates.scores[place])
     parts = []
     for cost, values in candidates.costs.items():

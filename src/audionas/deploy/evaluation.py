@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 
 from audionas.data.store import ClipStore
-from audionas.deploy.onnx_files import OnnxModel
+from audionas.deploy.onnx_files import KEY, OUTPUT, OnnxModel, encoded
 from audionas.evaluation.prediction import batches
 from audionas.runtime.errors import UserError
+from audionas.settings.audio import Features
 
 
 def predict(model: OnnxModel, store: ClipStore, batch_size: int = 64) -> np.ndarray:
@@ -29,6 +33,30 @@ def predict(model: OnnxModel, store: ClipStore, batch_size: int = 64) -> np.ndar
         )
     require_same(model.about, store, model.path)
     return np.concatenate([model.probabilities(batch.numpy()) for batch in batches(store, batch_size)])
+
+
+def network_part(path: Path, exact: bool = False) -> OnnxModel:
+    """Open the part of an ONNX file after its front end, to run it on log-mel spectrograms.
+
+    Args:
+        path: a file of `audionas export`; one without a front end is opened as it is.
+        exact: see `OnnxModel`.
+
+    Raises:
+        UserError: the file is missing, damaged, or not from `audionas export`.
+    """
+    whole = OnnxModel(path)
+    if whole.input == "features" or not whole.about["settings"].get("features"):
+        return OnnxModel(path, exact=exact)
+    import onnx
+
+    model = onnx.utils.Extractor(onnx.load(path)).extract_model(["features"], [OUTPUT])
+    del model.metadata_props[:]
+    frames = Features(**whole.about["settings"]["features"]).frames(whole.shortest)
+    onnx.helper.set_model_props(
+        model, {KEY: json.dumps(whole.metadata | {"input": "features", "shortest": frames})}
+    )
+    return OnnxModel(path, content=encoded(model), exact=exact)
 
 
 def require_same(about: dict, store: ClipStore, where: object) -> None:

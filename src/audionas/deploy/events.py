@@ -15,6 +15,8 @@ from audionas.runtime.text import line
 
 #: Threshold of a class for which the model file has none.
 DEFAULT_THRESHOLD = 0.5
+#: Fewest frames that a network is given, four after the pooling of CNN10; a shorter window is repeated.
+LEAST_FRAMES = 64
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,11 @@ def parse_thresholds(
     """
     thresholds = np.array(default, dtype=np.float32)
     for one in given:
-        of, _, number = str(one).rpartition("=")
+        of, sign, number = str(one).rpartition("=")
+        if sign and not of:
+            raise UserError(
+                f"threshold {line(one)}: no class before the =; give 0.6 for all classes, or CLASS=0.6"
+            )
         try:
             value = float(number)
         except ValueError:
@@ -173,9 +179,9 @@ def parse_thresholds(
                 "for all classes, or CLASS=0.6"
             )
         places = [i for i, own in enumerate(zip(labels, names, strict=True)) if of in own]
-        if of and not places:
+        if sign and not places:
             near = difflib.get_close_matches(of, {*labels, *names}, cutoff=0.5)
             which = f"did you mean {line(near[0])}?" if near else f"there are {'; '.join(map(line, names))}"
             raise UserError(f"threshold {line(one)}: the model has no class {line(of)}; {line(which, 2000)}")
-        thresholds[places if of else slice(None)] = value
+        thresholds[places if sign else slice(None)] = value
     return thresholds

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -20,22 +21,35 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import audionas
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.extras import optional
 from audionas.runtime.files import UnfitFileError, atomic_write, read_bounded
 from audionas.runtime.text import line
+from audionas.settings.audio import Audio, Features, check_front_end
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+    from audionas.deploy.waveform import Described
+
 FORMAT = 1
-OPSET = 18  # the least that PyTorch's exporter writes; ONNX Runtime reads it since 1.14 (2023)
+OPSET = 18  # the least that PyTorch's exporter writes
+_IR = 8  # the version of the file format that came with this opset, in ONNX 1.13 (2022)
 INPUTS = ("waveform", "features")
 OUTPUT = "probabilities"
 KEY = "audionas"
 _LARGEST = 2 << 30  # bytes; protobuf's limit
-_FOLDED = 64  # most values of a constant that the exporter computes; ONNX Runtime computes larger ones
+_ALL = 1 << 40
+_LONGEST = 100_000_000  # samples of a clip, as in params.yaml
+_ROUNDING = 1e-5  # above 1
+_FEW = (
+    64  # values of a constant that the exporter computes for the front end; ONNX Runtime computes larger ones
+)
+
+#: Serialized front ends by their settings.
+_FRONT_ENDS: dict[str, bytes] = {}
 
 
 def export_onnx(
@@ -99,6 +113,23 @@ def network_graph(
     return graph, shortest
 
 
+def front_end_graph(described: Described, where: object = "model") -> onnx.ModelProto:
+    """Return the graph of a front end: `waveform` to `features`. Equal settings are exported once."""
+    key = described.audio.model_dump_json() + described.features.model_dump_json()
+    import onnx
+
+    if key not in _FRONT_ENDS:
+        _FRONT_ENDS[key] = _front_end_graph(described, where).SerializeToString()
+    return onnx.ModelProto.FromString(_FRONT_ENDS[key])
+
+
+def _front_end_graph(described: Described, where: object) -> onnx.ModelProto:
+    reach, hop = described.features.n_fft // 2, described.features.hop
+    dynamic = {0: ("batch", 1), 1: ("samples", reach + 1)}
+    shape = (2, 2 * reach + 3 * hop + 1)
+    return _graph(described.front_end(compact=True), shape, ("waveform", "features"), dynamic, where, _FEW)
+
+
 def completed(
     model: onnx.ModelProto,
     about: dict[str, Any],
@@ -123,12 +154,7 @@ def completed(
     if input not in INPUTS or (input == "features" and described.features is None):
         raise UserError(f"{where}: input {input!r}: the input of this network is one of waveform, features")
     if input == "waveform" and described.features is not None:
-        front = described.front_end(compact=True)
-        first = described.features.n_fft // 2 + 1
-        shape = (2, described.samples_of(shortest) + 3 * described.features.hop + 1)
-        before = _graph(
-            front, shape, ("waveform", "features"), {0: ("batch", 1), 1: ("samples", first)}, where
-        )
+        before = front_end_graph(described, where)
         model = onnx.compose.merge_models(
             onnx.compose.add_prefix(before, "front_end/", rename_inputs=False, rename_outputs=False),
             model,
@@ -138,7 +164,7 @@ def completed(
         shortest = described.samples_of(shortest)
     else:
         model = onnx.ModelProto.FromString(model.SerializeToString())
-    model.ir_version, model.producer_name, model.producer_version = 10, KEY, version(KEY)
+    model.ir_version, model.producer_name, model.producer_version = _IR, KEY, audionas.__version__
     model.graph.name = KEY
     onnx.helper.set_model_props(model, _metadata(about, described, input, quantized, shortest, source_sha256))
     onnx.checker.check_model(model, full_check=True)
@@ -167,7 +193,8 @@ def annotate(model: onnx.ModelProto, **values: Any) -> None:
 
 
 def _metadata(about, described, input, quantized, shortest, source_sha256) -> dict[str, str]:
-    made = {"version": version(KEY), "opset": OPSET, "torch": version("torch"), "from_sha256": source_sha256}
+    made = {"version": audionas.__version__, "opset": OPSET, "from_sha256": source_sha256}
+    made["torch"] = version("torch").partition("+")[0]  # builds for CPU and GPU export alike
     content = {
         "format": FORMAT,
         "about": about,
@@ -180,6 +207,7 @@ def _metadata(about, described, input, quantized, shortest, source_sha256) -> di
         "classes": _json(described.classes),
         "sample_rate": str(described.audio.sample_rate),
         "clip_seconds": f"{described.audio.clip_seconds:g}",
+        "shortest": str(shortest),
         "version": made["version"],
     }
     plain |= {key: _json(about[key]) for key in ("names", "thresholds") if key in about}
@@ -187,7 +215,16 @@ def _metadata(about, described, input, quantized, shortest, source_sha256) -> di
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    """Return JSON; numbers that are not finite, which it lacks, become null."""
+    return json.dumps(_finite(value), sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _graph(
@@ -196,6 +233,7 @@ def _graph(
     names: tuple[str, str],
     dynamic: dict[int, tuple[str, int]],
     where: object,
+    folded: int = _ALL,
 ) -> onnx.ModelProto:
     """Export a module.
 
@@ -205,6 +243,7 @@ def _graph(
         names: of input and output.
         dynamic: name and least size of each dynamic axis. An axis that the module fixes is an error.
         where: for messages.
+        folded: most values of a constant that is computed here; a runtime computes larger ones.
     """
     import torch
 
@@ -227,7 +266,7 @@ def _graph(
             )
         except torch.onnx.OnnxExporterError as error:
             raise UserError(f"{where}: {_why(error)}") from None
-        onnxscript.optimizer.optimize_ir(program.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
+        onnxscript.optimizer.optimize_ir(program.model, input_size_limit=folded, output_size_limit=folded)
     model = program.model_proto
     graph = model.graph
     for part in (
@@ -332,21 +371,34 @@ class OnnxModel:
             x: waveforms [batch, samples] in -1..1, or features [batch, frames, mels]; see `input`.
 
         Raises:
-            UserError: the input is shorter than `shortest`.
+            UserError: the input is shorter than `shortest`, the graph fails, or gives no probabilities.
             ValueError: the input has another shape.
         """
         x = np.ascontiguousarray(x, np.float32)
-        if x.ndim != (2 if self.input == "waveform" else 3):
-            raise ValueError(
-                f"{self.input} of shape {x.shape}; give [batch, samples] or [batch, frames, mels]"
-            )
+        axes = self._session.get_inputs()[0].shape
+        if x.ndim != len(axes) or [*x.shape[2:]] != axes[2:] or not len(x):
+            form = ", ".join(map(str, axes))
+            raise ValueError(f"{self.input} of shape {x.shape}; give [{form}]")
         if x.shape[1] < self.shortest:
             unit = "samples" if self.input == "waveform" else "frames"
             raise UserError(
                 f"{self.path}: an input of {x.shape[1]} {unit}, but the network needs at least "
                 f"{self.shortest}; give a longer recording, or pad it with zeros"
             )
-        return self._session.run([OUTPUT], {self.input: x})[0]
+        try:
+            found = self._session.run([OUTPUT], {self.input: x})[0]
+        except Exception as error:  # onnxruntime raises many kinds
+            raise UserError(
+                f"{self.path}: ONNX Runtime cannot run it on {self.input} {x.shape} ({_first_line(error)}); "
+                "make it with `audionas export`"
+            ) from None
+        classes = len(self.about["classes"])
+        if found.shape != (len(x), classes) or not ((found >= 0) & (found <= 1 + _ROUNDING)).all():
+            raise UserError(
+                f"{self.path}: its output is no probability from 0 to 1 per class; make it with `audionas "
+                "export`"
+            )
+        return found
 
 
 def session_options(threads: int = 1, optimize: bool = True):
@@ -407,6 +459,17 @@ def _checked(text: str | None, session, path: str | Path) -> dict[str, Any]:
         or outputs != [(OUTPUT, [len(classes)])]
     ):
         raise UserError(f"{path}: the metadata do not fit the graph; {remedy}")
+    try:
+        settings = content["about"]["settings"]
+        audio = Audio.model_validate(settings["audio"])
+        if settings.get("features") is not None:
+            check_front_end(audio, Features.model_validate(settings["features"]))
+        if not 0 < content["shortest"] <= audio.clip_samples or audio.clip_samples > _LONGEST:
+            raise ValueError
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{path}: the settings of the audio in its metadata are missing or out of range; {remedy}"
+        ) from None
     return content
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from audionas.data import paths as data_paths
 from audionas.data.ledger import CLASSES, read_rows
 from audionas.deploy.devices.device import UNITS, Device, DeviceCost
 from audionas.deploy.supernets import Released, open_supernet
-from audionas.models.files import save_model
+from audionas.models.files import read_model, save_model
 from audionas.runtime.errors import UserError
 from audionas.runtime.files import atomic_write
 from audionas.search.costs.layers import peak_memory
@@ -112,6 +113,19 @@ class Candidates:
         (places,) = np.nonzero(pareto_front(costs, self.scores))
         return places[np.argsort(self.scores[places], kind="stable")]
 
+    def step_up(self, place: int, limits: Mapping[str, float]) -> int | None:
+        """Return the network with a higher score that exceeds the limits by the smallest factor, if any."""
+        excess = np.max([self.costs[name] / most for name, most in limits.items()], axis=0)
+        excess[self.scores <= self.scores[place]] = np.inf
+        found = int(np.lexsort((-self.scores, excess))[0])
+        return found if np.isfinite(excess[found]) else None
+
+    def step_down(self, place: int, limits: Mapping[str, float]) -> int | None:
+        """Return the best network of which no limited cost is higher and one is lower, if any."""
+        costs = np.stack([self.costs[name] for name in limits], axis=1)
+        lower = (costs <= costs[place]).all(axis=1) & (costs < costs[place]).any(axis=1)
+        return int(np.where(lower, self.scores, -np.inf).argmax()) if lower.any() else None
+
     def shown(self, name: str, place: int) -> str:
         """Format a cost of a network, with the range of an estimate."""
         show, device = COSTS[name].show, self.of_device.get(name)
@@ -142,6 +156,25 @@ class Candidates:
                     f"(raise {COSTS[name].option})"
                 )
         return f"no network of space {self.space.name} is within the budget: {'; '.join(parts)}"
+
+
+class Trained(NamedTuple):
+    """A network that was trained further: its file, its parameters and its validation mAP."""
+
+    path: Path
+    params: int
+    score: float
+
+
+def _choices(about: Mapping[str, Any]) -> dict[str, float]:
+    """Return the choices of a network by the names of columns; empty if the file does not have them."""
+    values = [*(about.get("ratios") or ()), *(about.get("depths") or ())]
+    names = ("r2", "r3", "r4", "d2", "d3", "d4")
+    return dict(zip(names, values, strict=True)) if len(values) == len(names) else {}
+
+
+def _key(choices: Mapping[str, float]) -> tuple:
+    return tuple(sorted((name, float(value)) for name, value in choices.items()))
 
 
 @dataclass(frozen=True)
@@ -194,6 +227,27 @@ class Kept:
                 unknown[name] = str(error)
         values |= {name: cost.values for name, cost in known.items()}
         return Candidates(space, self.scores, values, known, unknown, dtype)
+
+    def better(self, place: int, candidates: Candidates, limits: Mapping[str, float]) -> list[Trained]:
+        """Return trained networks beside the supernet that are within limits and better on validation.
+
+        A study fine-tunes networks of the space, and releases them in the same folder.
+        """
+        places = {_key(candidates.space.describe(each)): i for i, each in enumerate(candidates.space)}
+        found = []
+        for path in sorted(self.path.parent.glob("*.pt")):
+            with suppress(UserError):
+                about = read_model(path)["about"]
+                at = places.get(_key(_choices(about)))
+                same = [about.get(key) == self.released.about.get(key) for key in ("classes", "settings")]
+                score = about.get("valid_mAP")
+                if at is None or not all(same) or not isinstance(score, float):
+                    continue
+                if score > candidates.scores[place] and all(
+                    candidates.costs[name][at] <= most for name, most in limits.items()
+                ):
+                    found.append(Trained(path, int(candidates.costs["params"][at]), score))
+        return sorted(found, key=lambda one: -one.score)
 
     def network(self, configuration: Any) -> nn.Module:
         """Cut a network out, with its own BatchNorm statistics.

@@ -28,7 +28,7 @@ sub-networks, the one with the highest validation score within the budget.
 from audionas.inference import Classifier
 
 classify = Classifier("{file}")
-for name, probability in zip(classify.classes, classify("recording.wav")):
+for name, probability in zip(classify.names, classify("recording.wav")):
     print(name, probability)
 ```
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from audionas.models.files import load_supernet
+from audionas.models.files import load_supernet, read_model
+from audionas.models.registry import MODELS
 from audionas.runtime.errors import UserError
 from audionas.search.space import FiniteSpace
 from audionas.settings.audio import Audio, Features
@@ -44,9 +45,13 @@ class Released(NamedTuple):
         return self.network.space(self.about["space"], frames)
 
     def frames(self, seconds: float | None = None) -> int:
-        """Return the frames of an input; the transform is centred."""
-        samples = round(self.audio.sample_rate * (seconds or self.audio.clip_seconds))
-        return 1 + samples // self.features.hop
+        """Return the frames of an input."""
+        return self.features.frames(round(self.audio.sample_rate * (seconds or self.audio.clip_seconds)))
+
+
+def is_supernet(path: str | Path) -> bool:
+    """Return whether a model file holds a supernet. Raises UserError as `read_model` does."""
+    return MODELS[read_model(path)["model"]].supernet
 
 
 def open_supernet(path: str | Path) -> Released:

@@ -93,7 +93,10 @@ class Described:
         if self.features is None:
             return length
         n_fft, hop = self.features.n_fft, self.features.hop
-        return max((length - 1) * hop + n_fft % 2, n_fft // 2 + 1)
+        fewest = (
+            length * hop - hop // 2 if self.features.front_end == "ced" else (length - 1) * hop + n_fft % 2
+        )
+        return max(fewest, n_fft // 2 + 1)
 
 
 @torch.inference_mode()

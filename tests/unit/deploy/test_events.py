@@ -131,6 +131,7 @@ def test_thresholds_are_of_the_model_of_all_or_of_a_class():
         (math.nan, "nan is not a number"),
         ("Dog=", "nothing is not a number"),
         ("Dog", "Dog is not a number from 0 to 1; give 0.6 for all classes, or CLASS=0.6"),
+        ("=0.6", "no class before the ="),
         ("Dogs=0.5", "no class Dogs; did you mean Dog"),
         ("xyz\x1b=0.5", r"no class xyz\\x1b; there are Dog; Rain = water; Bell"),
     ],

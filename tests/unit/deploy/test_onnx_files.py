@@ -9,21 +9,24 @@ import pytest
 import torch
 from exported import CLASSES, RATE, about, logmel, network, sounds
 from onnx import TensorProto, helper
+from small import randomise
 from torch import nn
 
 from audionas.audio.logmel import LogMel
-from audionas.deploy.onnx_files import OnnxModel, export_onnx
+from audionas.deploy.onnx_files import OnnxModel, export_onnx, network_graph
+from audionas.models.cnn10 import Cnn10
 from audionas.runtime.errors import UserError
 from audionas.tasks import MULTI_LABEL
 
 EXTRA = {"names": ["Dog", "Cat", "Rain", "Wind; loud"], "thresholds": [0.5, 0.25, 0.5, 0.75]}
+NOT_A_NUMBER = {"valid_mAP": float("nan")}  # JSON lacks it
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A network, and the path of its ONNX file."""
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export_onnx(network(), about(**EXTRA), path, source_sha256="ab" * 32)
+    export_onnx(network(), about(**EXTRA, **NOT_A_NUMBER), path, source_sha256="ab" * 32)
     return network(), path
 
 
@@ -56,13 +59,14 @@ def test_the_shortest_input_is_that_of_pytorch(exported):
         in_pytorch(of, sounds(1, 1)[:, : model.shortest - 1])
     with pytest.raises(UserError, match="at least 2400"):
         model.probabilities(sounds(1, 1)[:, : model.shortest - 1])
-    with pytest.raises(ValueError, match="give \\[batch, samples\\]"):
-        model.probabilities(sounds(1, 1)[0])
+    for wrong in (sounds(1, 1)[0], sounds(1, 1)[:0], sounds(1, 1)[None]):
+        with pytest.raises(ValueError, match="give \\[batch, samples\\]"):
+            model.probabilities(wrong)
 
 
 def test_metadata_are_those_of_the_model_file(exported):
     model = OnnxModel(exported[1])
-    assert model.about == about(**EXTRA)
+    assert model.about == about(**EXTRA, valid_mAP=None)
     assert (model.input, model.quantized) == ("waveform", False)
     assert model.metadata["made"]["from_sha256"] == "ab" * 32
     assert model.metadata["made"]["opset"] == 18
@@ -70,7 +74,19 @@ def test_metadata_are_those_of_the_model_file(exported):
     assert json.loads(properties["classes"]) == CLASSES
     assert json.loads(properties["names"]) == EXTRA["names"]
     assert json.loads(properties["thresholds"]) == EXTRA["thresholds"]
+    assert b"NaN" not in exported[1].read_bytes() and model.about["valid_mAP"] is None
     assert (properties["sample_rate"], properties["clip_seconds"]) == (str(RATE), "1")
+
+
+def test_weights_and_biases_of_wide_layers_are_constants():
+    torch.manual_seed(0)
+    wide = Cnn10(4, 16, mels=16)  # up to 128 channels
+    randomise(wide)
+    graph, _ = network_graph(wide, about())
+    constants = {one.name for one in graph.graph.initializer}
+    layers = [node for node in graph.graph.node if node.op_type == "Conv"]
+    assert len(layers) == 8 and all(len(node.input) == 3 for node in layers)
+    assert all(set(node.input[1:]) <= constants for node in layers)
 
 
 def test_file_is_small_and_holds_no_path_of_this_machine(exported):
@@ -181,3 +197,58 @@ def test_a_missing_package_is_named(exported, monkeypatch):
 def test_metadata_without_settings_are_refused(tmp_path):
     with pytest.raises(UserError, match="settings, classes or task are missing"):
         export_onnx(network(), {"classes": CLASSES}, tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sample_rate": "x"},
+        {"sample_rate": 0},
+        {"sample_rate": 10**12},
+        {"clip_seconds": None},
+        {"clip_seconds": 1e9},
+        {"min_seconds": -5},
+    ],
+)
+def test_settings_out_of_range_are_refused(exported, tmp_path, changed):
+    model = onnx.load(exported[1])
+    for entry in model.metadata_props:
+        if entry.key == "audionas":
+            content = json.loads(entry.value)
+            content["about"]["settings"]["audio"] |= changed
+            entry.value = json.dumps(content)
+    onnx.save(model, tmp_path / "changed.onnx")
+    with pytest.raises(UserError, match=r"changed\.onnx: the settings of the audio .*audionas export"):
+        OnnxModel(tmp_path / "changed.onnx")
+
+
+@pytest.mark.parametrize(
+    "operator, said", [("Div", "no probability"), ("Add", "no probability"), ("Reshape", "cannot run it")]
+)
+def test_a_graph_that_fails_or_gives_no_probabilities_is_refused(exported, tmp_path, operator, said):
+    cut = [
+        helper.make_tensor(name, TensorProto.INT64, [1], [of])
+        for name, of in zip("sea", (0, 4, 1), strict=True)
+    ]
+    values = {
+        "Div": helper.make_tensor("v", TensorProto.FLOAT, [1], [0.0]),
+        "Add": helper.make_tensor("v", TensorProto.FLOAT, [1], [9.0]),
+        "Reshape": helper.make_tensor("v", TensorProto.INT64, [2], [7, 4]),
+    }
+    nodes = [
+        helper.make_node("Slice", ["waveform", "s", "e", "a"], ["k"]),
+        helper.make_node(operator, ["k", "v"], ["probabilities"]),
+    ]
+    shape = ["batch", len(CLASSES)]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("waveform", TensorProto.FLOAT, ["batch", "samples"])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, shape)],
+        [*cut, values[operator]],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    model.metadata_props.extend(onnx.load(exported[1]).metadata_props)
+    (tmp_path / "odd.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=rf"odd\.onnx: .*{said}"):
+        OnnxModel(tmp_path / "odd.onnx").probabilities(np.zeros((2, RATE), np.float32))

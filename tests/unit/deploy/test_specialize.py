@@ -17,8 +17,9 @@ from small import SMALL, small_supernet
 from audionas.cli import main
 from audionas.deploy.devices.device import open_device
 from audionas.deploy.specialize import open_kept
+from audionas.deploy.supernets import open_supernet
 from audionas.models.cnn10 import Cnn10
-from audionas.models.files import load_model, save_model
+from audionas.models.files import load_model, load_supernet, save_model
 from audionas.runtime.errors import UserError
 from audionas.search.cnn10 import Cnn10Space, Cnn10Subnetwork
 from audionas.supernet.scores import fingerprint
@@ -148,10 +149,32 @@ def test_the_front_and_one_step_up_and_down(released, networks, capsys):
         score, params = 100 * float(rows[other]["mAP"]), int(rows[other]["params"])
         assert f"one step {name}: mAP {score:.2f} " in said and f"parameters {params:,} (" in said
         assert f"{params:,} | " in Path("n.md").read_text()
-    assert specialize(released, "--params", "1M", "--output", "n.pt") == 0
+    assert specialize(released, "--params", "1M", "--output", "largest.pt") == 0
     assert "one step up: none" in capsys.readouterr().out
-    assert specialize(released, "--params", rows[0]["params"], "--output", "n.pt") == 0
+    assert specialize(released, "--params", rows[0]["params"], "--output", "smallest.pt") == 0
     assert "one step down: none" in capsys.readouterr().out
+    before = Path("n.pt").read_bytes(), Path("n.md").read_bytes()
+    assert specialize(released, "--params", "1M", "--output", "n.pt") == 1
+    assert "n.pt: exists; give another --output" in capsys.readouterr().err
+    assert (Path("n.pt").read_bytes(), Path("n.md").read_bytes()) == before
+
+
+def test_a_network_that_was_trained_further_is_named_if_it_is_better(released, tmp_path, capsys):
+    for path in released.parent.iterdir():
+        shutil.copy(path, tmp_path)
+    supernet = tmp_path / released.name
+    _, about = load_supernet(supernet)
+    space = Cnn10Space("2-2-x", SMALL, FRAMES)
+    for name, score, size in (("good", 0.999, 0), ("bad", 0.0, 0), ("large", 0.999, -1)):
+        one = sorted(space, key=lambda each: space.costs(each).params)[size]
+        settings = {"ratios": list(one.ratios), "depths": list(one.depths), "valid_mAP": score}
+        network = Cnn10(SMALL.num_classes, SMALL.base_channels, mels=SMALL.mels)
+        save_model(tmp_path / f"{name}.pt", network, {**about, **settings})
+    limit = str(space.costs(space.smallest).params)
+    assert specialize(supernet, "--params", limit, "--output", "n.pt") == 0
+    said = capsys.readouterr().out
+    assert f"better within this budget: {tmp_path / 'good.pt'} (" in said and "validation mAP 99.90" in said
+    assert "bad.pt" not in said and "large.pt" not in said
 
 
 @torch.no_grad()
@@ -291,6 +314,17 @@ def test_a_supernet_without_scores_or_with_those_of_another_is_refused(released,
         assert said in capsys.readouterr().err
 
 
+def test_the_frames_are_those_of_the_front_end(tmp_path):
+    settings = {
+        "audio": {"sample_rate": 16_000, "clip_seconds": 1.0, "min_seconds": 0.1},
+        "features": {"n_fft": 512, "hop": 160, "mels": 32, "fmin": 0.0, "fmax": 8000.0, "front_end": "ced"},
+    }
+    about = {"space": "2-2-x", "classes": [f"/m/{i}" for i in range(5)], "settings": settings}
+    save_model(tmp_path / "supernet.pt", small_supernet(), about)
+    released = open_supernet(tmp_path / "supernet.pt")
+    assert released.frames() == released.space().frames == 100 and released.frames(0.5) == 50
+
+
 def test_the_supernet_is_not_overwritten(released, tmp_path, capsys):
     path = copied(released, tmp_path / "copy")
     assert specialize(path, "--params", "20k", "--output", str(path)) == 1
@@ -306,3 +340,23 @@ def test_nothing_half_written_stays(released, monkeypatch, capsys):
     assert specialize(released, "--params", "20k", "--output", "n.pt") == 1
     assert "No space left" in capsys.readouterr().err
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_file_in_place_of_the_card_is_not_overwritten(released, tmp_path, capsys, folder):
+    card = tmp_path / "README.md"
+    if folder:
+        card.mkdir()
+    else:
+        card.write_text("# My project\n")
+    for _ in range(2):
+        assert main(["specialize", str(released), "--params", "1M", "--output", "README.pt"]) == 1
+        assert "README.md: " in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert folder or card.read_text() == "# My project\n"
+
+
+def test_two_dashes_are_not_a_value(released, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["specialize", str(released), "--params=--", "--output", "a.pt"])
+    assert "--params=--: -- is not a value" in capsys.readouterr().err

@@ -26,11 +26,12 @@ class Error(NamedTuple):
 
 
 class Predictor:
-    """Least squares on terms of a network's layers: a constant, multiply-adds, outputs and weights by block.
+    """Least squares on a constant, the layers of a network or of its blocks, and its choices.
 
-    The relative error is minimised. Terms that do not differ between the networks are left out. Of several
-    sets of terms, from a straight line in multiply-adds to all, the one with the smallest error on left-out
-    rows is used (leave-one-out, in closed form). The reported error repeats this choice without the row.
+    The layers give multiply-adds, outputs and weights. The relative error is minimised. Terms that do not
+    differ between the networks are left out. Of several sets of terms, from a straight line in multiply-adds
+    to all, the one with the smallest error on left-out rows is used (leave-one-out, in closed form). The
+    reported error repeats this choice without the row.
 
     Args:
         space: all networks.
@@ -66,7 +67,7 @@ class Predictor:
                 f"of {factors[worst]:,.0f} from the other rows, compared by multiply-adds; write every row "
                 "in the same unit"
             )
-        self._sets = _term_sets(layers, macs)
+        self._sets = _term_sets(layers, macs, np.array([space.encode(each) for each in space]))
         self._places, self._measured = places, measured
         everything = np.ones(len(measured), bool)
         self._chosen = self._choose(everything)
@@ -116,8 +117,15 @@ class Predictor:
         return Error(float(np.mean(errors)), float(np.max(errors)))
 
 
-def _term_sets(layers: list[list[Layer]], macs: np.ndarray) -> list[np.ndarray]:
-    """Return sets of terms, float64 [networks, terms] each; the first is a straight line in multiply-adds."""
+def _term_sets(layers: list[list[Layer]], macs: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
+    """Return sets of terms, float64 [networks, terms] each; the first is a straight line in multiply-adds.
+
+    Args:
+        layers: layers of each network.
+        macs: multiply-adds of each network.
+        codes: choices of each network [networks, choices]. A term for each value of a choice learns effects
+            of a runtime, such as channels that fill no vector.
+    """
     blocks = list(dict.fromkeys(layer.block for each in layers for layer in each))
 
     def by_block(field: str) -> list[np.ndarray]:
@@ -130,13 +138,17 @@ def _term_sets(layers: list[list[Layer]], macs: np.ndarray) -> list[np.ndarray]:
 
     constant = np.ones(len(layers))
     by_macs, outputs, weights = by_block("macs"), by_block("outputs"), by_block("weights")
+    choices = [(column == value).astype(float) for column in codes.T for value in np.unique(column)[1:]]
+    totals = [macs, sum(outputs), sum(weights)]
     sets = [
         [macs],
         [macs, sum(outputs)],
-        [macs, sum(outputs), sum(weights)],
+        totals,
         by_macs,
         [*by_macs, sum(outputs)],
         [*by_macs, *outputs],
+        [*totals, *choices],
+        [*by_macs, *choices],
     ]
     return [_independent([constant, *terms]) for terms in sets]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from audionas.data.ledger import iter_numbered, write_rows
 from audionas.runtime.errors import UserError
@@ -36,6 +36,21 @@ class Measurement(NamedTuple):
     energy_uJ: float | None
     repeats: int
     meter: str
+
+
+def file_text(model: str, spec: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return the text of a whole network, with its front end, in the column `architecture`.
+
+    Args:
+        model, spec: name of the network in the registry, and its spec.
+        settings: `about.settings` of the model file; the waveform has the length of a training clip.
+    """
+    audio, features = settings["audio"], settings.get("features") or {}
+    front = {"rate": audio["sample_rate"], **features}
+    values = {key: "-".join(map(str, v)) if isinstance(v, list) else v for key, v in spec.items()}
+    form = " ".join(f"{key}={value}" for key, value in sorted(values.items()) if "dropout" not in key)
+    before = " ".join(f"{key}={value}" for key, value in sorted(front.items()) if key != "mels")
+    return f"input=waveform seconds={audio['clip_seconds']:g} {before} network={model} {form}"
 
 
 def read_device(path: str | Path, runtime: str | None = None) -> list[Measurement]:

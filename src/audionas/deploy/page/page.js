@@ -106,8 +106,8 @@ function noteThreshold() {
   byId("threshold").disabled = !one;
   byId("threshold-value").textContent = Number(byId("threshold").value).toFixed(2);
   byId("threshold-note").textContent = one
-    ? "An event is a class at or above this threshold; windows that touch are one event."
-    : `An event is a class at or above its own threshold (${settings.thresholds_by}); windows that touch are one event.`;
+    ? "An event is a class at or above this threshold, in one window or several in a row."
+    : `An event is a class at or above its own threshold (${settings.thresholds_by}), in one window or several in a row.`;
 }
 
 // ---- answers of the worker ---------------------------------------------------------------------------
@@ -361,20 +361,24 @@ function stopListening() {
 
 // ---- events ------------------------------------------------------------------------------------------
 
-/** Return events in order of time: windows at or above the threshold of a class that touch become one event. */
+/**
+ * Return events in order of time: windows at or above the threshold of a class become one event if they follow
+ * each other or overlap.
+ */
 function events(recording) {
   const found = [];
   for (let i = 0; i < classes.length; i++) {
     const least = threshold(i);
-    let last = null;
-    for (const { start, end, probabilities } of recording.windows) {
+    let last = null, before = -1; // the last event, and its last window
+    recording.windows.forEach(({ start, end, probabilities }, at) => {
       const probability = probabilities[i];
-      if (probability < least || probability === 0) continue; // 0 is silence
-      if (last && start <= last.end) {
+      if (probability < least || probability === 0) return; // 0 is silence
+      if (last && (start < last.end || (before === at - 1 && start === last.end))) {
         last.end = end;
         last.probability = Math.max(last.probability, probability);
       } else found.push((last = { start, end, index: i, probability }));
-    }
+      before = at;
+    });
   }
   return found.sort((a, b) => a.start - b.start || b.probability - a.probability);
 }

@@ -94,14 +94,14 @@ class Run {
     postMessage({ type: "end", id: this.id, seconds: total / this.rate, cancelled: cancelled.has(this.id) });
   }
 
-  /** Classify samples from `start` on, repeated to the length of a training clip, as in Python. */
+  /** Classify samples from `start` on; few samples are repeated, as in Python. */
   async classify(start, samples, end = start + samples.length, provisional = false) {
     let peak = 0;
     for (const sample of samples) peak = Math.max(peak, Math.abs(sample));
     const silent = peak < AUDIBLE;
     let probabilities = new Float32Array(config.classes.length); // of silence: 0
     if (!silent) {
-      const clip = new Float32Array(Math.round(config.clip_seconds * this.rate));
+      const clip = new Float32Array(Math.max(config.fed, samples.length));
       for (let at = 0; at < clip.length; at += samples.length) clip.set(samples.subarray(0, clip.length - at), at);
       probabilities = await network(clip);
     }
@@ -124,7 +124,7 @@ class Run {
   }
 }
 
-/** Return the probabilities of a clip. */
+/** Return the probabilities of samples. */
 function network(clip) {
   const run = turn.then(() => session.run({ waveform: new ort.Tensor("float32", clip, [1, clip.length]) }));
   turn = run.catch(() => null);

@@ -52,6 +52,16 @@ TARGETS = {
     "sherpa": Target(f"{_HERE}.sherpa", False, "deploy-sherpa", "a folder for sherpa-onnx, float32"),
 }
 
+#: End of the name of a file; a folder has none.
+SUFFIXES = {
+    "onnx": ".onnx",
+    "onnx-int8": ".onnx",
+    "litert": ".tflite",
+    "litert-int8": ".tflite",
+    "executorch": ".pte",
+    "sherpa": "",
+}
+
 
 def exporter(name: str) -> Callable[..., dict]:
     """Import a format and return its function `export`.

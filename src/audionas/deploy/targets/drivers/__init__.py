@@ -1,0 +1,1 @@
+"""Scripts that the environments in .deploy/ run; they import nothing of this package."""
