@@ -512,7 +512,7 @@ def defined(where: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     "key, entry, kinds",
     [
-        ("constraints", "44k", {"search", "finetune", "init"}),
+        ("constraints", "44k", {"search", "finetune", "init", "export-budget"}),
         ("ranked", 3, {"ranked"}),
         ("spaces", "ew", {"supernet", "score", "search"}),
         ("finetune_iterations", 7, {"finetune"}),
@@ -529,4 +529,5 @@ def test_one_more_entry_in_a_list_adds_its_own_stages_and_changes_only_what_tell
     added = set(after) - set(before)
     assert {name.split("@")[0] for name in added if not name.startswith("evaluate")} == kinds
     assert all(str(entry) in name for name in added)
-    assert [name for name in before if before[name] != after[name]] == ["tables", "report", "release"]
+    told = ["tables", "release", "report", *(["listen"] if key == "constraints" else [])]
+    assert [name for name in before if before[name] != after[name]] == told

@@ -55,6 +55,17 @@ def test_a_benchmark_gives_ours_reference_and_a_floor(benchmark, size, tmp_path,
     assert result["unit"] in "sh" and result["what"] and result["counted"]
 
 
+def test_front_ends_of_the_export_are_equal_and_measured():
+    pytest.importorskip("onnxruntime", reason="exported networks need onnxruntime")
+    import numpy as np
+
+    from benchmarks import export
+
+    noise = np.random.default_rng(0).normal(0, 0.1, (1, 32_000)).astype(np.float32)
+    taken = export.front_end_times(export.paper_front_end(), noise)  # raises if one differs
+    assert set(taken) == {"PyTorch", "ours", "STFT"} and min(taken.values()) > 0
+
+
 def test_panns_network_computes_the_packages_outputs():
     torch.manual_seed(0)
     network = panns.Network(7, 8).eval()

@@ -41,7 +41,7 @@ BAD = {  # name: (bytes, None for a file that is not there; reason)
 
 
 SECTIONS = ("augment", "training", "teacher", "distillation", "supernet")
-SECTIONS += ("calibration", "search", "individual", "finetune")
+SECTIONS += ("calibration", "search", "individual", "finetune", "deploy")
 
 
 def make_config(num_classes=2):

@@ -25,7 +25,7 @@ from audionas.systems.once_for_all.commands import STAGES
 LOCK = (ROOT / "requirements.lock").read_text()
 ENTRIES = re.findall(r"^\w.*(?:\n .*)*", LOCK, re.MULTILINE)
 LINUX = {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux"}
-DEMO = ("pipeline", "report")
+DEMO = ("pipeline", "report", "deploy")
 # Packages that the core must not install, with their extra.
 NOT_CORE = {
     "dvc": "pipeline",
@@ -153,7 +153,7 @@ def test_a_layer_installs_nothing_of_the_others():
     for name, extra in NOT_CORE.items():
         assert name in selected(extra), f"{extra} lacks {name}"
     assert not selected(*DEMO) & {"yt-dlp", "pyarrow", "imageio-ffmpeg", "pytest", "ruff", "numba", "boto3"}
-    assert selected("dev", gpu=True) == SET_UP.entries(LOCK).keys()
+    assert selected("dev", "page", gpu=True) == SET_UP.entries(LOCK).keys()
 
 
 def test_an_extra_that_there_is_not_is_refused():

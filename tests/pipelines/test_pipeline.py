@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import torch
 import yaml
 from matplotlib.image import imread
 from sklearn.metrics import average_precision_score
@@ -16,7 +18,7 @@ from audionas.cli import main
 from audionas.data import paths as data_paths
 from audionas.data.store import ClipStore
 from audionas.evaluation.prediction import predict
-from audionas.models.files import load_model
+from audionas.models.files import load_model, load_supernet
 from audionas.reporting.table_files import write
 from audionas.runtime.errors import UserError
 from audionas.search.budget import near, within
@@ -27,6 +29,8 @@ from audionas.systems.once_for_all.architecture import architecture_of, space_of
 from audionas.systems.once_for_all.results import collect, compare, model_files
 from audionas.systems.once_for_all.stages import (
     evaluate,
+    evaluate_exported,
+    export_budget,
     finetune,
     individual,
     ranked,
@@ -73,7 +77,14 @@ def study(tmp_path_factory):
         for path in model_files(config.study):
             evaluate.run(config, path.as_posix())
         test.write_bytes(b"nobody can read this")
-        for stage in (tables, report, release):
+        tables.run(config)
+        for constraint in config.study.constraints:
+            export_budget.run(config, constraint)
+        test.write_bytes(packed)
+        for constraint in config.study.constraints:
+            evaluate_exported.run(config, constraint)
+        test.write_bytes(b"nobody can read this")
+        for stage in (release, report):
             stage.run(config)
         with pytest.raises(UserError, match=r"test\.h5"):
             evaluate.run(config, paths.teacher(0).as_posix())
@@ -96,6 +107,25 @@ def test_the_found_network_is_the_best_scored_near_its_constraint(inside):
     assert about["valid_mAP"] == near.mAP.max()
     params = sum(p.numel() for p in network.parameters())
     assert params in {space.costs(s).params for s in space} and abs(params - 12_000) <= 2_000
+
+
+@pytest.mark.slow
+def test_a_network_specialized_from_the_release_is_the_one_that_search_cut(inside, tmp_path, monkeypatch):
+    _, about = load_supernet(paths.released("supernet"))
+    seed, frames = about["seed"], inside.frames
+    x = torch.randn(2, frames, 16, generator=torch.Generator().manual_seed(0)) * 9 - 60
+    searched = {text: load_model(paths.within("2-2-x", text, seed)) for text in inside.study.constraints}
+    for suffix in (".pt", ".csv", ".npz"):  # nothing else is there, and no data
+        shutil.copy(paths.released("supernet").with_suffix(suffix), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for text, (network, found) in searched.items():
+        assert main(["specialize", "supernet.pt", "--params", text, "--output", f"{text}.pt"]) == 0
+        cut, known = load_model(f"{text}.pt")
+        assert cut.spec == network.spec and known["valid_mAP"] == found["valid_mAP"]
+        with torch.no_grad():
+            assert (cut(x) - network(x)).abs().max() < 1e-5
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(cut.state_dict()[name], value, atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.slow

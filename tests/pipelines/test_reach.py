@@ -23,6 +23,8 @@ PATHS = {
     "search": paths.found,
     "finetune": paths.finetuned,
     "evaluate": lambda model: paths.evaluation(Path(model)),
+    "export-budget": paths.exported,
+    "evaluate-exported": paths.exported_result,
     **{kind: getattr(paths, kind) for kind in ("teacher", "supernet", "individual", "init", "ranked")},
 }
 

@@ -24,6 +24,7 @@ from snakemake.cli import get_argument_parser
 from torch.distributed.run import get_args_parser as torchrun_parser
 
 from audionas.cli import main, parser
+from audionas.systems.once_for_all.commands import STAGES
 from audionas.systems.once_for_all.config import Config
 from audionas.systems.registry import load_config
 
@@ -33,9 +34,12 @@ SECTIONS = "|".join(Config.model_fields)
 SHOWN = {
     "flowchart LR": "the drawing of the DAG, which tests/pipelines/test_dag.py compares with dvc.yaml",
     "file,labels,source": "a list of clips, which tests/pipelines/test_own_audio.py reads",
+    "import sherpa_onnx": "Python, which tests/unit/deploy/test_installed_targets.py runs",
+    "import json, numpy": "Python, which tests/pipelines/test_export.py runs",
     "corpus:": "parameters, which tests/pipelines/test_own_audio.py runs",
     "params.yaml ": "the repository map; test_the_repository_map",
     "Path ": "what DVC prints",
+    "from audionas.inference": "Python; test_the_snippet_of_events",
 }
 #: Programs whose commands are only parsed by bash, with the reason.
 NOT_RUN = {
@@ -49,7 +53,9 @@ NOT_RUN = {
     "pip": "installs; the Makefile does it, with hashes",
     "source": "changes the shell",
     "cd": "changes the shell",
+    "tar": "unpacks clips that the demo made",
     "grep": "reads what another command prints",
+    "arecord": "needs a microphone",
     "ruff": "runs in `make lint`",
 }
 #: Placeholders and their values in the tests.
@@ -283,18 +289,19 @@ def test_changelog_and_citation_name_the_version():
 def places(paths: list) -> set[str]:
     """Return the folders of deps or outs, two levels deep, without code. A parameter gives `corpus.lists`."""
     names = [path if isinstance(path, str) else next(iter(path)) for path in paths]
-    names = [re.sub(r"^\$\{(corpus\.\w+)\}$", r"\1", name) for name in names]
+    names = [re.sub(r"^\$\{((?:corpus|deploy)\.\w+)\}$", r"\1", name) for name in names]
     return {"/".join(name.split("/")[:2]) for name in names if not name.startswith("src/")}
 
 
 def test_the_table_of_stages_is_that_of_dvc():
     stages: dict[str, tuple[set, set]] = {}
     for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
-        reads, writes = stages.setdefault(name.split("-")[0], (set(), set()))
+        command = name if name in STAGES else name.split("-")[0]
+        reads, writes = stages.setdefault(command, (set(), set()))
         reads |= places(stage.get("deps", []))
         writes |= places([*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])])
     rows = re.findall(
-        r"^\| `(\w+)` \|[^|]*\|([^|]*)\|([^|]*)\|$", (ROOT / "docs/dag.md").read_text(), re.MULTILINE
+        r"^\| `([\w-]+)` \|[^|]*\|([^|]*)\|([^|]*)\|$", (ROOT / "docs/dag.md").read_text(), re.MULTILINE
     )
     shown = {name: tuple(set(re.findall(r"`([^`]+)`", cell)) for cell in cells) for name, *cells in rows}
     assert shown == stages
@@ -369,6 +376,26 @@ def test_the_snippet_of_the_classifier(tmp_path, monkeypatch):
     module = snippet.partition("(")[0].rpartition(".")[0]
     probabilities = eval(snippet, {"audionas": importlib.import_module(module) and __import__("audionas")})  # noqa: S307
     assert probabilities.shape == (4,) and ((probabilities > 0) & (probabilities < 1)).all()
+
+
+def test_the_snippet_of_events(tmp_path, monkeypatch, capsys):
+    from audionas.models.cnn10 import Cnn10
+    from audionas.models.files import save_model
+
+    (snippet,) = (block for path in DOCUMENTS for block in fenced(path) if "import Classifier" in block)
+    settings = {
+        "audio": {"sample_rate": 16_000, "clip_seconds": 2.0, "min_seconds": 0.1},
+        "features": {"n_fft": 1024, "hop": 320, "mels": 16, "fmin": 50.0, "fmax": 8000.0},
+    }
+    monkeypatch.chdir(tmp_path)
+    network = Cnn10(2, 4, mels=16)
+    with torch.no_grad():
+        network.fc2.weight.zero_()
+        network.fc2.bias.copy_(torch.tensor([0.0, 0.0]))  # probabilities of 0.5
+    save_model("26k.pt", network, {"settings": settings, "classes": ["Guitar", "Drum"]})
+    soundfile.write("long.wav", np.random.default_rng(0).normal(0, 0.1, 16_000 * 5), 16_000)
+    exec(snippet, {})  # noqa: S102
+    assert capsys.readouterr().out == "0.0 5.0 Guitar 0.5\n"
 
 
 def test_the_readmes_budgets_can_be_added(tmp_path, monkeypatch):

@@ -33,7 +33,8 @@ def folder(tmp_path, monkeypatch):
 def test_the_main_systems_commands_are_offered_without_readable_parameters(folder, capsys, text):
     if text is not None:
         Path("params.yaml").write_text(text)
-    general = {"check", "classify", "completion", "lists", "publish", "space", "stage", "verify-cache"}
+    general = {"check", "classify", "completion", "lists", "measure", "publish", "space", "specialize"}
+    general |= {"export", "page", "stage", "verify-cache"}
     assert offered() == {*STAGES, *general}
     assert main(["teacher", "--seed", "0"]) == 1
     assert capsys.readouterr().err.startswith("audionas teacher: params.yaml")

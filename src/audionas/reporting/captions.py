@@ -12,7 +12,12 @@ STAND_IN = "soundfont, a rendered stand-in (no recordings)"
 
 def corpus_title(corpus) -> str:
     """Return the name of a corpus in tables. The embedded corpus states that it is rendered."""
-    return STAND_IN if corpus.name == "soundfont" else line(getattr(corpus, "title", None) or corpus.name)
+    return STAND_IN if corpus.name == "soundfont" else corpus_name(corpus)
+
+
+def corpus_name(corpus) -> str:
+    """Return the short name of a corpus, for titles."""
+    return line(getattr(corpus, "title", None) or corpus.name)
 
 
 def budget_text(text: str, tolerance: str | None = None) -> str:

@@ -30,11 +30,12 @@ TEXT = {
         "Curve",
         "File",
         "Finding",
+        "Format",
         "KD of size",
         "Measured",
         "Model",
     ),
-    *("Name", "Network", "Question", "Seeds", "Space", "Verdict", "What", "significant"),
+    *("Name", "Network", "Question", "SHA-256", "Seeds", "Space", "Verdict", "What", "significant"),
     *("constraint", "corpus", "depths", "kind", "model", "network", "ratios", "recipe", "size", "space"),
 }
 #: Columns of a table's origin. Values that all rows share move to the caption.
@@ -50,7 +51,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     """Format a table for display: round numbers, and join an estimate, its spread and its interval."""
     result = pd.DataFrame(index=table.index)
     for column in table:
-        if column.startswith(("sd ", "low ", "high ")) or _common(table, column):
+        if column.startswith(("sd ", "low ", "high ", "SHA-256")) or _common(table, column):
             continue
         alone = f"sd {column}" not in table and f"low {column}" not in table
         decimals = _decimals(table[column]) if alone and not column.startswith(QUOTED) else 1
@@ -128,7 +129,7 @@ def read_csv(path: Path, required: Iterable[str] = ()) -> pd.DataFrame:
     return table.map(lambda value: from_spreadsheet(value) if isinstance(value, str) else value)
 
 
-def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> None:
+def write(table: pd.DataFrame, folder: Path, name: str, caption: str, latex: bool = True) -> None:
     """Write {name}.csv with all columns, and {name}.md and {name}.tex with caption and displayed columns."""
     origin = [text.format(table[name].iloc[0]) for name, text in _ORIGIN.items() if _common(table, name)]
     caption += f" Made from {', '.join(origin)}." if origin else ""
@@ -138,6 +139,8 @@ def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> None:
     text = f"{markdown(caption)}\n\n{markdown_table(seen)}\n"
     with atomic_write(folder / f"{name}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
+    if not latex:
+        return
     rows = tabulate(seen.to_numpy(), list(seen.columns), tablefmt="latex_booktabs", disable_numparse=True)
     # LaTeX reads `[` or `*` at the start of a row as an option of the line break before it.
     rows = re.sub(r"(?m)^(?= *[\[*])", "{}", rows)

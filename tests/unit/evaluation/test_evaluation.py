@@ -15,7 +15,7 @@ from audionas.evaluation.metrics import average_precisions, mean_average_precisi
 from audionas.runtime.errors import UserError
 from audionas.runtime.npz import write_npz
 from audionas.systems.common.loading import open_logmel
-from audionas.systems.once_for_all.stages.evaluate import _sources
+from audionas.systems.once_for_all.stages.evaluate import sources_of
 
 
 @settings(max_examples=100, deadline=None)
@@ -78,7 +78,7 @@ def test_a_clip_that_is_not_on_the_list_is_named(tmp_path, monkeypatch):
     store = ClipStore(data_paths.logmel("test"))
     data_paths.segments("test").write_text("clip_id,source\ntest0,tape\n")
     with pytest.raises(UserError, match=r"segments/test\.csv: clip 'test1' of .*test\.h5 is missing"):
-        _sources(data_paths.segments("test"), store)
+        sources_of(data_paths.segments("test"), store)
 
 
 def test_predictions_are_the_same_bytes_under_every_python(tmp_path):

@@ -17,6 +17,7 @@ import tiny
 import yaml
 
 from audionas import cli
+from audionas.deploy.devices.table import write_measurements
 from audionas.runtime.errors import UserError, os_error
 from audionas.runtime.files import atomic_write
 from audionas.systems.once_for_all.commands import STAGES
@@ -39,8 +40,11 @@ TYPED = {
     "ranked": "ranked --space 2-2-x --index 0 --seed 0",
     "evaluate": "evaluate models/teacher/0.pt",
     "tables": "tables",
-    "report": "report",
+    "export-budget": "export-budget --constraint 5k",
+    "evaluate-exported": "evaluate-exported --constraint 5k",
     "release": "release",
+    "report": "report",
+    "listen": "listen",
 }
 
 
@@ -77,6 +81,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     values = tiny.PARAMS | {"corpus": corpus, "study": tiny.PARAMS["study"] | small | {"ranked": [0]}}
     values["training"] = values["training"] | {"checkpoint_seconds": 60.0}
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    write_measurements(folder / "devices.csv", [])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("AUDIONAS_WORKERS", "1")

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -22,13 +23,14 @@ from audionas.data import paths as data_paths
 from audionas.data.ledger import RESAMPLE, write_rows
 from audionas.inference import Classifier
 from audionas.models.cnn10 import Cnn10
-from audionas.models.files import load_model, save_model
+from audionas.models.files import load_model, read_model, save_model
 from audionas.reporting.captions import budget_text
 from audionas.runtime.errors import UserError
 from audionas.settings.values import parse_constraint
 from audionas.supernet.scores import fingerprint
 from audionas.supernet.statistics import NormStatistics, write_statistics
 from audionas.systems.once_for_all import paths
+from audionas.systems.once_for_all.cards import supernet_card
 from audionas.systems.once_for_all.results import model_files, within_budget
 
 
@@ -62,7 +64,18 @@ def release(folder: Path, search: dict | None = None, **study) -> None:
             one = NormStatistics()
             one.values = {(): (torch.zeros(3), torch.ones(3), 1)}
             write_statistics(paths.statistics(space, seed), one, name)
-        assert main(["release"]) == 0
+        export_and_release(study.constraints)
+
+
+def export_and_release(constraints: list) -> None:
+    for stage, constraint in product(("export-budget", "evaluate-exported"), constraints):
+        assert main([stage, "--constraint", str(constraint)]) == 0
+    assert main(["release"]) == 0
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +96,7 @@ def test_the_files_are_those_that_the_table_names_and_the_cards_know_them() -> N
     assert sorted(p.stem for p in Path("models/release").glob("*.pt")) == ["12k", "5k", "supernet"]
     for row in shipped.itertuples():
         released = Path("models/release", f"{row.Budget}.pt")
-        assert released.read_bytes() == Path(row.File).read_bytes()
+        assert same(load_model(released)[0], load_model(row.File)[0])
         card = released.with_suffix(".md").read_text()
         assert hashlib.sha256(released.read_bytes()).hexdigest() in card
         assert f"| {row.mAP:.1f} [" in card and "over 4 classes, 60 clips [95 %" in card
@@ -128,7 +141,9 @@ def test_the_hubs_library_reads_the_results_of_the_tables_from_the_cards() -> No
 
     for row in pd.read_csv("results/tables/ship.csv").to_dict("records"):
         text = Path("models/release", f"{row['Budget']}.md").read_text()
-        expected = {"test": [round(row["mAP"], 2)], "validation": [round(row["valid mAP"], 2)]}
+        files = pd.read_csv("models/release/files.csv")
+        exported = files[(files.Budget == row["Budget"]) & (files.Format != "pytorch")].mAP.round(2)
+        expected = {"test": [round(row["mAP"], 2), *exported], "validation": [round(row["valid mAP"], 2)]}
         assert results(text) == expected
         assert (
             f"[{row['low mAP']:.1f}, {row['high mAP']:.1f}]"
@@ -223,6 +238,14 @@ def test_the_supernet_is_the_best_by_validation() -> None:
         assert Path("models/release/supernet").with_suffix(path.suffix).read_bytes() == path.read_bytes()
 
 
+def test_a_card_names_the_front_end_of_ced() -> None:
+    about = read_model(Path("models/release/supernet.pt"))["about"]
+    about["settings"]["features"] |= {"front_end": "ced", "fmin": 0.0}
+    networks = pd.DataFrame({"params": [10, 20], "valid mAP": [1.0, 2.0]})
+    card = supernet_card("00", networks, "over 4 classes", about, "made")
+    assert "log-mel: fmax 14000, fmin 0, front_end ced, hop " in card
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".npz"])
 def test_scores_of_another_supernet_are_not_released(suffix: str, capsys) -> None:
     networks = pd.read_csv("results/tables/networks.csv").query("space == '2-2-x'")
@@ -282,23 +305,26 @@ def test_names_come_from_beside_the_model_and_from_nowhere_else(
     assert capsys.readouterr().out.split()[-1] in Classifier(alone).classes
 
 
-def test_a_network_knows_what_its_training_clips_sounded_like(project: Path) -> None:
-    before = {path: path.read_bytes() for path in Path("models/release").iterdir()}
+def test_a_network_knows_what_its_training_clips_sounded_like(project: Path, tmp_path: Path) -> None:
+    made = ("models/exported", "models/release", "results/exported")
+    for folder in made:
+        shutil.copytree(folder, tmp_path / folder)
     rows = [{"clip_id": i, "status": "ok", "bandwidth": 100 * i, "level": -i} for i in range(101)]
     write_rows(data_paths.audio_ledger("train"), RESAMPLE, rows)
     try:
-        assert main(["release"]) == 0
-        for path in Path("models/release").glob("[0-9]*k.pt"):
-            (network, about), (old, known) = load_model(path), read_before(before[path])
-            assert about == known | {"heard": {"bandwidth": [500, 5000, 9500], "level": [-95, -50, -5]}}
-            assert all(map(torch.equal, network.state_dict().values(), old.values()))
-            card = path.with_suffix(".md").read_text()
-            assert "up to 0.5 to 9.5 kHz, at -95 to -5 dBFS" in card
-            assert hashlib.sha256(path.read_bytes()).hexdigest() in card
+        export_and_release(["5k"])
+        path = Path("models/release/5k.pt")
+        (network, about), (old, known) = load_model(path), read_before((tmp_path / path).read_bytes())
+        assert about == known | {"heard": {"bandwidth": [500, 5000, 9500], "level": [-95, -50, -5]}}
+        assert all(map(torch.equal, network.state_dict().values(), old.values()))
+        card = path.with_suffix(".md").read_text()
+        assert "up to 0.5 to 9.5 kHz, at -95 to -5 dBFS" in card
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in card
     finally:
         data_paths.audio_ledger("train").unlink()
-        assert main(["release"]) == 0
-    assert {path: path.read_bytes() for path in Path("models/release").iterdir()} == before
+        for folder in made:
+            shutil.rmtree(folder)
+            shutil.copytree(tmp_path / folder, folder)
 
 
 def read_before(content: bytes) -> tuple[dict, dict]:

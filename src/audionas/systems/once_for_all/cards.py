@@ -10,7 +10,7 @@ import pandas as pd
 from audionas.reporting.captions import STAND_IN, budget_text, gain_over_kd, measured_on
 from audionas.reporting.markup import markdown
 from audionas.reporting.model_card import Metric, front_matter
-from audionas.reporting.table_files import markdown_table
+from audionas.reporting.table_files import markdown_table, shown
 
 _TAGS = ("audio-event-classification", "once-for-all", "cnn10")
 _HEAD = """\
@@ -26,20 +26,39 @@ _USE = """\
 from audionas.inference import Classifier
 
 classify = Classifier("{file}")
-for name, probability in zip(classify.classes, classify("recording.wav")):
+for name, probability in zip(classify.names, classify("recording.wav")):
     print(name, probability)
 ```
 
-Or run `audionas classify {file} recording.wav`. Supported formats are those of libsndfile, and M4A, AAC,
-WebM, WMA and AMR, which ffmpeg decodes. A recording is mixed to mono and resampled. The network uses its
-first {seconds:g} seconds; shorter recordings are padded with silence.
+The ONNX files are used in the same way; any other runtime gives them `waveform`, float32 [batch, samples]
+at {rate:,} Hz in -1..1, and takes `probabilities` [batch, classes]. The call above uses the first
+{seconds:g} s of a recording. `audionas classify {file} recording.wav --events` moves a window over a
+recording of any length and lists the events. Supported formats are those of libsndfile, and M4A, AAC, WebM,
+WMA and AMR, which ffmpeg decodes.
 
 """
 _CUT = """\
 ## Use
 
-A supernet is not a classifier. Networks for any budget are extracted from it without training. To extract
-one, get the project with its data (`dvc pull`), add a budget to `study.constraints`, and run `dvc repro`.
+A supernet is not a classifier. `audionas specialize` cuts a network for any budget from it in seconds,
+without data: the scores and BatchNorm statistics of all sub-networks are beside it, in `supernet.csv` and
+`supernet.npz`.
+
+```
+audionas specialize supernet.pt --params {params} --output mine.pt
+```
+
+"""
+_FILES = """\
+## Files
+
+{table}
+
+mAP × 100 {over}, in brackets the 95 % interval over test clips. Precision, recall and F1 × 100 are averaged
+over classes, at the thresholds below. ONNX files run through ONNX Runtime. The int8 file has int8 weights
+and activations; the front end and the last layers are float32. On x86 processors without VNNI, set the
+session option `session.x64quantprecision` to `1`, or sums of int8 products saturate and accuracy falls;
+audionas sets it.{latency}
 
 """
 _LIMITS = """\
@@ -54,29 +73,30 @@ someone.{stand_in}
 
 
 def network_card(
-    file: str,
     digest: str,
     shipped: pd.Series,
     about: dict[str, Any],
     tested: dict[str, Any],
     validated: str,
-    names,
     title: str,
+    files: pd.DataFrame,
+    latency: str,
     tolerance: str | None = None,
 ) -> str:
     """Return the card of the network released for a budget, in Markdown.
 
     Args:
-        file, digest: name of the model file, and the SHA-256 of its content.
+        digest: SHA-256 of the model file.
         shipped: row of the table `ship`.
         about: metadata of the model file.
         tested: result of the evaluation: `AP` per class, None if not measurable, and `test_clips`.
         validated: description of what validation mAP is computed over.
-        names: class names by class id.
         title: name of the corpus.
+        files: rows of `exported.files_table` for this budget.
+        latency: description of its column `ms`.
         tolerance: allowed deviation from a budget on parameters, to both sides. With None, it is a limit.
     """
-    ap = tested.get("AP") or {}
+    ap, audio = tested.get("AP") or {}, about["settings"]["audio"]
     over = measured_on(sum(value is not None for value in ap.values()), len(ap), int(tested["test_clips"]))
     seen = pd.notna(shipped["low mAP"])
     interval = f" [{shipped['low mAP']:.1f}, {shipped['high mAP']:.1f}]" if seen else ""
@@ -97,10 +117,12 @@ def network_card(
     ]
     classes = pd.DataFrame(
         [
-            (mid, names.get(mid, mid), "" if value is None else f"{100 * value:.1f}")
-            for mid, value in ap.items()
+            (mid, name, "" if ap.get(mid) is None else f"{100 * ap[mid]:.1f}", f"{threshold:.3f}")
+            for mid, name, threshold in zip(
+                about["classes"], about["names"], about["thresholds"], strict=True
+            )
         ],
-        columns=["Class", "Name", "AP"],
+        columns=["Class", "Name", "AP", "Threshold"],
     )
     left = (
         "" if None not in ap.values() else " An empty value means that all test clips or none have the class."
@@ -108,16 +130,24 @@ def network_card(
     metrics = [
         Metric("test", "mAP", round(shipped["mAP"], 2), f"mAP × 100, {over}{spread}"),
         Metric("validation", "mAP", round(shipped["valid mAP"], 2), f"mAP × 100, {validated}"),
+        *(
+            Metric("test", "mAP", round(row["mAP"], 2), f"mAP × 100 of {row['File']} by ONNX Runtime, {over}")
+            for row in files[files.Format != "pytorch"].to_dict("records")
+        ),
+        *(
+            Metric("test", "latency", row["ms"], f"{row['File']}:{latency}")
+            for row in files[files.ms.notna()].to_dict("records")
+        ),
     ]
     return (
         _front(name := f"CNN10 for {asked}", title, metrics)
         + _HEAD.format(title=name, what=_made(about, markdown(title)))
         + _table([*facts, *_origin(about, title), ("SHA-256", digest)])
-        + _USE.format(file=file, seconds=about["settings"]["audio"]["clip_seconds"])
+        + _USE.format(file=files.File.iloc[0], seconds=audio["clip_seconds"], rate=audio["sample_rate"])
+        + _FILES.format(table=markdown_table(shown(files.drop(columns="Budget"))), over=over, latency=latency)
         + _limits(about, title)
-        + f"## Classes\n\nAverage precision × 100 on the test split.{left}\n\n"
-        + markdown_table(classes)
-        + "\n"
+        + f"## Classes\n\nAverage precision × 100 on the test split.{left} Thresholds are chosen by "
+        f"{about['thresholds_by']}.\n\n" + markdown_table(classes) + "\n"
     )
 
 
@@ -165,7 +195,7 @@ def supernet_card(
         _front(name := f"Once-for-all supernet, space {about['space']}", title, metrics)
         + _HEAD.format(title=name, what=what)
         + _table([*facts, *_origin(about, title), ("SHA-256", digest)])
-        + _CUT
+        + _CUT.format(params=f"{int(networks.params.median())}")
         + _limits(about, title).rstrip()
         + "\n"
     )
@@ -194,7 +224,11 @@ def _origin(about: dict[str, Any], title: str) -> Iterable[tuple[str, str]]:
     yield from _sound(about)
     yield (
         "front end",
-        "log-mel: " + ", ".join(f"{name} {value:g}" for name, value in sorted(features.items())),
+        "log-mel: "
+        + ", ".join(
+            f"{name} {value}" if isinstance(value, str) else f"{name} {value:g}"
+            for name, value in sorted(features.items())
+        ),
     )
 
 

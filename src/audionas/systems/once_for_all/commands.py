@@ -58,8 +58,15 @@ STAGES = {
     ),
     "evaluate": _stage("evaluate", "evaluate a model on the test split", "model"),
     "tables": _stage("tables", "write the tables and figures of the study, with confidence intervals"),
-    "report": _stage("report", "write the report of the study, results/report.html"),
+    "export-budget": _stage(
+        "export_budget", "export the network to release for a budget: PyTorch, ONNX, int8 ONNX", "constraint"
+    ),
+    "evaluate-exported": _stage(
+        "evaluate_exported", "evaluate the exported files of a budget on the test split", "constraint"
+    ),
     "release": _stage("release", "write the released models to models/release, with model cards"),
+    "report": _stage("report", "write the report of the study, results/report.html"),
+    "listen": _stage("listen", "write the page that classifies in the browser, results/listen.html"),
 }
 
 
@@ -102,6 +109,8 @@ NAMED = {
     "evaluate-within": "space constraint seed",
     "evaluate-finetuned": "constraint iterations seed",
     "evaluate-init": "constraint seed",
+    "export-budget": "constraint",
+    "evaluate-exported": "constraint",
 }
 
 
@@ -126,10 +135,12 @@ def named(name: str, config: Config) -> tuple[str, dict[str, Any]]:
     for values in product(*(lists[axis] for axis in axes)) if axes else ():
         if "-".join(map(str, values)) != key:
             continue
+        arguments = dict(zip(axes, values, strict=True))
+        if stage in STAGES and "-" in stage:
+            return stage, arguments
         if stage.startswith("evaluate-"):
             model = paths.MODELS / stage.removeprefix("evaluate-") / f"{key}.pt"
             return "evaluate", {"model": model.as_posix()}
-        arguments = dict(zip(axes, values, strict=True))
         command, _, recipe = stage.partition("-")
         if recipe:
             arguments["recipe"] = recipe

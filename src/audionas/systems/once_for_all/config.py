@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from audionas.settings.audio import Augment
+from audionas.settings.deploy import Deploy
 from audionas.settings.experiment import Experiment
 from audionas.settings.search import Search
 from audionas.settings.training import Calibration, Distillation, SupernetTraining, Training
@@ -137,6 +138,7 @@ class Config(Experiment):
     search: Search
     individual: Individual
     finetune: Finetune
+    deploy: Deploy
     study: Study
 
     @property

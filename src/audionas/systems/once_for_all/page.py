@@ -33,6 +33,7 @@ SECTIONS = {
     "classes": "Average precision by class",
     "pairs": "All paired comparisons",
 }
+FILES = "files"
 _DATA = ("ship", "networks", "figure3", "figure4", "models")
 _OTHERS = {"KD, one by one": "#777777", "Baseline, one by one": "#aaaaaa"}
 
@@ -48,13 +49,14 @@ class Table:
     rows: list[list[str]]
 
 
-def page(folder: Path, title: str, study: Study, search: Search) -> str:
+def page(folder: Path, released: Path, title: str, study: Study, search: Search) -> str:
     """Return the report as HTML.
 
     The page contains its data and libraries. Its content security policy forbids network requests.
 
     Args:
         folder: the tables of the study.
+        released: the folder of the released files, with the table `files`.
         title: name of the corpus.
         study, search: sections of the configuration.
 
@@ -95,8 +97,14 @@ def page(folder: Path, title: str, study: Study, search: Search) -> str:
         colours=COLOURS,
         figure3=figure3.to_plotly_json(),
         figure4=figure4.to_plotly_json(),
-        tables=[_table(folder, name, heading) for name, heading in SECTIONS.items()],
-        downloads={name: _address(folder / f"{name}.csv") for name in (*_DATA, *SECTIONS)},
+        tables=[
+            _table(released, FILES, "Released files: size and accuracy by format"),
+            *(_table(folder, name, heading) for name, heading in SECTIONS.items()),
+        ],
+        downloads={
+            FILES: _address(released / f"{FILES}.csv"),
+            **{name: _address(folder / f"{name}.csv") for name in (*_DATA, *SECTIONS)},
+        },
         plotly=get_plotlyjs(),
     )
     try:

@@ -57,6 +57,16 @@ def released(name: str) -> Path:
     return MODELS / "release" / f"{name}.pt"
 
 
+def exported(constraint: str) -> Path:
+    """The folder of a budget's network in all formats. Files have the name of the budget."""
+    return MODELS / "exported" / constraint
+
+
+def exported_result(constraint: str) -> Path:
+    """The test results of a budget's exported files."""
+    return RESULTS / "exported" / f"{constraint}.json"
+
+
 def scores(space: str, seed: int) -> Path:
     """Validation mAP of every sub-network."""
     return RESULTS / "scores" / f"{space}-{seed}.csv"
@@ -82,8 +92,10 @@ def ranking(index: int, seed: int) -> Path:
     return RESULTS / "scores" / "ranked" / f"{index}-{seed}.json"
 
 
-METRICS, REPORT = RESULTS / "metrics.json", RESULTS / "report.html"
+#: Formats of exported files and the suffixes. The others are compared with the first.
+FORMATS = {"pytorch": ".pt", "onnx": ".onnx", "onnx-int8": ".int8.onnx"}
+METRICS, REPORT, LISTEN = RESULTS / "metrics.json", RESULTS / "report.html", RESULTS / "listen.html"
 TABLES, FIGURES = RESULTS / "tables", RESULTS / "figures"
 
-_KINDS = ("teacher", "supernet", "found", "within", "finetuned", "individual", "init", "ranked", "release")
-claim(*(MODELS / name for name in _KINDS), RESULTS)
+_KINDS = ("teacher", "supernet", "found", "within", "finetuned", "individual", "init", "ranked")
+claim(*(MODELS / name for name in (*_KINDS, "exported", "release")), RESULTS)

@@ -39,7 +39,7 @@ def run(config: Config, model: str) -> None:
     device = prepare(config.training, seed=0)
     path = Path(model)
     network, about = load_for(path, test)
-    sources = _sources(data_paths.segments("test"), test)
+    sources = sources_of(data_paths.segments("test"), test)
     probabilities = predict(network.to(device), test, config.training.batch_size, MultiLabel().activation)
     ap = average_precisions(test.labels, probabilities)
     result = {
@@ -65,7 +65,7 @@ def run(config: Config, model: str) -> None:
         write_npz(temporary, predictions)
 
 
-def _sources(path: Path, store: ClipStore) -> list[str]:
+def sources_of(path: Path, store: ClipStore) -> list[str]:
     """Return the recording of each clip of a store, from the list of its split."""
     listed = {row["clip_id"]: row["source"] for row in iter_rows(path, ("clip_id", "source"))}
     try:

@@ -5,31 +5,28 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import pandas as pd
-
-from audionas.audio.measure import spread
 from audionas.data import paths as data_paths
-from audionas.data.ledger import CLASSES, RESAMPLE, iter_ledger, iter_rows, read_rows
-from audionas.models.files import load_model, read_model, save_model
-from audionas.reporting.captions import budget_text, corpus_title, measured_on
-from audionas.reporting.table_files import read_csv
+from audionas.data.ledger import CLASSES, iter_rows, read_rows
+from audionas.models.files import read_model
+from audionas.reporting.captions import corpus_title, measured_on
+from audionas.reporting.table_files import read_csv, write
 from audionas.runtime.errors import UserError
 from audionas.runtime.files import atomic_write, copy, new_folder
 from audionas.runtime.leftovers import remove_leftovers
 from audionas.runtime.npz import read_npz
-from audionas.settings.values import parse_constraint
 from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.cards import network_card, supernet_card
 from audionas.systems.once_for_all.config import Config
-from audionas.systems.once_for_all.results import model_files, read_result, within_budget
+from audionas.systems.once_for_all.exported import CAPTION, files_table, latency_caption, released_networks
+from audionas.systems.once_for_all.results import read_result
 
-_SHIP = paths.TABLES / "ship.csv"
 _FINGERPRINT = 12  # digits of a digest that scores and statistics name their supernet by
 
 
 def run(config: Config) -> None:
-    """Write the networks of the table `ship`, and the best supernet of the chosen space, to models/release.
+    """Write the networks of the table `ship` and the best supernet of the chosen space to models/release.
 
+    The networks are copied from models/exported in every format; the table `files` compares the formats.
     Beside the supernet are its scores and BatchNorm statistics, so that `audionas specialize` can cut a
     network for any budget from it.
 
@@ -39,65 +36,57 @@ def run(config: Config) -> None:
     """
     study = config.study
     supernets = [paths.supernet(space, seed) for space in study.spaces for seed in study.seeds]
-    named = [*model_files(study), *supernets]
-    for folder in sorted({path.parent for path in named}):
-        remove_leftovers(folder, named)
+    results = [paths.exported_result(constraint) for constraint in study.constraints]
+    exported = [
+        paths.exported(constraint) / f"{constraint}{suffix}"
+        for constraint in study.constraints
+        for suffix in paths.FORMATS.values()
+    ]
+    remove_leftovers(supernets[0].parent, supernets)
+    remove_leftovers(paths.MODELS / "exported", exported)
+    remove_leftovers(results[0].parent, [*results, *(path.with_suffix(".npz") for path in results)])
     with new_folder(paths.released("").parent) as folder:
         _write_all(config, folder)
 
 
 def _write_all(config: Config, folder: Path) -> None:
     study, title = config.study, corpus_title(config.corpus)
-    names = {row["mid"]: row["display_name"] for row in read_rows(data_paths.CLASSES, CLASSES)}
+    classes = read_rows(data_paths.CLASSES, CLASSES)
     copy(data_paths.CLASSES, folder / data_paths.CLASSES.name)
     teacher = read_result(paths.evaluation(paths.teacher(study.seeds[0])), "valid_classes", "valid_clips")
-    validated = measured_on(int(teacher["valid_classes"]), len(names), int(teacher["valid_clips"]))
-    known, tolerance = list(model_files(study)), config.search.released_tolerance
-    for constraint in study.constraints:
-        row = _ship_row(constraint)
-        model = _known_model(row.File, known)
-        tested = read_result(paths.evaluation(model), "params", "macs", "test_clips")
-        if not within_budget(parse_constraint(constraint), tested, tolerance):
-            raise UserError(
-                f"{_SHIP}: File: {model} is not within the budget, "
-                f"{budget_text(constraint, tolerance)}; run `dvc repro tables`"
-            )
-        digest, about = _copy_with_statistics(model, target := folder / paths.released(constraint).name)
+    validated = measured_on(int(teacher["valid_classes"]), len(classes), int(teacher["valid_clips"]))
+    files, latency = files_table(config), latency_caption(config)
+    for row in released_networks(config):
+        source, target = paths.exported(row.Budget), folder / paths.released(row.Budget).name
+        rows = files[files.Budget == row.Budget]
+        for name, digest in zip(rows["File"], rows["SHA-256"], strict=True):
+            _copy(source / name, folder / name, digest)
+        tested = read_result(paths.evaluation(Path(row.File)), "test_clips")
+        about, tolerance = read_model(target)["about"], config.search.released_tolerance
         _write(
-            target, network_card(target.name, digest, row, about, tested, validated, names, title, tolerance)
+            target,
+            network_card(_digest(target), row, about, tested, validated, title, rows, latency, tolerance),
         )
+    write(files, folder, "files", f"Released files by format: {CAPTION}{latency}", latex=False)
 
     networks = read_csv(paths.TABLES / "networks.csv", ["space", "params"])
     networks = networks[networks.space == study.chosen_space]
     seed = max(study.seeds, key=lambda seed: networks[f"valid mAP {seed}"].mean())
     networks = networks.assign(**{"valid mAP": networks[f"valid mAP {seed}"]})
     target = folder / paths.released("supernet").name
-    digest, about = _copy(paths.supernet(study.chosen_space, seed), target)
-    _copy_scores(study.chosen_space, seed, digest, target)
-    _write(target, supernet_card(digest, networks, validated, about, title))
+    copy(paths.supernet(study.chosen_space, seed), target)
+    _copy_scores(study.chosen_space, seed, digest := _digest(target), target)
+    _write(target, supernet_card(digest, networks, validated, read_model(target)["about"], title))
 
 
-def _ship_row(constraint: str) -> pd.Series:
-    """Return the row of the table `ship` for a budget."""
-    table = read_csv(_SHIP, ["Budget", "File"])
-    rows = table[table.Budget == constraint]
-    if len(rows) != 1:
-        raise UserError(f"{_SHIP}: Budget: {len(rows)} rows of {constraint}; run `dvc repro tables`")
-    return rows.iloc[0]
-
-
-def _known_model(name: str, known: list[Path]) -> Path:
-    """Return the model file of this name. A name from a table is compared with known files, never opened."""
-    for path in known:
-        if path.as_posix() == name:
-            return path
-    raise UserError(f"{_SHIP}: File: {name!r} is not a network of this study; run `dvc repro tables`")
-
-
-def _copy(model: Path, target: Path) -> tuple[str, dict]:
-    about = read_model(model)["about"]
-    copy(model, target)
-    return _digest(target), about
+def _copy(source: Path, target: Path, digest: str) -> None:
+    """Copy an exported file. Raises UserError unless it is the evaluated one."""
+    try:
+        copy(source, target)
+    except FileNotFoundError:
+        raise UserError(f"{source}: no such file; make it with `dvc repro`") from None
+    if _digest(target) != digest:
+        raise UserError(f"{source}: changed since its evaluation; delete it and run `dvc repro`")
 
 
 def _copy_scores(space: str, seed: int, digest: str, target: Path) -> None:
@@ -113,16 +102,6 @@ def _copy_scores(space: str, seed: int, digest: str, target: Path) -> None:
         if names != {digest[:_FINGERPRINT]}:
             raise UserError(f"{path}: of another supernet than {space}-{seed}; delete it and run `dvc repro`")
         copy(path, target.with_suffix(path.suffix))
-
-
-def _copy_with_statistics(model: Path, target: Path) -> tuple[str, dict]:
-    """Write a model file with the bandwidth and level of its training clips, for warnings at inference."""
-    ledger = data_paths.audio_ledger("train")
-    if not ledger.exists():  # the study started from spectrograms
-        return _copy(model, target)
-    network, about = load_model(model)
-    save_model(target, network, about | {"heard": spread(iter_ledger(ledger, RESAMPLE))})
-    return _digest(target), read_model(target)["about"]
 
 
 def _digest(path: Path) -> str:

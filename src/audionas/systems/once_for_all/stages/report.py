@@ -10,11 +10,12 @@ from audionas.systems.once_for_all.page import page
 
 
 def run(config: Config) -> None:
-    """Write results/report.html from results/tables.
+    """Write results/report.html from results/tables and models/release.
 
     Raises:
         UserError: a table is missing or damaged.
     """
-    text = page(paths.TABLES, corpus_title(config.corpus), config.study, config.search)
+    title = corpus_title(config.corpus)
+    text = page(paths.TABLES, paths.released("").parent, title, config.study, config.search)
     with atomic_write(paths.REPORT) as temporary:
         temporary.write_text(text, encoding="utf-8")

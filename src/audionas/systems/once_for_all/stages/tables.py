@@ -46,6 +46,8 @@ def run(config: Config) -> None:
     rankings = [paths.ranking(index, seed) for index in study.ranked for seed in study.seeds]
     statistics = [paths.statistics(space, seed) for space in study.spaces for seed in study.seeds]
     remove_leftovers(paths.RESULTS / "scores", [*scores, *statistics, *rankings])
+    for folder in sorted({path.parent for path in files}):  # here, because `export-budget` runs in parallel
+        remove_leftovers(folder, files)
     with new_folder(paths.TABLES) as tables_folder, new_folder(paths.FIGURES) as figures_folder:
         _write(config, tables_folder, figures_folder)
 
