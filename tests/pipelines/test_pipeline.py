@@ -12,6 +12,7 @@ import tiny
 import torch
 import yaml
 from matplotlib.image import imread
+from once import made_once
 from sklearn.metrics import average_precision_score
 
 from audionas.cli import main
@@ -48,7 +49,10 @@ from audionas.systems.registry import load_config
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A completed study with two seeds. The test split is readable only during evaluation."""
-    folder = tmp_path_factory.mktemp("study")
+    return made_once(tmp_path_factory, "study", _complete)
+
+
+def _complete(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         config = tiny.make(folder, study=tiny.PARAMS["study"] | {"seeds": [0, 1]})
@@ -88,7 +92,6 @@ def study(tmp_path_factory):
             stage.run(config)
         with pytest.raises(UserError, match=r"test\.h5"):
             evaluate.run(config, paths.teacher(0).as_posix())
-    return folder
 
 
 @pytest.fixture

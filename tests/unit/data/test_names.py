@@ -127,8 +127,11 @@ def test_the_card_keeps_ids_and_names_as_text(study):
     settings = {"audio": study.audio.model_dump(), "features": study.features.model_dump()}
     about = {"kind": "teacher", "seed": 0, "iterations": 12, "train_clips": 24, "settings": settings}
     names = {row["mid"]: row["display_name"] for row in read_rows(data_paths.CLASSES, CLASSES)}
+    about |= {"classes": MIDS, "names": [names[mid] for mid in MIDS], "thresholds": [0.5] * 4}
+    about["thresholds_by"] = "F1 on validation"
+    files = pd.DataFrame([{"Budget": "5k", "Format": "pytorch", "File": "5k.pt", "ms": float("nan")}])
     shipped = read_csv(paths.TABLES / "ship.csv").iloc[0]
-    card = network_card("5k.pt", "0" * 64, shipped, about, tested, "over 1 class", names, "A <b>|corpus|</b>")
+    card = network_card("0" * 64, shipped, about, tested, "over 1 class", "A <b>|corpus|</b>", files, "")
     rows = [cells(row) for row in card[card.index("## Classes") :].splitlines() if row.startswith("|")][2:]
     assert [row[0] for row in rows] == MIDS and [row[2] for row in rows] == ["50.0", "", "25.0", "100.0"]
     assert rows[0][1] == "nan" and rows[1][1] == r"=cmd()\|' /C calc'!A0"
