@@ -74,7 +74,7 @@ deploy-sherpa: .deploy/sherpa/complete
 	$(call deploy,sherpa,0.15 GB of disk)
 
 demo:
-	@echo "The first time this takes about 8 minutes: 1 to set up $(VENV) (a download of 2.4 GB), 6 to compute."
+	@echo "The first time this takes about 9 minutes: 2 to set up $(VENV) (a download of 2.4 GB), 7 to compute."
 	@echo "It needs 7 GB of disk: 4.5 for packages, 2 for audio and DVC's cache; pip's cache may take 2.4 more."
 	@echo "Measured on two cores without a GPU; at 100 Mbit/s the download takes 3 minutes more."
 	@$(MAKE) --no-print-directory $(DEMO)
