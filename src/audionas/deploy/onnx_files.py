@@ -295,7 +295,8 @@ def _graph(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress notes of the exporter on its steps and on packages that it does not need."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    names = ("torch.onnx", "torch.utils.flop_counter", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
