@@ -137,6 +137,7 @@ def test_finished_recordings_are_skipped_and_changed_ones_are_not(model, recordi
     assert "events of other settings (window 1.0, not 0.5; hop 0.5, not 0.25)" in err
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same(model, recordings, tmp_path, capsys):
     one, two = tmp_path / "one", tmp_path / "two"
     run(capsys, model, recordings, "--events", "--output", one, code=1)
@@ -166,6 +167,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_killed_goes_on(model, tmp_path, capsys, sent):
     folder, out = tmp_path / "in", tmp_path / "out"
@@ -263,6 +265,7 @@ def test_standard_input_is_an_encoded_file_or_raw_samples(model, recordings, cap
         assert "no samples" in run(capsys, model, "-", "--rate", RATE, code=1)[1]
 
 
+@pytest.mark.slow
 def test_raw_samples_are_classified_as_they_arrive(model):
     """The first event is printed while the pipe is open."""
     command = [

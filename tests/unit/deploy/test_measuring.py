@@ -78,6 +78,7 @@ def test_networks_are_measured_once_and_a_run_goes_on_where_it_ended(released, e
     assert "predicted from 9 measured networks; error on left-out networks" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, kind", [("float32", "FLOAT"), ("int8", "INT8")])
 def test_the_networks_that_run_are_those_of_the_rows(released, dtype, kind, monkeypatch):
     contents, inputs = [], []

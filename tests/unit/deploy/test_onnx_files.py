@@ -18,6 +18,8 @@ from audionas.models.cnn10 import Cnn10
 from audionas.runtime.errors import UserError
 from audionas.tasks import MULTI_LABEL
 
+pytestmark = pytest.mark.slow  # each exports a network
+
 EXTRA = {"names": ["Dog", "Cat", "Rain", "Wind; loud"], "thresholds": [0.5, 0.25, 0.5, 0.75]}
 NOT_A_NUMBER = {"valid_mAP": float("nan")}  # JSON lacks it
 

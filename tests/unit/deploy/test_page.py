@@ -563,6 +563,7 @@ def test_the_resampler_is_soxr_s_whatever_the_blocks(browser):
     context.close()
 
 
+@pytest.mark.slow
 @needs_runtime
 def test_equal_input_gives_equal_bytes_and_a_failure_keeps_the_old_page(
     onnx, page_file, tmp_path, monkeypatch

@@ -19,6 +19,8 @@ from audionas.deploy import onnx_files
 from audionas.deploy.onnx_files import OnnxModel
 from audionas.runtime.errors import UserError
 
+pytestmark = pytest.mark.slow  # each exports a network
+
 
 @pytest.fixture(scope="module")
 def graphs():

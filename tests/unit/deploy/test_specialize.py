@@ -89,6 +89,7 @@ def by_brute_force(networks: list[dict], limits: dict[str, float], dtype: str) -
     return best and best[2]
 
 
+@pytest.mark.slow
 def test_fifty_random_budgets_give_what_brute_force_gives(released, networks, device, capsys):
     kept, measured = open_kept(released), open_device(str(device))
     all_candidates = {t: kept.candidates(dtype=t, device=measured) for t in ("float32", "int8")}

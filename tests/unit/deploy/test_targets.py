@@ -135,6 +135,7 @@ report = {"flags": sys.argv[1:], "python": [k for k in os.environ if k.startswit
     assert json.loads((tmp_path / "job.json").read_text()) == {"a": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch, right, module):
     wrong = right.copy()
@@ -231,6 +232,7 @@ def test_sherpa_refuses_other_front_ends_and_folders(tmp_path):
         assert files(tmp_path / "out") == there
 
 
+@pytest.mark.slow
 def test_the_file_for_sherpa_takes_mels_first_and_short_clips(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     of = {**about(), "settings": {**about()["settings"], "features": CED}}

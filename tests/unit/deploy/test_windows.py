@@ -241,6 +241,7 @@ def test_differences_from_the_training_clips_are_warned_of_once(tmp_path, caplog
     assert not caplog.messages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [10])
 def test_memory_does_not_grow_with_the_recording(classify, tmp_path, minutes):
     """A file of 10 minutes at 48 kHz, 58 MB of samples, takes a few megabytes."""
@@ -327,6 +328,7 @@ def test_an_onnx_file_is_given_what_it_takes(fake_onnx, tmp_path, kind, shape):
     assert [e.name for e in classify.events(NOISE, RATE)] == ["Cat", "Rain"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["waveform", "features"])
 def test_a_real_onnx_file_gives_the_probabilities_of_the_network(classify, tmp_path, kind):
     onnx_files = pytest.importorskip("audionas.deploy.onnx_files")
