@@ -582,6 +582,7 @@ def test_equal_input_gives_equal_bytes_and_a_failure_keeps_the_old_page(
     assert len(text) > 10_000 and "http:" not in text and "https:" not in text
 
 
+@pytest.mark.slow
 @needs_runtime
 def test_the_command_says_what_is_wrong(onnx, tmp_path, capsys):
     output = tmp_path / "page.html"

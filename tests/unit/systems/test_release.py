@@ -33,6 +33,8 @@ from audionas.systems.once_for_all import paths
 from audionas.systems.once_for_all.cards import supernet_card
 from audionas.systems.once_for_all.results import model_files, within_budget
 
+pytestmark = pytest.mark.slow  # the networks of the release are exported
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
@@ -90,7 +92,6 @@ def recording(tmp_path: Path) -> Path:
     return tmp_path / "noise.wav"
 
 
-@pytest.mark.slow
 def test_the_files_are_those_that_the_table_names_and_the_cards_know_them() -> None:
     shipped = pd.read_csv("results/tables/ship.csv")
     assert sorted(p.stem for p in Path("models/release").glob("*.pt")) == ["12k", "5k", "supernet"]
@@ -127,7 +128,6 @@ def test_what_is_shipped_keeps_its_budget_and_is_the_best_by_validation_that_doe
     )
 
 
-@pytest.mark.slow
 def test_the_hubs_library_reads_the_results_of_the_tables_from_the_cards() -> None:
     def results(text: str) -> dict[str, list[float]]:
         assert not card_errors(text)
@@ -156,7 +156,6 @@ def test_the_hubs_library_reads_the_results_of_the_tables_from_the_cards() -> No
     assert (best, worst) in ends and best > worst
 
 
-@pytest.mark.slow
 def test_with_the_papers_tolerance_what_is_released_is_within_it_on_both_sides(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     release(tmp_path, {"released": "tolerance", "tolerance": "1.5k"}, constraints=["5k", "12500"])
