@@ -31,6 +31,7 @@ from audionas.deploy.events import (
     merge,
     parse_thresholds,
     smoothed,
+    window_and_hop,
 )
 from audionas.models.files import load_model
 from audionas.runtime.errors import UserError, os_error
@@ -252,18 +253,8 @@ class Classifier:
         Raises:
             UserError: an argument is out of range.
         """
-        window = self.clip_seconds if window is None else window
-        if not self._min_seconds <= window <= self.clip_seconds or window <= 0:
-            raise UserError(
-                f"window {window:g}: not a number of seconds from {self._min_seconds:g} to "
-                f"{self.clip_seconds:g}, the length of a training clip; give {self.clip_seconds:g}"
-            )
-        hop = window / 2 if hop is None else hop
-        if not min(_SHORTEST_HOP, window) <= hop <= window:
-            raise UserError(
-                f"hop {hop:g}: not a number of seconds from {min(_SHORTEST_HOP, window):g} to the window of "
-                f"{window:g}, so that all sound is in a window; give {window / 2:g}"
-            )
+        lengths = self._min_seconds, self.clip_seconds
+        window, hop = window_and_hop(window, hop, lengths, _SHORTEST_HOP)
         if smooth < 1 or smooth % 2 == 0:
             raise UserError(f"smooth {smooth}: not an odd number from 1; give 3 or 5")
         size = max(1, round(window * self.rate))
@@ -439,8 +430,6 @@ def _load(path: str | Path) -> tuple[dict[str, Any], Run]:
         front_end = _front_end(about, path)
     except (AttributeError, KeyError, TypeError):
         raise _incomplete(path) from None
-    if front_end is None and "mels" in network.spec:
-        raise UserError(f"{path}: the settings of the log-mel features are missing; make it with `dvc repro`")
 
     @torch.inference_mode()
     def run(waves: np.ndarray) -> np.ndarray:

@@ -9,13 +9,13 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
+from loopback import started, stop
 
 TOKEN = "hf_secret"  # noqa: S105
 _LARGE = (".pt", ".onnx")
@@ -77,17 +77,12 @@ class UploadServer:
 
     def __enter__(self):
         handler = type("Handler", (_Handler,), {"hub": self})
-        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
+        self._servers = started(handler, 2)
         self.endpoint, self.storage = (f"http://127.0.0.1:{s.server_address[1]}" for s in self._servers)
-        for server in self._servers:
-            server.daemon_threads = True
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for server in self._servers:
-            server.shutdown()
-            server.server_close()
+        stop(self._servers)
 
 
 _ROUTES = {

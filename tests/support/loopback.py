@@ -14,6 +14,22 @@ from urllib.parse import quote, unquote
 _BLOCK = 1 << 14  # bytes per send
 
 
+def started(handler: type[BaseHTTPRequestHandler], count: int) -> list[ThreadingHTTPServer]:
+    """Start servers on loopback, each in a thread and at a free port."""
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(count)]
+    for server in servers:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    return servers
+
+
+def stop(servers: list[ThreadingHTTPServer]) -> None:
+    """Stop servers that `started` returned."""
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
 @dataclass(frozen=True)
 class Reply:
     """A response, with optional faults.

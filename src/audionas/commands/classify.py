@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audionas.deploy.event_files import FORMATS, EventFolder, event_line, head, report, sha256
+from audionas.deploy.event_files import FORMATS, EventFolder, event_line, head, report
 from audionas.deploy.recordings import find_recordings
 from audionas.runtime.errors import UserError
+from audionas.runtime.files import sha256
 from audionas.runtime.text import line, lines
 from audionas.systems.common.commands import positive
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
 
 from audionas.data import paths as data_paths
 from audionas.deploy.targets.registry import SUFFIXES, TARGETS, exporter
 from audionas.runtime.errors import UserError
+from audionas.runtime.files import sha256
 from audionas.runtime.text import line
 
 _CALIBRATION = 128  # clips
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
     from audionas.models.files import load_model
 
     network, about = load_model(model)
-    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    digest = sha256(model)
     arrays = {"calibration": None, "recordings": None}
     if target.quantized:
         stored = _calibration(options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import ipaddress
 import logging
 import os
@@ -18,6 +17,7 @@ from audionas.data import paths as data_paths
 from audionas.reporting.markup import markdown
 from audionas.reporting.model_card import combined
 from audionas.runtime.errors import UserError
+from audionas.runtime.files import sha256
 from audionas.runtime.redaction import redact
 from audionas.runtime.text import line
 
@@ -210,8 +210,7 @@ def _check_card(card: Path, model: Path | None) -> None:
     stated = set(re.findall(r"\b[0-9a-f]{64}\b", _text(card)))
     if model is None or not stated:
         return
-    with model.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256(model)
     if digest not in stated:
         raise UserError(
             f"{line(card, _PATH)}: states another SHA-256 than that of {line(model.name)} ({digest[:12]}…); "

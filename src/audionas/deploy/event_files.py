@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterable
@@ -130,9 +129,3 @@ class EventFolder:
 
 def _short(value: Any) -> str:
     return line(json.dumps(value), 60)
-
-
-def sha256(path: str | Path) -> str:
-    """Return the hash of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,6 +19,42 @@ DEFAULT_THRESHOLD = 0.5
 LEAST_FRAMES = 64
 
 
+def window_and_hop(
+    window: float | None,
+    hop: float | None,
+    lengths: tuple[float, float],
+    shortest_hop: float,
+    option: str = "",
+) -> tuple[float, float]:
+    """Return the length of a window and the time between windows in seconds, checked.
+
+    Args:
+        window: seconds; None for the longest.
+        hop: seconds; None for half a window.
+        lengths: shortest and longest window.
+        shortest_hop: the least time between windows, where a window is longer.
+        option: what stands before `window` and `hop` in messages.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+    least, most = lengths
+    window = most if window is None else window
+    if not least <= window <= most or window <= 0:
+        raise UserError(
+            f"{option}window {window:g}: not a number of seconds from {least:g} to {most:g}, the length of a "
+            f"training clip; give {most:g}"
+        )
+    hop = window / 2 if hop is None else hop
+    shortest = min(shortest_hop, window)
+    if not shortest <= hop <= window:
+        raise UserError(
+            f"{option}hop {hop:g}: not a number of seconds from {shortest:g} to the window of {window:g}, so "
+            f"that all sound is in a window; give {window / 2:g}"
+        )
+    return window, hop
+
+
 @dataclass(frozen=True)
 class Window:
     """A window of a recording.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from audionas.deploy.devices.device import UNITS, Device, DeviceCost
 from audionas.deploy.supernets import Released, open_supernet
 from audionas.models.files import read_model, save_model
 from audionas.runtime.errors import UserError
-from audionas.runtime.files import atomic_write
+from audionas.runtime.files import atomic_write, sha256
 from audionas.search.costs.layers import peak_memory
 from audionas.search.pareto import pareto_front
 from audionas.search.space import FiniteSpace
@@ -336,4 +335,4 @@ def write(
     """
     with atomic_write(output.with_suffix(".md")) as text, atomic_write(output) as model:
         save_model(model, network, about)
-        text.write_text(card(about, hashlib.sha256(model.read_bytes()).hexdigest()), encoding="utf-8")
+        text.write_text(card(about, sha256(model)), encoding="utf-8")

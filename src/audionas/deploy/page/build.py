@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audionas.data.ledger import CLASSES, read_rows
-from audionas.deploy.events import DEFAULT_THRESHOLD, LEAST_FRAMES
+from audionas.deploy.events import DEFAULT_THRESHOLD, LEAST_FRAMES, window_and_hop
 from audionas.runtime.errors import UserError, os_error
-from audionas.runtime.files import UnfitFileError, atomic_write, read_bounded
+from audionas.runtime.files import UnfitFileError, atomic_write, read_bounded, sha256
 from audionas.runtime.text import line
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _source(model: Path) -> _Source:
     _settings(about, model)
     with tempfile.TemporaryDirectory(prefix="audionas-page-") as folder:
         path = Path(folder) / "model.onnx"
-        export_onnx(network, about, path, source_sha256=hashlib.sha256(model.read_bytes()).hexdigest())
+        export_onnx(network, about, path, source_sha256=sha256(model))
         return _opened(OnnxModel(path), path)
 
 
@@ -163,19 +163,8 @@ def labels(about: dict[str, Any], model: Path) -> tuple[list[str], list[str], li
 def render(source: _Source, model: Path, title: str, window: float | None, hop: float | None) -> bytes:
     """Return the page; see `write_page`."""
     audio, features = _settings(source.about, model)
-    least, most = audio["min_seconds"], audio["clip_seconds"]
-    window = most if window is None else window
-    if not least <= window <= most or window <= 0:
-        raise UserError(
-            f"--window {window:g}: not a number of seconds from {least:g} to {most:g}, the length of a "
-            f"training clip; give {most:g}"
-        )
-    hop = window / 2 if hop is None else hop
-    if not min(_SHORTEST_HOP, window) <= hop <= window:
-        raise UserError(
-            f"--hop {hop:g}: not a number of seconds from {_SHORTEST_HOP:g} to the window of {window:g}, so "
-            f"that all sound is in a window; give {window / 2:g}"
-        )
+    lengths = audio["min_seconds"], audio["clip_seconds"]
+    window, hop = window_and_hop(window, hop, lengths, _SHORTEST_HOP, option="--")
     classes, names, thresholds = labels(source.about, model)
     from audionas.deploy.page import runtime
 

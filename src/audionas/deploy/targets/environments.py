@@ -94,6 +94,20 @@ def run_driver(name: str, folder: Path, job: dict[str, Any], seconds: float = _S
     return json.loads(report.read_text(encoding="utf-8"))
 
 
+def run_on(
+    name: str, folder: Path, job: dict[str, Any], inputs: np.ndarray
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Run a script that also runs the exported file on inputs [clips, …]; see `run_driver`.
+
+    Returns:
+        The report of the script, and the probabilities [clips, classes].
+    """
+    np.savez(folder / "inputs.npz", inputs=inputs)
+    report = run_driver(name, folder, job)
+    with np.load(folder / "outputs.npz") as arrays:
+        return report, arrays["probabilities"]
+
+
 def run_model(name: str, path: str | Path, inputs: np.ndarray) -> tuple[np.ndarray, float]:
     """Run an exported file in its environment.
 
@@ -107,10 +121,9 @@ def run_model(name: str, path: str | Path, inputs: np.ndarray) -> tuple[np.ndarr
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        np.savez(folder / "inputs.npz", inputs=inputs.astype(np.float32))
-        report = run_driver(name, folder, {"model": str(Path(path).resolve())})
-        with np.load(folder / "outputs.npz") as arrays:
-            return arrays["probabilities"], report["milliseconds"]
+        job = {"model": str(Path(path).resolve())}
+        report, probabilities = run_on(name, folder, job, inputs.astype(np.float32))
+        return probabilities, report["milliseconds"]
 
 
 def _environment(python: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from audionas.deploy.parity import FLOAT, test_signals
-from audionas.deploy.targets.environments import python_of, run_driver
+from audionas.deploy.targets.environments import python_of, run_on
 from audionas.deploy.targets.files import compare, parity_text, write
 from audionas.deploy.targets.programs import Source
 from audionas.runtime.errors import UserError
@@ -57,10 +57,7 @@ def export(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         source.save(folder / "program.pt2")
-        np.savez(folder / "inputs.npz", inputs=source.inputs(compared))
-        report = run_driver(NAME, folder, {})
-        with np.load(folder / "outputs.npz") as arrays:
-            found = arrays["probabilities"]
+        report, found = run_on(NAME, folder, {}, source.inputs(compared))
         parity = compare(path, source.probabilities(compared), found, largest=FLOAT)
         content = (folder / "model.pte").read_bytes()
     report = {"quantized": False, "from_sha256": source_sha256, "parity": parity, **report}

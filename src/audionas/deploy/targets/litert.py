@@ -15,7 +15,7 @@ import numpy as np
 from torch import nn
 
 from audionas.deploy.parity import FLOAT, INT8, test_signals
-from audionas.deploy.targets.environments import python_of, run_driver
+from audionas.deploy.targets.environments import python_of, run_on
 from audionas.deploy.targets.files import compare, parity_text, write
 from audionas.deploy.targets.programs import Source
 
@@ -80,16 +80,13 @@ def export(
         if quantized:
             Source(network, about, source.features, path).save(folder / "calibrated.pt2")
             np.savez(folder / "calibration.npz", inputs=clips[:CALIBRATION_CLIPS])
-        np.savez(folder / "inputs.npz", inputs=compared)
         job = {
             "input": input,
             "quantized": quantized,
             "calibrated": source.features,
             "float": _FLOAT if quantized and input != source.features else None,
         }
-        report = run_driver(NAME, folder, job)
-        with np.load(folder / "outputs.npz") as arrays:
-            found = arrays["probabilities"]
+        report, found = run_on(NAME, folder, job, compared)
         parity = compare(path, expected, found, **limits)
         if "micro" in report:
             report["micro"] = _micro(report["micro"], found[0])

@@ -21,7 +21,7 @@ from torch import nn
 
 from audionas.deploy import onnx_files
 from audionas.deploy.parity import test_signals
-from audionas.deploy.targets.environments import python_of, run_driver
+from audionas.deploy.targets.environments import python_of, run_on
 from audionas.deploy.targets.files import compare, parity_text
 from audionas.deploy.targets.programs import Source
 from audionas.deploy.waveform import Described, shortest_input
@@ -87,7 +87,6 @@ def export(
         (made / MODEL).write_bytes(content)
         (made / LABELS).write_text(_labels(source.described.classes, names), encoding="utf-8")
         folder = Path(temporary)
-        np.savez(folder / "inputs.npz", inputs=compared)
         job = {
             "model": str(made.resolve()),
             "file": MODEL,
@@ -95,9 +94,7 @@ def export(
             "names": names,
             "rate": source.rate,
         }
-        report = run_driver(NAME, folder, job)
-        with np.load(folder / "outputs.npz") as arrays:
-            found = arrays["probabilities"]
+        report, found = run_on(NAME, folder, job, compared)
         parity = compare(path, source.probabilities(compared), found, largest=TOLERANCE)
         versions = report["versions"]
         metadata = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from audionas.audio.measure import spread
@@ -15,7 +14,7 @@ from audionas.evaluation.prediction import calibration_batches, predict
 from audionas.evaluation.thresholds import f1_thresholds, precision_thresholds
 from audionas.models.files import save_model
 from audionas.runtime.device import prepare
-from audionas.runtime.files import new_folder
+from audionas.runtime.files import new_folder, sha256
 from audionas.settings.deploy import Deploy
 from audionas.systems.common.loading import load_for, open_logmel
 from audionas.systems.once_for_all import paths
@@ -51,7 +50,7 @@ def run(config: Config, constraint: str) -> None:
     with new_folder(paths.exported(constraint)) as folder:
         save_model(source := folder / f"{constraint}.pt", network, about)
         graph = network_graph(network, about, source)
-        made = {"source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(), "graph": graph}
+        made = {"source_sha256": sha256(source), "graph": graph}
         onnx.export(network, about, folder / f"{constraint}.onnx", **made)
         int8 = folder / f"{constraint}.int8.onnx"
         # A loss is a warning: the study goes on, and the table of files shows the loss on test.

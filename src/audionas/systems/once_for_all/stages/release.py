@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from audionas.data import paths as data_paths
@@ -11,7 +10,7 @@ from audionas.models.files import read_model
 from audionas.reporting.captions import corpus_title, measured_on
 from audionas.reporting.table_files import read_csv, write
 from audionas.runtime.errors import UserError
-from audionas.runtime.files import atomic_write, copy, new_folder
+from audionas.runtime.files import atomic_write, copy, new_folder, sha256
 from audionas.runtime.leftovers import remove_leftovers
 from audionas.runtime.npz import read_npz
 from audionas.systems.once_for_all import paths
@@ -65,7 +64,7 @@ def _write_all(config: Config, folder: Path) -> None:
         about, tolerance = read_model(target)["about"], config.search.released_tolerance
         _write(
             target,
-            network_card(_digest(target), row, about, tested, validated, title, rows, latency, tolerance),
+            network_card(sha256(target), row, about, tested, validated, title, rows, latency, tolerance),
         )
     write(files, folder, "files", f"Released files by format: {CAPTION}{latency}", latex=False)
 
@@ -75,7 +74,7 @@ def _write_all(config: Config, folder: Path) -> None:
     networks = networks.assign(**{"valid mAP": networks[f"valid mAP {seed}"]})
     target = folder / paths.released("supernet").name
     copy(paths.supernet(study.chosen_space, seed), target)
-    _copy_scores(study.chosen_space, seed, digest := _digest(target), target)
+    _copy_scores(study.chosen_space, seed, digest := sha256(target), target)
     _write(target, supernet_card(digest, networks, validated, read_model(target)["about"], title))
 
 
@@ -85,7 +84,7 @@ def _copy(source: Path, target: Path, digest: str) -> None:
         copy(source, target)
     except FileNotFoundError:
         raise UserError(f"{source}: no such file; make it with `dvc repro`") from None
-    if _digest(target) != digest:
+    if sha256(target) != digest:
         raise UserError(f"{source}: changed since its evaluation; delete it and run `dvc repro`")
 
 
@@ -102,10 +101,6 @@ def _copy_scores(space: str, seed: int, digest: str, target: Path) -> None:
         if names != {digest[:_FINGERPRINT]}:
             raise UserError(f"{path}: of another supernet than {space}-{seed}; delete it and run `dvc repro`")
         copy(path, target.with_suffix(path.suffix))
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _write(target: Path, card: str) -> None:
